@@ -1,0 +1,9 @@
+//! State machines: they take bytes and facts and give bytes and facts. No machine does I/O, reads
+//! a clock or draws a random number; time and randomness are arguments.
+
+pub mod backoff;
+pub mod exchange;
+pub mod mux;
+pub mod timers;
+pub mod tls;
+pub mod ws;

@@ -1,0 +1,1 @@
+//! One TLS connection without a socket.

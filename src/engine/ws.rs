@@ -1,0 +1,1 @@
+//! One WebSocket connection after its handshake, frame by frame.

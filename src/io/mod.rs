@@ -1,0 +1,1 @@
+//! The only layer with effects: sockets, threads, files, time.

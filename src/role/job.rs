@@ -1,0 +1,102 @@
+//! Work that blocks, described as values. The reactor's worker threads do it; the simulator
+//! answers it from a script.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+
+use crate::secret::Secret;
+
+/// Names one job. Ids are never reused.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct JobId(pub u64);
+
+/// What a role may ask of the worker threads.
+#[derive(Debug)]
+pub enum Job {
+    /// One HTTP exchange, without redirects.
+    Http(HttpCall),
+    /// Read a whole file of at most `limit` bytes.
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// More bytes than this are an error.
+        limit: usize,
+    },
+    /// Replace a file: write beside it, sync, rename, sync the directory.
+    Write(WriteFile),
+    /// Run a command and take its standard output.
+    Exec(Exec),
+    /// Append records to the role's journal and sync it. These are done one after another, in the
+    /// order they were submitted; the outcome comes when the bytes are durable.
+    Append(Vec<u8>),
+}
+
+/// One HTTP exchange.
+#[derive(Clone, Debug)]
+pub struct HttpCall {
+    /// `GET`, `POST`, `PUT`, `DELETE`, `PATCH`.
+    pub method: &'static str,
+    /// Absolute, `https` or `http`.
+    pub url: String,
+    /// Names and values; a value may be a token, hence the wrapping.
+    pub headers: Vec<(String, Secret<String>)>,
+    /// Sent with a `Content-Length` when not empty or when the method wants one.
+    pub body: Vec<u8>,
+    /// The roots to trust instead of the system's.
+    pub roots: Option<Arc<Vec<CertificateDer<'static>>>>,
+    /// Largest answer body in bytes; more is an error.
+    pub limit: usize,
+    /// For the whole exchange.
+    pub timeout: Duration,
+}
+
+/// What came back, whatever its status.
+#[derive(Clone, Debug, Default)]
+pub struct HttpAnswer {
+    /// The status code.
+    pub status: u16,
+    /// Names in lower case, and values.
+    pub headers: Vec<(String, String)>,
+    /// The body, whole.
+    pub body: Vec<u8>,
+}
+
+/// A file to be replaced atomically.
+#[derive(Debug)]
+pub struct WriteFile {
+    /// Which file.
+    pub path: PathBuf,
+    /// All of it.
+    pub bytes: Secret<Vec<u8>>,
+    /// Permission bits, `0o600` for what holds secrets.
+    pub mode: u32,
+}
+
+/// A command to run through `/bin/sh -c`.
+#[derive(Clone, Debug)]
+pub struct Exec {
+    /// The command line.
+    pub command: String,
+    /// Added to its environment.
+    pub env: Vec<(String, String)>,
+    /// It is killed after this.
+    pub timeout: Duration,
+}
+
+/// How a job ended. An error is a sentence without secrets.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of [`Job::Http`]: the answer, or why there is none.
+    Http(Result<HttpAnswer, String>),
+    /// Of [`Job::Read`].
+    Read(Result<Secret<Vec<u8>>, String>),
+    /// Of [`Job::Write`].
+    Written(Result<(), String>),
+    /// Of [`Job::Exec`]: what it printed.
+    Exec(Result<Secret<String>, String>),
+    /// Of [`Job::Append`].
+    Appended(Result<(), String>),
+}

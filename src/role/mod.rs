@@ -1,0 +1,13 @@
+//! What a process is for. A role decides; it never touches a socket, a thread, a file or a clock.
+//!
+//! The reactor in [`crate::io`] and the simulator in `tests/sim` drive roles through the same two
+//! traits, [`Role`] and [`Net`], so what is tested under simulated time is the code that runs.
+
+mod job;
+mod net;
+
+pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
+pub use net::{
+    Busy, Close, ConnId, Endpoint, Event, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
+    Unrecorded, Via,
+};

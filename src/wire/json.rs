@@ -1,0 +1,1 @@
+//! JSON read strictly: a duplicate key is an error, at any depth.

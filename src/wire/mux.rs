@@ -1,0 +1,1 @@
+//! The yamux frame header.
