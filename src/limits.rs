@@ -25,6 +25,28 @@ const _: () = assert!(FRAME_MAX + WS_HEAD + TLS_RECORD_OVERHEAD <= BUFFER_SIZE);
 /// Bytes that a stream may be sent before the peer hears of it: yamux's own first window.
 pub const WINDOW: u32 = 256 * 1024;
 
+/// Bytes that one stream's window may grow to: 1 Gbit/s over 130 ms.
+pub const WINDOW_MAX: u32 = 16 * 1024 * 1024;
+
+/// Bytes that all windows of a session together may grow beyond their first size.
+pub const SESSION_GROWTH: u32 = 32 * 1024 * 1024;
+
+/// Streams of one session at a time.
+pub const STREAMS_MAX: usize = 16 * 1024;
+
+/// Control frames (grants, pings, resets) that wait to be sent; a peer that makes us owe more does
+/// not read.
+pub const MUX_CONTROL_MAX: usize = 4 * STREAMS_MAX;
+
+/// Slices queued on one stream from which on its source is paused.
+pub const STREAM_OUTBOX: usize = 4;
+
+/// Slices queued on one connection from which on its source is paused: 128 KiB of full frames.
+pub const CONN_OUTBOX: usize = 8;
+
+/// Stream ids are not reused: a session that has come this far is replaced.
+pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
+
 // ---- wire::h1 ----
 
 // ---- auth ----
