@@ -61,3 +61,12 @@ pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
 
 /// How long a connection may take to be made, names, proxies and TLS included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an accepted connection may take for its TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a closed connection may take to give its last bytes to the peer.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Reads of one connection in one turn, of up to 128 KiB each: then the others have theirs.
+pub const READS_PER_TURN: usize = 4;
