@@ -44,6 +44,8 @@ pub(super) struct Conn {
     unreported: usize,
     pub(super) inbox: VecDeque<Lease>,
     pub(super) readable: bool,
+    /// The peer's FIN is in the kernel already: no edge will tell of it again.
+    pub(super) hung_up: bool,
     pub(super) writable: bool,
     pub(super) paused: bool,
     finishing: bool,
@@ -81,6 +83,7 @@ impl Conn {
             unreported: 0,
             inbox: VecDeque::new(),
             readable: false,
+            hung_up: false,
             writable: false,
             paused: false,
             finishing: false,
@@ -175,8 +178,7 @@ impl Conn {
         match result {
             Ok(len) => {
                 // Less than asked for: the next read would block, and the next edge will tell.
-                // At the end of the stream there may be no next edge.
-                self.readable &= len == asked || len == 0;
+                self.readable &= len == asked || self.hung_up;
                 Ok(Some(len))
             }
             Err(err) if err.kind() == io::ErrorKind::WouldBlock => {

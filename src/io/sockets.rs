@@ -108,7 +108,7 @@ impl Sockets {
         }
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.link = link;
-        (conn.readable, conn.writable) = (false, false);
+        (conn.readable, conn.hung_up, conn.writable) = (false, false, false);
         conn.stage = Stage::Connecting(dial, rest);
     }
 
@@ -154,6 +154,7 @@ impl Sockets {
         // An event may come for a connection closed earlier in the same turn.
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        conn.hung_up |= event.is_read_closed() || event.is_error();
         conn.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         if event.is_error() && matches!(conn.stage, Stage::Open) {
             conn.failed.get_or_insert(Close::Reset);
