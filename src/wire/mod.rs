@@ -2,5 +2,8 @@
 
 pub mod h1;
 pub mod json;
+pub mod jws;
 pub mod mux;
+pub mod percent;
+pub mod sas;
 pub mod ws;
