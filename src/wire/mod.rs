@@ -3,4 +3,5 @@
 pub mod h1;
 pub mod json;
 pub mod mux;
+pub mod resource;
 pub mod ws;
