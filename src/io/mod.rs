@@ -1,1 +1,3 @@
 //! The only layer with effects: sockets, threads, files, time.
+
+pub mod store;

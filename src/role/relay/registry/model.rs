@@ -57,6 +57,17 @@ pub struct Rule {
     pub secondary: Secret<String>,
 }
 
+impl Rule {
+    /// The same rule with one of its keys changed.
+    #[must_use]
+    pub fn with_key(self, primary: bool, key: Secret<String>) -> Self {
+        match primary {
+            true => Self { primary: key, ..self },
+            false => Self { secondary: key, ..self },
+        }
+    }
+}
+
 /// A hybrid connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entity {

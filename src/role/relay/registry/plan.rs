@@ -199,10 +199,7 @@ impl Registry {
                 let rules = self.own_entity(entity.as_deref())?;
                 let rule = rules.get(&name.to_ascii_lowercase()).ok_or(Refusal::UnknownRule)?;
                 let key = key.unwrap_or_else(|| new_key(random));
-                let mut rule = rule.clone();
-                let old = if primary { &mut rule.primary } else { &mut rule.secondary };
-                *old = key;
-                Ok(vec![Change::Rule(entity, rule)])
+                Ok(vec![Change::Rule(entity, rule.clone().with_key(primary, key))])
             }
         }
     }

@@ -87,7 +87,7 @@ fn any_request(rng: &mut Rng) -> Request {
         }),
         11 => Request::PutEntity {
             name: entity.unwrap_or(rule),
-            requires_client_authorization: [None, Some(false), Some(true)][rng.next(3) as usize],
+            requires_client_authorization: (rng.next(2) == 0).then(|| rng.next(2) == 0),
             user_metadata: Some(who),
         },
         12 => Request::RemoveEntity(entity.unwrap_or(rule)),
