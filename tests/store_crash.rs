@@ -1,6 +1,8 @@
 //! The store under SIGKILL: a child appends records and acknowledges each over a pipe; it is killed
 //! at seeded moments; nothing that it acknowledged may be missing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -64,19 +66,14 @@ fn nothing_acknowledged_is_lost_to_a_kill() {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         (seed >> 33) % below
     };
-    let (mut torn, mut records_in_all) = (0, 0);
     for round in 0..40 {
         let acknowledged = life(&dir, next(30), next(2_000_000));
-        let before = fs::metadata(dir.join("journal")).unwrap().len();
         let (store, records) = Store::open(&dir).unwrap();
-        torn += usize::from(fs::metadata(dir.join("journal")).unwrap().len() < before);
         drop(store);
         assert!(records.len() > acknowledged, "round {round}: {acknowledged} is missing");
         assert!(records.len() <= acknowledged + 2, "round {round}: only one was under way");
         let good = records.iter().enumerate().all(|(n, found)| *found == record(n));
         assert!(good, "round {round}: a record is not what was appended");
-        records_in_all = records.len();
     }
-    println!("40 kills over {records_in_all} records, {torn} in the middle of one");
     fs::remove_dir_all(&dir).unwrap();
 }
