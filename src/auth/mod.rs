@@ -1,3 +1,4 @@
 //! Pure decisions about who may do what.
 
 pub mod assignments;
+pub mod sas;

@@ -2,6 +2,9 @@
 
 pub mod h1;
 pub mod json;
+pub mod jws;
 pub mod mux;
+pub mod percent;
 pub mod resource;
+pub mod sas;
 pub mod ws;

@@ -11,8 +11,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::model::{Agent, Entity, Facts, JoinToken, Rights, Rule};
+use super::model::{Agent, Entity, Facts, JoinToken};
 use crate::auth::assignments::{Grant, Holder, Kind};
+use crate::auth::sas::{Right, Rights, Rule};
 use crate::role::relay::directory::Principal;
 use crate::secret::Secret;
 use crate::wire::resource::ResourceId;
@@ -49,6 +50,27 @@ pub enum Change {
 /// The version of the records written here.
 const VERSION: u64 = 1;
 
+/// The words for `rights`, in Azure's order.
+pub fn rights_words(rights: Rights) -> Vec<&'static str> {
+    let all = [Right::Listen, Right::Manage, Right::Send];
+    all.into_iter().filter(|right| rights.allow(*right)).map(Right::as_str).collect()
+}
+
+/// The rights with these words; `None` if one of them is no right.
+pub fn parse_rights<'a>(words: impl IntoIterator<Item = &'a str>) -> Option<Rights> {
+    let mut rights = Rights::default();
+    for word in words {
+        let right = match word {
+            "Listen" => &mut rights.listen,
+            "Send" => &mut rights.send,
+            "Manage" => &mut rights.manage,
+            _ => return None,
+        };
+        *right = true;
+    }
+    Some(rights)
+}
+
 /// One record for `changes`.
 pub fn encode(changes: &[Change]) -> Vec<u8> {
     let all: Vec<Value> = changes.iter().map(to_json).collect();
@@ -80,7 +102,7 @@ fn to_json(change: &Change) -> Value {
         Change::Entity(entity) => entity_json(entity),
         Change::EntityRemoved(name) => json!({"op": "entity-removed", "entity": name}),
         Change::Rule(entity, rule) => json!({
-            "op": "rule", "entity": entity, "name": rule.name, "rights": rule.rights.words(),
+            "op": "rule", "entity": entity, "name": rule.name, "rights": rights_words(rule.rights),
             "primary": rule.primary.expose(), "secondary": rule.secondary.expose(),
         }),
         Change::RuleRemoved(entity, name) => {
@@ -186,10 +208,9 @@ fn entity(all: &Members<'_>) -> Result<Entity, Unreadable> {
 }
 
 fn rule(all: &Members<'_>) -> Result<Rule, Unreadable> {
-    let mut rights = Rights::default();
-    if !all.texts("rights")?.iter().all(|word| rights.add(word)) {
-        return Err(Unreadable::Member("rights"));
-    }
+    let words = all.texts("rights")?;
+    let rights = parse_rights(words.iter().map(String::as_str));
+    let rights = rights.ok_or(Unreadable::Member("rights"))?;
     let (primary, secondary) = (all.owned("primary")?, all.owned("secondary")?);
     let (primary, secondary) = (Secret::new(primary), Secret::new(secondary));
     Ok(Rule { name: all.owned("name")?, rights, primary, secondary })

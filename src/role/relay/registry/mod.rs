@@ -18,14 +18,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-pub use change::{Change, Unreadable, decode, encode};
+pub use change::{Change, Unreadable, decode, encode, parse_rights, rights_words};
 pub use ledger::{InFlight, Ledger};
-pub use model::{Agent, Cluster, Entity, Facts, JoinToken, Presence, Rights, Rule};
+pub use model::{Agent, Cluster, Entity, Facts, JoinToken, Presence};
 pub use plan::{Random, Refusal, Request};
 
 use super::directory::Directory;
 use crate::auth::assignments::TAG_LEN;
+use crate::auth::sas::{self, Right, Rights, Rule, Target};
 use crate::secret::Secret;
+use crate::wire::sas::SasToken;
 
 /// The rule of a cluster's hybrid connection whose key signs the Listen tokens of its agent.
 pub const LISTEN_RULE: &str = "cluster-listen";
@@ -45,15 +47,15 @@ pub struct Registry {
     directory: Directory,
 }
 
-/// A key that may have signed a token, and what it allows.
+/// A token that was good.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Candidate {
-    /// The HMAC key is the UTF-8 bytes of this.
-    pub key: Secret<String>,
-    /// What a token signed with it allows on this hybrid connection.
-    pub rights: Rights,
+pub struct Authorized {
+    /// The rule whose key has signed.
+    pub rule: String,
     /// Who holds such tokens.
     pub bearer: Bearer,
+    /// Unix time at which the token ends.
+    pub expires: u64,
 }
 
 /// Who holds a token.
@@ -119,42 +121,65 @@ impl Registry {
         }
     }
 
-    /// The keys that may have signed a token for `entity` whose rule is called `rule`. Where
-    /// `entity` is unknown, only rules of the namespace can match.
-    pub fn candidates(&self, entity: &str, rule: &str) -> Vec<Candidate> {
-        let rule = rule.to_ascii_lowercase();
-        let entity = self.entity(entity);
+    /// Checks a shared access signature for `right` at `path` (decoded, without a leading slash) of
+    /// the namespace `host`. Whether there is anything at `path` is another question.
+    ///
+    /// # Errors
+    ///
+    /// [`sas::Refusal`], whose text goes to the peer.
+    pub fn authorize(
+        &self,
+        token: Option<&str>,
+        host: &str,
+        path: &str,
+        right: Right,
+        unix_now: u64,
+    ) -> Result<Authorized, sas::Refusal> {
+        let parsed = token.and_then(|text| SasToken::parse(text).ok());
+        let rule = parsed.map(|token| token.rule().to_ascii_lowercase()).unwrap_or_default();
+        let (own, of_namespace) = self.rules_for(path, &rule);
+        let (entity_rules, namespace_rules) = (own.as_slice(), of_namespace.as_slice());
+        let target = Target { host, path, entity_rules, namespace_rules };
+        let grant = sas::verify(token, &target, right, unix_now)?;
+        let of_cluster = self.resolve(path).is_some_and(|(entity, _)| entity.cluster.is_some());
+        let bearer = match (of_cluster, send_tags(&rule)) {
+            (false, _) => Bearer::Rule,
+            (true, None) => Bearer::Agent,
+            (true, Some((principal, grant))) => {
+                Bearer::User { principal: principal.into(), grant: grant.into() }
+            }
+        };
+        Ok(Authorized { rule: grant.rule, bearer, expires: grant.expires })
+    }
+
+    /// The rules called `rule` (in lower case) that may sign for `path`: of the hybrid connection,
+    /// and of the namespace.
+    fn rules_for(&self, path: &str, rule: &str) -> (Vec<Rule>, Vec<Rule>) {
+        let entity = self.resolve(path).map(|(entity, _)| entity);
         if let Some(entity) = entity
             && let Some(cluster) = &entity.cluster
         {
-            return self.cluster_candidates(cluster, entity, &rule);
+            // A key of the namespace reaches no cluster: somebody's SDK has it for other purposes.
+            return (self.cluster_rule(cluster, entity, rule).into_iter().collect(), Vec::new());
         }
-        let own = entity.and_then(|entity| entity.rules.get(&rule));
-        let rules = own.into_iter().chain(self.namespace.get(&rule));
-        let keys = rules.flat_map(|rule| [(rule, &rule.primary), (rule, &rule.secondary)]);
-        keys.map(|(rule, key)| Candidate {
-            key: key.clone(),
-            rights: rule.rights,
-            bearer: Bearer::Rule,
-        })
-        .collect()
+        let own = entity.and_then(|entity| entity.rules.get(rule));
+        let of_namespace = self.namespace.get(rule);
+        (own.cloned().into_iter().collect(), of_namespace.cloned().into_iter().collect())
     }
 
-    /// A key of the namespace reaches no cluster: it may be in somebody's SDK for other purposes.
-    fn cluster_candidates(&self, cluster: &str, entity: &Entity, rule: &str) -> Vec<Candidate> {
+    fn cluster_rule(&self, cluster: &str, entity: &Entity, rule: &str) -> Option<Rule> {
         if rule == LISTEN_RULE {
-            let (rights, bearer) = (Rights::LISTEN, Bearer::Agent);
-            let keys = entity.rules.get(LISTEN_RULE).map(|rule| rule.primary.clone());
-            return keys.map(|key| Candidate { key, rights, bearer }).into_iter().collect();
+            return entity.rules.get(LISTEN_RULE).cloned();
         }
-        let Some((principal, grant)) = send_tags(rule) else { return Vec::new() };
+        let (_, grant) = send_tags(rule)?;
         let assigned = |cluster: &Cluster| cluster.assignments.has_tag(grant);
         if grant != OPERATOR_TAG && !self.cluster(cluster).is_some_and(assigned) {
-            return Vec::new();
+            return None;
         }
-        let Some(base) = entity.rules.get(SEND_RULE) else { return Vec::new() };
-        let bearer = Bearer::User { principal: principal.into(), grant: grant.into() };
-        vec![Candidate { key: send_key(&base.primary, rule), rights: Rights::SEND, bearer }]
+        let base = entity.rules.get(SEND_RULE)?;
+        let (primary, secondary) = (&base.primary, &base.secondary);
+        let (primary, secondary) = (send_key(primary, rule), send_key(secondary, rule));
+        Some(Rule { name: rule.to_owned(), primary, secondary, rights: base.rights })
     }
 
     /// Makes a planned and durable change.

@@ -3,70 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::auth::assignments::Assignments;
-use crate::secret::Secret;
+use crate::auth::sas::Rule;
 use crate::wire::resource::{ResourceId, entity_of};
-
-/// What a rule allows. Nothing implies anything else.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Rights {
-    /// To be a listener.
-    pub listen: bool,
-    /// To be a sender.
-    pub send: bool,
-    /// To read and change the hybrid connection.
-    pub manage: bool,
-}
-
-impl Rights {
-    /// Listen alone.
-    pub const LISTEN: Self = Self { listen: true, send: false, manage: false };
-    /// Send alone.
-    pub const SEND: Self = Self { listen: false, send: true, manage: false };
-    /// All three.
-    pub const ALL: Self = Self { listen: true, send: true, manage: true };
-
-    /// The words of Azure, in its order.
-    pub fn words(self) -> Vec<&'static str> {
-        let all = [(self.listen, "Listen"), (self.manage, "Manage"), (self.send, "Send")];
-        all.into_iter().filter(|(has, _)| *has).map(|(_, word)| word).collect()
-    }
-
-    /// Adds the right with this word; false if there is none.
-    pub fn add(&mut self, word: &str) -> bool {
-        let right = match word {
-            "Listen" => &mut self.listen,
-            "Send" => &mut self.send,
-            "Manage" => &mut self.manage,
-            _ => return false,
-        };
-        *right = true;
-        true
-    }
-}
-
-/// An authorization rule: a name, rights, and two keys so that one can be changed at a time.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Rule {
-    /// As written; compared without case.
-    pub name: String,
-    /// What its keys allow.
-    pub rights: Rights,
-    /// HMAC keys are the UTF-8 bytes of these texts.
-    pub primary: Secret<String>,
-    /// See `primary`.
-    pub secondary: Secret<String>,
-}
-
-impl Rule {
-    /// The same rule with one of its keys changed.
-    #[must_use]
-    pub fn with_key(self, primary: bool, key: Secret<String>) -> Self {
-        match primary {
-            true => Self { primary: key, ..self },
-            false => Self { secondary: key, ..self },
-        }
-    }
-}
 
 /// A hybrid connection.
 #[derive(Clone, Debug, Eq, PartialEq)]

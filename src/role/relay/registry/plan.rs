@@ -7,9 +7,10 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::model::{Agent, Cluster, Entity, Facts, JoinToken, Rights, Rule};
+use super::model::{Agent, Cluster, Entity, Facts, JoinToken};
 use super::{Change, LISTEN_RULE, Registry, SEND_RULE};
 use crate::auth::assignments::{Grant, Holder};
+use crate::auth::sas::{Rights, Rule};
 use crate::limits::{
     ASSIGNMENTS_MAX, CLUSTERS_MAX, ENTITIES_MAX, ENTITY_NAME_MAX, JOIN_TOKENS_MAX, RULES_MAX,
     TEXT_MAX,
@@ -199,7 +200,11 @@ impl Registry {
                 let rules = self.own_entity(entity.as_deref())?;
                 let rule = rules.get(&name.to_ascii_lowercase()).ok_or(Refusal::UnknownRule)?;
                 let key = key.unwrap_or_else(|| new_key(random));
-                Ok(vec![Change::Rule(entity, rule.clone().with_key(primary, key))])
+                let rule = match primary {
+                    true => Rule { primary: key, ..rule.clone() },
+                    false => Rule { secondary: key, ..rule.clone() },
+                };
+                Ok(vec![Change::Rule(entity, rule)])
             }
         }
     }

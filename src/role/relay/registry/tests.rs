@@ -1,5 +1,6 @@
 use super::*;
 use crate::auth::assignments::Holder;
+use crate::auth::sas::Refusal as Denied;
 use crate::role::relay::directory::Principal;
 use crate::wire::resource::ResourceId;
 
@@ -48,6 +49,24 @@ fn enrol(name: &str, hash: &str, key: u8) -> Request {
 
 fn issue(name: &str, hash: &str, expires: u64) -> Request {
     Request::IssueJoinToken { cluster: id(name), hash: hash.to_owned(), expires }
+}
+
+/// A token of `rule` with the key of `signer`, for the hybrid connection of `name`.
+fn token(name: &str, rule: &str, key: &Secret<String>) -> String {
+    let entity = ResourceId::parse(name).unwrap().entity();
+    sas::mint(&format!("http://relay.example/{entity}"), rule, key, 1000)
+}
+
+/// The key of one of a cluster's own rules.
+fn key(registry: &Registry, name: &str, rule: &str) -> Secret<String> {
+    let entity = ResourceId::parse(name).unwrap().entity();
+    registry.rules(Some(&entity)).unwrap()[rule].primary.clone()
+}
+
+fn ask(registry: &Registry, name: &str, token: &str, right: Right) -> Result<Bearer, Denied> {
+    let path = ResourceId::parse(name).unwrap().entity();
+    let good = registry.authorize(Some(token), "Relay.Example:443", &path, right, 999);
+    good.map(|good| good.bearer)
 }
 
 fn any_request(rng: &mut Rng) -> Request {
@@ -181,15 +200,18 @@ fn a_join_token_enrols_one_key() {
 fn a_new_agent_ends_the_listen_tokens_of_the_old_one() {
     let mut registry = Registry::default();
     run(&mut registry, put("edge-7"), 1).unwrap();
-    let entity = ResourceId::parse("edge-7").unwrap().entity();
     run(&mut registry, issue("edge-7", "h", 100), 1).unwrap();
     run(&mut registry, issue("edge-7", "g", 100), 1).unwrap();
     run(&mut registry, enrol("edge-7", "h", 1), 2).unwrap();
-    let before = registry.candidates(&entity, LISTEN_RULE);
+    let token = token("edge-7", LISTEN_RULE, &key(&registry, "edge-7", LISTEN_RULE));
+    assert_eq!(ask(&registry, "edge-7", &token, Right::Listen), Ok(Bearer::Agent));
+    assert_eq!(
+        ask(&registry, "edge-7", &token, Right::Send),
+        Err(Denied::Right(Right::Send)),
+        "an agent does not connect"
+    );
     run(&mut registry, enrol("edge-7", "g", 2), 3).unwrap();
-    let after = registry.candidates(&entity, LISTEN_RULE);
-    assert_eq!((before.len(), after.len()), (1, 1));
-    assert_ne!(before, after);
+    assert_eq!(ask(&registry, "edge-7", &token, Right::Listen), Err(Denied::Signature));
     let replayed = run(&mut registry, enrol("edge-7", "h", 1), 4);
     assert_eq!(replayed, Err(Refusal::JoinTokenUsed), "the old agent does not come back");
 }
@@ -211,24 +233,42 @@ fn join_tokens_are_bounded_and_expired_ones_make_room() {
 fn a_send_token_dies_with_its_assignment() {
     let mut registry = Registry::default();
     run(&mut registry, put("edge-7"), 1).unwrap();
-    let entity = ResourceId::parse("edge-7").unwrap().entity();
+    run(&mut registry, put("edge-8"), 1).unwrap();
     let holder = Holder::user("https://a", "7");
     let rule = send_rule(&holder.tag(), &holder.tag());
-    assert!(registry.candidates(&entity, &rule).is_empty());
+    let token = token("edge-7", &rule, &send_key(&key(&registry, "edge-7", SEND_RULE), &rule));
+    assert_eq!(ask(&registry, "edge-7", &token, Right::Send), Err(Denied::Signature));
     let (cluster, display, by) = (id("edge-7"), String::new(), String::new());
     let grant = Request::Grant { cluster: cluster.clone(), holder: holder.clone(), display, by };
     run(&mut registry, grant.clone(), 2).unwrap();
     assert_eq!(run(&mut registry, grant, 3), Ok(0));
-    let [candidate] = &registry.candidates(&entity, &rule.to_ascii_uppercase())[..] else {
-        panic!("one key");
-    };
-    assert_eq!(candidate.rights, Rights::SEND);
     let tag = holder.tag();
-    assert_eq!(candidate.bearer, Bearer::User { principal: tag.clone(), grant: tag });
+    let bearer = Bearer::User { principal: tag.clone(), grant: tag };
+    assert_eq!(ask(&registry, "edge-7", &token, Right::Send), Ok(bearer));
+    let listen = ask(&registry, "edge-7", &token, Right::Listen);
+    assert_eq!(listen, Err(Denied::Right(Right::Listen)), "a user does not listen");
+    assert_eq!(ask(&registry, "edge-8", &token, Right::Send), Err(Denied::Signature));
     let revoke = Request::Revoke { cluster, holder };
     run(&mut registry, revoke.clone(), 4).unwrap();
-    assert!(registry.candidates(&entity, &rule).is_empty());
+    assert_eq!(ask(&registry, "edge-7", &token, Right::Send), Err(Denied::Signature));
     assert_eq!(run(&mut registry, revoke, 5), Err(Refusal::NotAssigned));
+}
+
+#[test]
+fn a_send_token_cannot_be_rewritten_for_somebody_else() {
+    let mut registry = Registry::default();
+    run(&mut registry, put("edge-7"), 1).unwrap();
+    let (alice, bob) = (Holder::user("https://a", "alice"), Holder::user("https://a", "bob"));
+    for holder in [&alice, &bob] {
+        let (cluster, display, by) = (id("edge-7"), String::new(), String::new());
+        let grant = Request::Grant { cluster, holder: holder.clone(), display, by };
+        run(&mut registry, grant, 2).unwrap();
+    }
+    let (of_alice, of_bob) =
+        (send_rule(&alice.tag(), &alice.tag()), send_rule(&bob.tag(), &bob.tag()));
+    let alices = send_key(&key(&registry, "edge-7", SEND_RULE), &of_alice);
+    let forged = token("edge-7", &of_bob, &alices);
+    assert_eq!(ask(&registry, "edge-7", &forged, Right::Send), Err(Denied::Signature));
 }
 
 #[test]
@@ -236,12 +276,9 @@ fn no_rule_name_reaches_a_cluster_but_the_relays_own() {
     let mut registry = Registry::default();
     run(&mut registry, Request::Initialise, 1).unwrap();
     run(&mut registry, put("edge-7"), 1).unwrap();
-    let entity = ResourceId::parse("edge-7").unwrap().entity();
-    let zeros = OPERATOR_TAG;
+    let (zeros, base) = (OPERATOR_TAG, key(&registry, "edge-7", SEND_RULE));
     for rule in [
-        "RootManageSharedAccessKey",
         SEND_RULE,
-        "",
         "send",
         "send.",
         "send..",
@@ -251,10 +288,22 @@ fn no_rule_name_reaches_a_cluster_but_the_relays_own() {
         &format!("send.{zeros}.{zeros}.x"),
         &format!("send.{zeros}.{}", "1".repeat(32)),
     ] {
-        assert!(registry.candidates(&entity, rule).is_empty(), "{rule}");
+        for key in [&base, &send_key(&base, rule), &Secret::new(String::new())] {
+            let token = token("edge-7", rule, key);
+            let refused = ask(&registry, "edge-7", &token, Right::Send);
+            assert_eq!(refused, Err(Denied::Signature), "{rule}");
+        }
     }
-    assert_eq!(registry.candidates(&entity, &send_rule(zeros, zeros)).len(), 1);
-    assert_eq!(registry.candidates("nowhere", "rootmanagesharedaccesskey").len(), 2);
+    let root = registry.rules(None).unwrap()["rootmanagesharedaccesskey"].clone();
+    let refused =
+        ask(&registry, "edge-7", &token("edge-7", &root.name, &root.primary), Right::Send);
+    assert_eq!(refused, Err(Denied::Signature), "the namespace's key is no master key");
+    let elsewhere = sas::mint("sb://relay.example/", &root.name, &root.primary, 1000);
+    let good = registry.authorize(Some(&elsewhere), "relay.example", "hc1", Right::Listen, 999);
+    assert_eq!(good.map(|good| good.bearer), Ok(Bearer::Rule));
+    let operators = send_rule(zeros, zeros);
+    let token = token("edge-7", &operators, &send_key(&base, &operators));
+    assert!(ask(&registry, "edge-7", &token, Right::Send).is_ok());
 }
 
 #[test]
