@@ -15,6 +15,7 @@ pub mod names;
 pub mod pop;
 pub mod profile;
 pub mod refresh;
+pub mod assignments;
 pub mod sas;
 pub mod settings;
 pub mod token;

@@ -22,3 +22,5 @@ pub use log::start as start_log;
 pub use roots::system_roots;
 pub use reactor::{Bind, Limits, Reactor, Setup};
 pub use workers::Journal;
+
+pub mod store;

@@ -5,5 +5,6 @@ pub mod json;
 pub mod jws;
 pub mod mux;
 pub mod percent;
+pub mod resource;
 pub mod sas;
 pub mod ws;

@@ -1,0 +1,4 @@
+//! The relay: Hybrid Connections, and the API through which clusters are registered and reached.
+
+pub mod directory;
+pub mod registry;
