@@ -1,1 +1,3 @@
 //! Command lines, files and help texts.
+
+pub mod errors;

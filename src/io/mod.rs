@@ -1,1 +1,4 @@
 //! The only layer with effects: sockets, threads, files, time.
+
+pub mod environment;
+pub mod files;
