@@ -27,6 +27,26 @@ pub const WINDOW: u32 = 256 * 1024;
 
 // ---- wire::h1 ----
 
+// ---- wire::yaml and config ----
+
+/// Nested collections of a YAML text. A kubeconfig has five; extensions may have a few more.
+pub const YAML_DEPTH_MAX: usize = 32;
+
+/// Values of a YAML text. A kubeconfig has about ten for each cluster.
+pub const YAML_NODES_MAX: usize = 65_536;
+
+/// Bytes of a key; YAML itself allows a key on one line 1,024 characters.
+pub const YAML_KEY_MAX: usize = 512;
+
+/// Bytes of a kubeconfig: a thousand clusters with their certificates.
+pub const KUBECONFIG_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of a certificate bundle: what a distribution trusts is about 250 KiB.
+pub const CERTIFICATES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a file with a token or a key.
+pub const SECRET_FILE_MAX: usize = 64 * 1024;
+
 // ---- auth ----
 
 // ---- relay ----

@@ -4,3 +4,4 @@ pub mod h1;
 pub mod json;
 pub mod mux;
 pub mod ws;
+pub mod yaml;
