@@ -27,6 +27,114 @@ pub const WINDOW: u32 = 256 * 1024;
 
 // ---- wire::h1 ----
 
+// ---- wire::resource ----
+
+/// Characters of a cluster's name: what Azure takes.
+pub const CLUSTER_NAME_MAX: usize = 63;
+
+/// Characters of a resource group's name: what Azure takes.
+pub const RESOURCE_GROUP_MAX: usize = 90;
+
+/// Bytes of a resource id: the longest valid one has 276.
+pub const RESOURCE_ID_MAX: usize = 320;
+
+// ---- auth ----
+
+// ---- relay: registry ----
+
+/// Connected clusters of one relay; each costs about 2 KiB of memory.
+pub const CLUSTERS_MAX: usize = 100_000;
+
+/// Hybrid connections that belong to no cluster: what Azure allows in a namespace.
+pub const ENTITIES_MAX: usize = 10_000;
+
+/// Authorization rules on a namespace or a hybrid connection: what Azure allows.
+pub const RULES_MAX: usize = 12;
+
+/// Join tokens of one cluster that are neither expired nor obsolete.
+pub const JOIN_TOKENS_MAX: usize = 16;
+
+/// Role assignments of one cluster: far more is a case for a group.
+pub const ASSIGNMENTS_MAX: usize = 2_000;
+
+/// Tags of one cluster: what Azure allows.
+pub const TAGS_MAX: usize = 50;
+
+/// Bytes of a tag's value, of a display name, of an audience, of a key: what Azure allows.
+pub const TEXT_MAX: usize = 256;
+
+/// Bytes of an issuer, a subject or a group: far more than any issuer makes.
+pub const CLAIM_MAX: usize = 512;
+
+/// Bytes of the certificate of an auth proxy's CA.
+pub const CERTIFICATE_MAX: usize = 4 * 1024;
+
+/// Audiences that an auth proxy may report.
+pub const AUDIENCES_MAX: usize = 16;
+
+/// Bytes of a hybrid connection's name: what Azure allows.
+pub const ENTITY_NAME_MAX: usize = 260;
+
+/// Bytes of a hybrid connection's user metadata: what Azure allows.
+pub const USER_METADATA_MAX: usize = 1024;
+
+/// Principals that the relay remembers, for grants by name.
+pub const PRINCIPALS_MAX: usize = 10_000;
+
+/// A principal that is known with the same names is written down again only this late.
+pub const PRINCIPAL_REFRESH: Duration = Duration::from_secs(24 * 3600);
+
+// ---- relay: connected-clusters API ----
+
+/// Bytes of a request body. The largest real one is an enrolment with 4 KiB of certificate.
+pub const API_BODY_MAX: usize = 64 * 1024;
+
+/// Bytes of a path: a resource id and an action.
+pub const API_PATH_MAX: usize = 512;
+
+/// How long a challenge may be answered: one round trip over a bad line.
+pub const CHALLENGE_LIFE: Duration = Duration::from_secs(60);
+
+/// Challenges answered within [`CHALLENGE_LIFE`] that are remembered so as to be used once.
+pub const CHALLENGES_MAX: usize = 65_536;
+
+/// Life of a Listen token, and of a Send token unless configured.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// Longest life of a join token.
+pub const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Wrong guesses that one address has at once, and one more for each [`GUESS_REFILL`].
+pub const GUESSES: u32 = 20;
+
+/// See [`GUESSES`].
+pub const GUESS_REFILL: Duration = Duration::from_secs(3);
+
+/// Addresses whose wrong guesses are counted one by one; the others share one count.
+pub const GUESSERS_MAX: usize = 4096;
+
+// ---- io::store ----
+
+/// Bytes of one record of the journal. The largest real one is a cluster with all its tags.
+pub const RECORD_MAX: usize = 1024 * 1024;
+
+/// Bytes of a journal: what a relay reads at its start.
+pub const JOURNAL_MAX: u64 = 1024 * 1024 * 1024;
+
+/// A journal is not rewritten before it has grown by this much, in bytes.
+pub const COMPACT_AFTER: u64 = 1024 * 1024;
+
+// ---- relay ----
+
+// ---- auth proxy ----
+
+// ---- client proxy ----
+
+// ---- reactor ----
+
+/// How long a connection may take to be made, names, proxies and TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
 // ---- wire::yaml and config ----
 
 /// Nested collections of a YAML text. A kubeconfig has five; extensions may have a few more.
@@ -46,16 +154,3 @@ pub const CERTIFICATES_MAX: usize = 1024 * 1024;
 
 /// Bytes of a file with a token or a key.
 pub const SECRET_FILE_MAX: usize = 64 * 1024;
-
-// ---- auth ----
-
-// ---- relay ----
-
-// ---- auth proxy ----
-
-// ---- client proxy ----
-
-// ---- reactor ----
-
-/// How long a connection may take to be made, names, proxies and TLS included.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);

@@ -3,5 +3,6 @@
 pub mod h1;
 pub mod json;
 pub mod mux;
+pub mod resource;
 pub mod ws;
 pub mod yaml;
