@@ -2,7 +2,9 @@
 
 pub mod h1;
 pub mod json;
+pub mod kubeconfig;
 pub mod mux;
 pub mod resource;
+pub mod url;
 pub mod ws;
 pub mod yaml;
