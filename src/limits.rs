@@ -154,3 +154,18 @@ pub const CERTIFICATES_MAX: usize = 1024 * 1024;
 
 /// Bytes of a file with a token or a key.
 pub const SECRET_FILE_MAX: usize = 64 * 1024;
+
+// ---- auth::certify ----
+
+/// When the CAs that we make begin, in seconds since 1970 (2024-01-01): before any of them was made,
+/// so that a clock that is behind does no harm.
+pub const CA_BEGINS: u64 = 1_704_067_200;
+
+/// How long those CAs last. They are pinned, and to replace one every client must be told.
+pub const CA_LIFETIME: Duration = Duration::from_secs(40 * 365 * 24 * 3600);
+
+/// How long a certificate from them lasts.
+pub const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How far before now it begins: nodes at the edge have clocks that are ahead of their clients'.
+pub const LEAF_BACKDATED: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -184,7 +184,8 @@ pub fn explain(code: Code) -> String {
 pub fn catalogue() -> String {
     let mut text = String::from("Codes, explained by cluster-connect explain CODE:\n\n");
     for code in Code::all() {
-        let first = code.explanation().split_once(". ").map_or_else(|| code.explanation(), |(s, _)| s);
+        let first =
+            code.explanation().split_once(". ").map_or_else(|| code.explanation(), |(s, _)| s);
         text.push_str(&format!("  {:<24} {}\n", code.name(), first.replace('\n', " ")));
     }
     text
