@@ -239,3 +239,37 @@ pub const LINGER: Duration = Duration::from_secs(5);
 
 /// Reads of one connection in one turn, of up to 128 KiB each: then the others have theirs.
 pub const READS_PER_TURN: usize = 4;
+// ---- wire::yaml and config ----
+
+/// Nested collections of a YAML text. A kubeconfig has five; extensions may have a few more.
+pub const YAML_DEPTH_MAX: usize = 32;
+
+/// Values of a YAML text. A kubeconfig has about ten for each cluster.
+pub const YAML_NODES_MAX: usize = 65_536;
+
+/// Bytes of a key; YAML itself allows a key on one line 1,024 characters.
+pub const YAML_KEY_MAX: usize = 512;
+
+/// Bytes of a kubeconfig: a thousand clusters with their certificates.
+pub const KUBECONFIG_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of a certificate bundle: what a distribution trusts is about 250 KiB.
+pub const CERTIFICATES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a file with a token or a key.
+pub const SECRET_FILE_MAX: usize = 64 * 1024;
+
+// ---- auth::certify ----
+
+/// When the CAs that we make begin, in seconds since 1970 (2024-01-01): before any of them was made,
+/// so that a clock that is behind does no harm.
+pub const CA_BEGINS: u64 = 1_704_067_200;
+
+/// How long those CAs last. They are pinned, and to replace one every client must be told.
+pub const CA_LIFETIME: Duration = Duration::from_secs(40 * 365 * 24 * 3600);
+
+/// How long a certificate from them lasts.
+pub const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How far before now it begins: nodes at the edge have clocks that are ahead of their clients'.
+pub const LEAF_BACKDATED: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -7,4 +7,5 @@ pub mod mux;
 pub mod timers;
 pub mod tls;
 pub mod tunnel;
+pub mod tlsconf;
 pub mod ws;

@@ -24,3 +24,4 @@ pub use reactor::{Bind, Limits, Reactor, Setup};
 pub use workers::Journal;
 
 pub mod store;
+pub mod environment;

@@ -7,4 +7,7 @@ pub mod mux;
 pub mod percent;
 pub mod resource;
 pub mod sas;
+pub mod kubeconfig;
+pub mod url;
 pub mod ws;
+pub mod yaml;
