@@ -27,6 +27,14 @@ pub const WINDOW: u32 = 256 * 1024;
 
 // ---- wire::h1 ----
 
+// ---- hybrid connections ----
+
+/// Bytes of a request or answer head: Azure allows 32 kB of header data, plus the request line.
+pub const HEAD_LIMIT: usize = 34 * 1024;
+
+/// Fields of a head.
+pub const HEAD_FIELDS: usize = 128;
+
 // ---- auth ----
 
 // ---- relay ----

@@ -6,4 +6,5 @@ pub mod exchange;
 pub mod mux;
 pub mod timers;
 pub mod tls;
+pub mod upgrade;
 pub mod ws;

@@ -171,7 +171,8 @@ mod tests {
         for _ in 0..bits.below(6) {
             let opcode = opcodes[usize::try_from(bits.below(5)).unwrap()];
             let len = if bits.below(9) == 0 { 200 } else { bits.below(20) };
-            let payload = vec![b'a' + (len % 26) as u8; usize::try_from(len).unwrap()];
+            let payload =
+                vec![b'a' + u8::try_from(len % 26).unwrap(); usize::try_from(len).unwrap()];
             let fin = bits.below(3) > 0;
             push_frame(&mut bytes, opcode, fin, (bits.below(40) > 0).then_some([3; 4]), &payload);
         }

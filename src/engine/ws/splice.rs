@@ -222,10 +222,14 @@ mod tests {
         (out, rest)
     }
 
+    fn fill(len: usize) -> Vec<u8> {
+        vec![u8::try_from(len % 251).unwrap(); len]
+    }
+
     fn traffic(key: Option<[u8; 4]>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for len in [1, 8, 0, 125, 126, 300, 2000, 70_000, 3] {
-            push_frame(&mut bytes, Opcode::Binary, true, key, &vec![(len % 251) as u8; len]);
+            push_frame(&mut bytes, Opcode::Binary, true, key, &fill(len));
         }
         push_frame(&mut bytes, Opcode::Text, false, key, b"a");
         push_frame(&mut bytes, Opcode::Ping, true, key, b"p");
@@ -237,9 +241,9 @@ mod tests {
     fn expected() -> Vec<u8> {
         let mut bytes = Vec::new();
         for len in [1, 8, 0, 125, 126, 300, 2000] {
-            push_frame(&mut bytes, Opcode::Binary, true, None, &vec![(len % 251) as u8; len]);
+            push_frame(&mut bytes, Opcode::Binary, true, None, &fill(len));
         }
-        let big = vec![(70_000 % 251) as u8; 70_000];
+        let big = fill(70_000);
         push_frame(&mut bytes, Opcode::Binary, false, None, &big[..FORWARD_MAX]);
         push_frame(&mut bytes, Opcode::Continuation, false, None, &big[..FORWARD_MAX]);
         push_frame(&mut bytes, Opcode::Continuation, true, None, &big[2 * FORWARD_MAX..]);
@@ -270,7 +274,7 @@ mod tests {
         let bytes = traffic(None);
         let expected: Vec<u8> = [1, 8, 125, 126, 300, 2000, 70_000, 3]
             .into_iter()
-            .flat_map(|len: usize| vec![(len % 251) as u8; len])
+            .flat_map(|len: usize| fill(len))
             .chain(*b"ab")
             .collect();
         for size in [1, 7, 1000, 200_000] {
@@ -304,7 +308,7 @@ mod tests {
 
     #[test]
     fn what_is_framed_up_comes_back() {
-        let plain: Vec<u8> = (0..40_000u32).map(|i| (i % 253) as u8).collect();
+        let plain: Vec<u8> = (0..40_000u32).map(|i| u8::try_from(i % 253).unwrap()).collect();
         let mut bytes = plain.clone();
         let mut steps = Vec::new();
         let mut key = 0;
