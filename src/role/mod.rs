@@ -5,6 +5,7 @@
 
 mod job;
 mod net;
+pub mod relay;
 
 pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
 pub use net::{
