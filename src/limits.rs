@@ -60,6 +60,65 @@ pub const RESOURCE_GROUP_MAX: usize = 90;
 
 /// Bytes of a resource id: the longest valid one has 276.
 pub const RESOURCE_ID_MAX: usize = 320;
+// ---- hybrid connections ----
+
+/// Bytes of a request or answer head: Azure allows 32 kB of header data, plus the request line.
+pub const HEAD_LIMIT: usize = 34 * 1024;
+
+/// Fields of a head.
+pub const HEAD_FIELDS: usize = 128;
+
+/// How long a peer may take to send a head, from the moment it is connected or was last answered.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a command on a control channel: .NET and Java read them into buffers of this size.
+pub const COMMAND_MAX: usize = 64 * 1024;
+
+/// Bytes of a body on a control channel: what the guide allows, and as much again, because
+/// closing a channel hurts more than a body that is too long.
+pub const CONTROL_BODY_MAX: usize = 128 * 1024;
+
+/// How long a sender waits for a listener to accept (protocol guide).
+pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After this long without a rendezvous the sender is offered to a second listener.
+pub const SECOND_OFFER: Duration = Duration::from_secs(5);
+
+/// A socket that was silent for this long is asked for a sign of life. Load balancers forget
+/// connections after four minutes.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Pings without an answer after which a control channel is dead.
+pub const CONTROL_PINGS: u8 = 2;
+
+/// The same for relayed sockets: .NET answers pings there only while its application reads.
+pub const RELAYED_PINGS: u8 = 4;
+
+/// How long a control channel outlives its token. SDKs renew at the moment of expiry or later, and
+/// Azure waits about as long.
+pub const TOKEN_GRACE: Duration = Duration::from_secs(300);
+
+/// A relayed socket that is closed in one direction lives on for as long as bytes are delivered in
+/// the other, and for this long without any.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a peer may take to answer our Close of a control channel.
+pub const CLOSE_ANSWER: Duration = Duration::from_secs(5);
+
+/// Control channels of one entity (Azure's own number).
+pub const LISTENERS_MAX: usize = 25;
+
+/// Bytes that a sender may send before it is answered.
+pub const EARLY_MAX: usize = 64 * 1024;
+
+/// Bytes of a body of the relay's own API.
+pub const CALL_BODY_MAX: usize = 1024 * 1024;
+
+/// How long a stopping relay lets relayed sockets go on.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// When to ask for a buffer again after the pool had none.
+pub const LEASE_RETRY: Duration = Duration::from_millis(10);
 
 // ---- auth ----
 

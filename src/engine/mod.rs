@@ -8,4 +8,5 @@ pub mod timers;
 pub mod tls;
 pub mod tunnel;
 pub mod tlsconf;
+pub mod upgrade;
 pub mod ws;

@@ -1,1 +1,243 @@
-//! RFC 6455 frame heads over the codec of tungstenite, and masking in place.
+//! RFC 6455 frame heads over tungstenite's codec, masking in place, and the payload of a Close.
+
+use std::fmt;
+use std::io::Cursor;
+use std::ops::Deref;
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+/// Bytes of the longest head: 64-bit length and a mask.
+pub const HEAD_MAX: usize = 14;
+
+/// Bytes of the longest control payload (RFC 6455, 5.5).
+pub const CONTROL_MAX: usize = 125;
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Opcode {
+    /// More of the message begun before.
+    Continuation,
+    /// Begins a text message.
+    Text,
+    /// Begins a binary message.
+    Binary,
+    /// The peer will send nothing after this.
+    Close,
+    /// Asks for a pong with the same payload.
+    Ping,
+    /// Answers a ping, or only says that the peer lives.
+    Pong,
+}
+
+/// The head of one frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Head {
+    /// What the frame is.
+    pub opcode: Opcode,
+    /// The frame ends its message.
+    pub fin: bool,
+    /// One of the reserved bits is set. Never written.
+    pub reserved: bool,
+    /// The masking key, in the client's direction.
+    pub key: Option<[u8; 4]>,
+    /// Bytes of payload.
+    pub len: u64,
+}
+
+/// The encoded form of a [`Head`].
+#[derive(Clone, Copy)]
+pub struct HeadBytes {
+    bytes: [u8; HEAD_MAX],
+    len: usize,
+}
+
+/// The opcode is one of those that RFC 6455 keeps for later.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct UnknownOpcode;
+
+impl Opcode {
+    /// Close, ping and pong: short, whole, and allowed between the fragments of a message.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        matches!(self, Self::Close | Self::Ping | Self::Pong)
+    }
+
+    const fn decode(code: OpCode) -> Result<Self, UnknownOpcode> {
+        match code {
+            OpCode::Data(Data::Continue) => Ok(Self::Continuation),
+            OpCode::Data(Data::Text) => Ok(Self::Text),
+            OpCode::Data(Data::Binary) => Ok(Self::Binary),
+            OpCode::Control(Control::Close) => Ok(Self::Close),
+            OpCode::Control(Control::Ping) => Ok(Self::Ping),
+            OpCode::Control(Control::Pong) => Ok(Self::Pong),
+            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
+                Err(UnknownOpcode)
+            }
+        }
+    }
+
+    const fn encode(self) -> OpCode {
+        match self {
+            Self::Continuation => OpCode::Data(Data::Continue),
+            Self::Text => OpCode::Data(Data::Text),
+            Self::Binary => OpCode::Data(Data::Binary),
+            Self::Close => OpCode::Control(Control::Close),
+            Self::Ping => OpCode::Control(Control::Ping),
+            Self::Pong => OpCode::Control(Control::Pong),
+        }
+    }
+}
+
+impl Head {
+    /// A head without reserved bits.
+    #[must_use]
+    pub const fn new(opcode: Opcode, fin: bool, key: Option<[u8; 4]>, len: u64) -> Self {
+        Self { opcode, fin, reserved: false, key, len }
+    }
+
+    /// The head at the front of `bytes` and its own length. `None` asks for more bytes; nothing
+    /// has been consumed then.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownOpcode`]. The other rules of RFC 6455 are the state machine's to enforce.
+    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, UnknownOpcode> {
+        let mut cursor = Cursor::new(bytes);
+        let parsed = FrameHeader::parse(&mut cursor).map_err(|_| UnknownOpcode)?;
+        let Some((header, len)) = parsed else { return Ok(None) };
+        let head_len = usize::try_from(cursor.position()).expect("at most 14");
+        let head = Self {
+            opcode: Opcode::decode(header.opcode)?,
+            fin: header.is_final,
+            reserved: header.rsv1 || header.rsv2 || header.rsv3,
+            key: header.mask,
+            len,
+        };
+        Ok(Some((head, head_len)))
+    }
+
+    /// The shortest encoding, which is the only one allowed. A masked head for 126 to 65,535 bytes
+    /// takes eight bytes, so that the payload after it stays aligned.
+    #[must_use]
+    pub fn encode(&self) -> HeadBytes {
+        let header = FrameHeader {
+            is_final: self.fin,
+            rsv1: false,
+            rsv2: false,
+            rsv3: false,
+            opcode: self.opcode.encode(),
+            mask: self.key,
+        };
+        let mut bytes = [0; HEAD_MAX];
+        header.format(self.len, &mut bytes.as_mut_slice()).expect("a head fits in 14 bytes");
+        HeadBytes { bytes, len: header.len(self.len) }
+    }
+}
+
+/// Masks or unmasks `payload`, whose first byte is number `offset` of its frame.
+pub fn mask(payload: &mut [u8], mut key: [u8; 4], offset: usize) {
+    key.rotate_left(offset % 4);
+    let word = u64::from(u32::from_ne_bytes(key));
+    let word = word | word << 32;
+    let (words, tail) = payload.as_chunks_mut::<8>();
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+}
+
+/// The payload of a Close: `code`, and as much of `reason` as fits, cut between characters. A
+/// longer one makes some peers break the connection instead of closing it.
+#[must_use]
+pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
+    let end = reason.floor_char_boundary(CONTROL_MAX - 2);
+    let mut payload = code.to_be_bytes().to_vec();
+    payload.extend_from_slice(&reason.as_bytes()[..end]);
+    payload
+}
+
+/// Code and reason of the payload of a Close; `None` when it has none.
+#[must_use]
+pub fn close_reason(payload: &[u8]) -> Option<(u16, String)> {
+    let (code, reason) = payload.split_first_chunk::<2>()?;
+    Some((u16::from_be_bytes(*code), String::from_utf8_lossy(reason).into_owned()))
+}
+
+impl Deref for HeadBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+impl fmt::Debug for HeadBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HeadBytes({:02x?})", &**self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masking_in_pieces_equals_masking_at_once() {
+        let key = [1, 2, 3, 4];
+        let plain: Vec<u8> = (0..64).collect();
+        let expected: Vec<u8> = plain.iter().enumerate().map(|(i, b)| b ^ key[i % 4]).collect();
+        for cut in 0..plain.len() {
+            let mut bytes = plain.clone();
+            let (head, tail) = bytes.split_at_mut(cut);
+            mask(head, key, 0);
+            mask(tail, key, cut);
+            assert_eq!(bytes, expected, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn an_incomplete_head_consumes_nothing() {
+        let whole = [0x82, 0xfe, 0x01, 0x00, 9, 9, 9, 9];
+        for len in 0..whole.len() {
+            assert!(Head::parse(&whole[..len]).unwrap().is_none(), "{len} bytes");
+        }
+        let (head, head_len) = Head::parse(&whole).unwrap().unwrap();
+        assert_eq!((head.key, head_len, head.len), (Some([9; 4]), 8, 256));
+    }
+
+    #[test]
+    fn heads_come_back_as_they_were_written() {
+        let opcodes = [Opcode::Continuation, Opcode::Text, Opcode::Binary, Opcode::Ping];
+        for len in [0, 1, 125, 126, 16_376, 65_535, 65_536, u64::MAX / 2] {
+            for (opcode, key) in opcodes.into_iter().zip([None, Some([7; 4])].into_iter().cycle()) {
+                let head = Head::new(opcode, len % 2 == 0, key, len);
+                let bytes = head.encode();
+                assert_eq!(Head::parse(&bytes).unwrap(), Some((head, bytes.len())));
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_full_client_frame_keeps_the_payload_aligned() {
+        let head = Head::new(Opcode::Binary, true, Some([1; 4]), 16_376).encode();
+        assert_eq!(head.len(), crate::limits::WS_HEAD);
+    }
+
+    #[test]
+    fn reserved_opcodes_are_refused() {
+        for code in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
+            assert_eq!(Head::parse(&[0x80 | code, 0]), Err(UnknownOpcode), "opcode {code}");
+        }
+    }
+
+    #[test]
+    fn a_long_close_reason_is_cut_between_characters() {
+        let payload = close_payload(1008, &"é".repeat(100));
+        assert_eq!(payload.len(), 2 + 122);
+        assert_eq!(close_reason(&payload), Some((1008, "é".repeat(61))));
+        assert_eq!(close_reason(&[]), None);
+    }
+}

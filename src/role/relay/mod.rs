@@ -2,3 +2,12 @@
 
 pub mod directory;
 pub mod registry;
+pub mod authority;
+mod call;
+mod connect;
+mod fault;
+mod listen;
+mod open;
+mod pump;
+mod storm;
+pub mod target;

@@ -1,1 +1,0 @@
-//! One WebSocket connection after its handshake, frame by frame.

@@ -1,0 +1,312 @@
+//! Senders that wait, and the rendezvous at which a listener meets them.
+
+use std::time::Instant;
+
+use log::debug;
+
+use super::authority::Right;
+use super::fault::{Fault, Tracking};
+use super::target::Target;
+use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
+use crate::buf::Pressure;
+use crate::engine::upgrade::{Fields, Upgrade, refusal};
+use crate::limits::{ACCEPT_TIMEOUT, COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
+use crate::role::{ConnId, Peer};
+use crate::wire::control::{Accept, Command, Remote, joined};
+use crate::wire::ws::Opcode;
+
+/// A sender whose answer is held back until a listener is there.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) entity: String,
+    pub(super) bearer: String,
+    pub(super) upgrade: Upgrade,
+    /// What it has sent already; delivered first.
+    pub(super) early: Vec<u8>,
+    peer: Peer,
+    fields: Fields,
+    target: Target,
+    tracking: Tracking,
+    /// Listeners that have been asked.
+    asked: Vec<ConnId>,
+    meetings: Vec<u128>,
+}
+
+/// A rendezvous to which a listener was invited.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    id: String,
+    listener: ConnId,
+    /// `None` once the sender has gone or has met another listener.
+    sender: Option<ConnId>,
+    since: Instant,
+}
+
+impl Waiting {
+    pub(super) fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
+        self.entity == entity && bearer.is_none_or(|bearer| bearer == self.bearer)
+    }
+}
+
+impl Relay {
+    pub(super) fn on_connect(&mut self, arrival: Arrival, upgrade: Upgrade, net: &mut dyn Net) {
+        let conn = arrival.conn;
+        let (entity, grant) = match self.admit(&arrival, Right::Send, net) {
+            Ok(admitted) => admitted,
+            Err(fault) => {
+                return self.dismiss(conn, &fault.for_upgrade(&arrival.tracking), net);
+            }
+        };
+        let waiting = Waiting {
+            entity: entity.name,
+            bearer: grant.bearer,
+            upgrade,
+            early: arrival.rest,
+            peer: arrival.peer,
+            fields: arrival.request.fields,
+            target: arrival.target,
+            tracking: arrival.tracking,
+            asked: Vec::new(),
+            meetings: Vec::new(),
+        };
+        self.conns.insert(conn, Conn::Waiting(Box::new(waiting)));
+        if let Err(fault) = self.offer(conn, net) {
+            return self.refuse_waiting(conn, &fault, net);
+        }
+        self.timers.set(Key::Accept(conn), net.now() + ACCEPT_TIMEOUT);
+        self.timers.set(Key::Offer(conn), net.now() + SECOND_OFFER);
+    }
+
+    /// Invites a listener to meet `sender`.
+    fn offer(&mut self, sender: ConnId, net: &mut dyn Net) -> Result<(), Fault> {
+        let Some(Conn::Waiting(waiting)) = self.conns.get(&sender) else { return Ok(()) };
+        let listener = self.choose(waiting, net)?;
+        let Some(Conn::Control(control)) = self.conns.get(&listener) else {
+            return Err(nobody());
+        };
+        let random = random_u128(net);
+        let id = format!("{}_{random:032x}", waiting.tracking.id);
+        let scheme = if self.config.secure { "wss" } else { "ws" };
+        let host = self.config.public_host.as_deref().unwrap_or(&control.host);
+        let origin = format!("{scheme}://{host}");
+        let command = Command::Accept(Accept {
+            address: waiting.target.rendezvous(&origin, "accept", &id),
+            id: id.clone(),
+            connect_headers: joined(waiting.visible_fields()),
+            remote: remote(waiting.peer),
+        });
+        let command = command.encode();
+        if command.len() > COMMAND_MAX {
+            return Err(Fault::new(431, "The request headers are too large to be passed on"));
+        }
+        let frame = crate::engine::ws::frame(Opcode::Text, None, command.as_bytes());
+        if !write(net, listener, &frame) {
+            return Err(Fault::new(503, "The relay is out of buffers"));
+        }
+        debug!("conn={} offered to listener conn={}", sender.0, listener.0);
+        let since = net.now();
+        self.meetings.insert(random, Meeting { id, listener, sender: Some(sender), since });
+        self.timers.set(Key::Meeting(random), since + ACCEPT_TIMEOUT);
+        if let Some(Conn::Waiting(waiting)) = self.conns.get_mut(&sender) {
+            waiting.asked.push(listener);
+            waiting.meetings.push(random);
+        }
+        Ok(())
+    }
+
+    /// A random listener among those that the sender admits and that were not asked before,
+    /// preferably one that keeps up with its invitations.
+    fn choose(&self, waiting: &Waiting, net: &mut dyn Net) -> Result<ConnId, Fault> {
+        let listeners = self.listeners.get(&waiting.entity).ok_or_else(nobody)?;
+        let admitted: Vec<ConnId> =
+            listeners.iter().copied().filter(|&l| self.is_admitted(l, &waiting.fields)).collect();
+        if admitted.is_empty() {
+            return Err(Fault::new(
+                404,
+                "None of the connected listeners meet the AllowedListeners/DisallowedListeners \
+                 criteria",
+            ));
+        }
+        let mut fresh = admitted;
+        fresh.retain(|l| !waiting.asked.contains(l) && net.pressure(*l) == Pressure::Open);
+        let now = net.now();
+        let late = |l: &ConnId| {
+            let mut meetings = self.meetings.values();
+            meetings.any(|m| m.listener == *l && m.sender.is_some() && now > m.since + SLOW)
+        };
+        let prompt: Vec<ConnId> = fresh.iter().copied().filter(|l| !late(l)).collect();
+        let pool = if prompt.is_empty() { fresh } else { prompt };
+        let index = random_u128(net).checked_rem(pool.len() as u128).unwrap_or(0);
+        let index = usize::try_from(index).unwrap_or(0);
+        pool.get(index).copied().ok_or_else(|| Fault::new(503, "The listeners do not keep up"))
+    }
+
+    fn is_admitted(&self, listener: ConnId, fields: &Fields) -> bool {
+        let Some(Conn::Control(control)) = self.conns.get(&listener) else { return false };
+        let names = |field: &'static str| {
+            control.name.as_deref().is_some_and(|name| fields.has(field, name))
+        };
+        let allowed = fields.get(ALLOWED).is_none() || names(ALLOWED);
+        allowed && !names(DISALLOWED)
+    }
+
+    /// Keeps what a sender sends before it is answered.
+    pub(super) fn on_early_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
+        let Some(Conn::Waiting(waiting)) = self.conns.get_mut(&conn) else { return };
+        waiting.early.extend_from_slice(data);
+        if waiting.early.len() > EARLY_MAX {
+            net.pause(conn);
+        }
+    }
+
+    pub(super) fn on_not_accepted(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let text = "None of the connected listeners accepted the connections within the allowed \
+                    timeout";
+        self.refuse_waiting(conn, &Fault::new(504, text), net);
+    }
+
+    /// The first listener is slow; whoever comes first has the sender.
+    pub(super) fn on_second_offer(&mut self, conn: ConnId, net: &mut dyn Net) {
+        if let Err(fault) = self.offer(conn, net) {
+            debug!("conn={} no second listener: {}", conn.0, fault.text);
+        }
+    }
+
+    /// Those who wait for `listener`, which is gone, are offered to another one, once.
+    pub(super) fn reoffer(&mut self, listener: ConnId, net: &mut dyn Net) {
+        let invited = self.meetings.values().filter(|m| m.listener == listener);
+        let senders: Vec<ConnId> = invited.filter_map(|m| m.sender).collect();
+        for sender in senders {
+            let Some(Conn::Waiting(waiting)) = self.conns.get(&sender) else { continue };
+            let others = waiting.asked.iter().filter(|&&asked| asked != listener);
+            let has_other = others.into_iter().any(|asked| self.is_listening(*asked));
+            if !has_other && self.offer(sender, net).is_err() {
+                let fault = Fault::new(502, "The listener left before it accepted the connection");
+                self.refuse_waiting(sender, &fault, net);
+            }
+        }
+    }
+
+    fn is_listening(&self, conn: ConnId) -> bool {
+        self.listeners.values().flatten().any(|&listener| listener == conn)
+    }
+
+    pub(super) fn refuse_waiting(&mut self, conn: ConnId, fault: &Fault, net: &mut dyn Net) {
+        let Some(Conn::Waiting(waiting)) = self.conns.get(&conn) else { return };
+        let answer = fault.for_upgrade(&waiting.tracking);
+        self.dismiss(conn, &answer, net);
+    }
+
+    /// A listener that comes now is told that the sender has gone.
+    pub(super) fn on_sender_gone(&mut self, waiting: &Waiting, now: Instant) {
+        for id in &waiting.meetings {
+            if let Some(meeting) = self.meetings.get_mut(id) {
+                meeting.sender = None;
+                self.timers.set(Key::Meeting(*id), now + ACCEPT_TIMEOUT);
+            }
+        }
+    }
+
+    pub(super) fn on_accept(&mut self, arrival: Arrival, upgrade: &Upgrade, net: &mut dyn Net) {
+        match self.meet(&arrival) {
+            Err(fault) => {
+                self.dismiss(arrival.conn, &fault.for_upgrade(&arrival.tracking), net);
+            }
+            Ok((sender, None)) => self.join(sender, arrival, upgrade, net),
+            Ok((sender, Some(status))) => self.reject(sender, status, &arrival, net),
+        }
+    }
+
+    /// Uses up the rendezvous that `arrival` names, unless it is malformed.
+    fn meet(&mut self, arrival: &Arrival) -> Result<(ConnId, Option<u16>), Fault> {
+        let unknown = || {
+            let text = "Unknown Connection ID. Is the listener accepting the connection too late?";
+            Fault::new(403, text)
+        };
+        let parameters = &arrival.target.parameters;
+        let id = parameters.id.as_deref().unwrap_or_default();
+        let key = rendezvous_key(id).ok_or_else(unknown)?;
+        let meeting = self.meetings.get(&key).filter(|meeting| meeting.id == id);
+        let sender = meeting.ok_or_else(unknown)?.sender;
+        let status = parameters.status.as_deref().map(str::parse::<u16>);
+        let status = match status {
+            None => None,
+            Some(Ok(status @ 100..=999)) => Some(status),
+            Some(_) => return Err(Fault::new(400, "The sb-hc-statusCode is not one of HTTP")),
+        };
+        self.meetings.remove(&key);
+        self.timers.cancel(Key::Meeting(key));
+        let sender = sender.ok_or_else(|| Fault::new(410, "The sender has gone"))?;
+        Ok((sender, status))
+    }
+
+    /// The listener does not want this sender.
+    fn reject(&mut self, sender: ConnId, status: u16, arrival: &Arrival, net: &mut dyn Net) {
+        // 1xx and 2xx would look like success.
+        let status = if status < 300 { 502 } else { status };
+        let description = arrival.target.parameters.description.as_deref().unwrap_or("Rejected");
+        let phrase: String = description.chars().filter(|c| matches!(c, ' '..='~')).collect();
+        self.dismiss(sender, &refusal(status, &phrase, "Connection: close\r\n", ""), net);
+        let gone = refusal(410, "Gone", "Connection: close\r\n", "");
+        self.dismiss(arrival.conn, &gone, net);
+    }
+
+    fn join(&mut self, sender: ConnId, arrival: Arrival, upgrade: &Upgrade, net: &mut dyn Net) {
+        let Some(Conn::Waiting(waiting)) = self.forget(sender) else { return };
+        self.on_sender_gone(&waiting, net.now());
+        let offered = &waiting.upgrade.protocols;
+        let asked = &upgrade.protocols;
+        let agreed = asked.iter().find(|protocol| offered.contains(protocol));
+        let to_listener = agreed.or_else(|| asked.first()).map(String::as_str);
+        let listener = arrival.conn;
+        let opened = write(net, listener, &upgrade.answer(to_listener))
+            && write(net, sender, &waiting.upgrade.answer(agreed.map(String::as_str)));
+        if !opened {
+            net.abort(listener);
+            net.abort(sender);
+            self.forget(listener);
+            return;
+        }
+        debug!("conn={} joined to conn={} id={}", sender.0, listener.0, waiting.tracking.id);
+        self.pump(sender, listener, *waiting, arrival.rest, net);
+    }
+}
+
+impl Waiting {
+    /// What the listener sees of the request: everything but the token.
+    fn visible_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let fields = self.fields.0.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        fields.filter(|(name, _)| !name.eq_ignore_ascii_case("ServiceBusAuthorization"))
+    }
+}
+
+/// The entity was removed, or the sender's right to it.
+pub(super) fn gone() -> Fault {
+    Fault::new(404, "Endpoint does not exist")
+}
+
+fn nobody() -> Fault {
+    Fault::new(404, "There are no listeners connected for the endpoint")
+}
+
+fn remote(peer: Peer) -> Remote {
+    match peer {
+        Peer::Tcp(address) => {
+            Remote { address: address.ip().to_canonical().to_string(), port: address.port() }
+        }
+        Peer::Local => Remote { address: "127.0.0.1".to_owned(), port: 0 },
+    }
+}
+
+/// The random part at the end of a rendezvous id.
+fn rendezvous_key(id: &str) -> Option<u128> {
+    let (_, random) = id.rsplit_once('_')?;
+    let is_hex = random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hex { u128::from_str_radix(random, 16).ok() } else { None }
+}
+
+const ALLOWED: &str = "Microsoft-Relay-AllowedListeners";
+const DISALLOWED: &str = "Microsoft-Relay-DisallowedListeners";
+
+/// A listener that lets an invitation wait for longer is passed over when there are others.
+const SLOW: std::time::Duration = std::time::Duration::from_secs(1);

@@ -1,0 +1,241 @@
+//! Requests as they come in: what each one wants, and the checks in the order that callers expect.
+
+use super::authority::{Entity, Grant, Request as Question, Right};
+use super::fault::{Fault, Tracking};
+use super::storm::{Verdict, pair};
+use super::target::Target;
+use super::{Conn, Key, Net, Relay, random_u128, write};
+use crate::engine::upgrade::{Malformed, Request, Upgrade};
+use crate::role::{ConnId, Peer};
+
+/// A connection whose head is being read.
+#[derive(Debug)]
+pub(super) struct Opening {
+    peer: Peer,
+    buffer: Vec<u8>,
+}
+
+/// A request, read and taken apart.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) conn: ConnId,
+    pub(super) peer: Peer,
+    pub(super) request: Request,
+    pub(super) target: Target,
+    pub(super) tracking: Tracking,
+    /// What the peer has sent behind the head.
+    pub(super) rest: Vec<u8>,
+}
+
+impl Opening {
+    pub(super) const fn new(peer: Peer) -> Self {
+        Self { peer, buffer: Vec::new() }
+    }
+
+    /// For the next request on a connection that stays open.
+    pub(super) const fn again(peer: Peer, buffer: Vec<u8>) -> Self {
+        Self { peer, buffer }
+    }
+}
+
+impl Relay {
+    pub(super) fn on_head_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
+        let Some(Conn::Opening(opening)) = self.conns.get_mut(&conn) else { return };
+        opening.buffer.extend_from_slice(data);
+        match Request::parse(&opening.buffer) {
+            Ok(None) => (),
+            Ok(Some((request, len))) => {
+                let rest = opening.buffer.split_off(len);
+                let peer = opening.peer;
+                self.timers.cancel(Key::Head(conn));
+                self.on_request(conn, peer, request, rest, net);
+            }
+            Err(why) => {
+                let status = if why == Malformed::TooLarge { 431 } else { 400 };
+                let tracking = self.tracking(&Request::default(), &Target::default(), net);
+                let fault = Fault::new(status, &format!("The request cannot be read: {why}"));
+                self.dismiss(conn, &fault.for_http(&tracking), net);
+            }
+        }
+    }
+
+    fn on_request(
+        &mut self,
+        conn: ConnId,
+        peer: Peer,
+        request: Request,
+        rest: Vec<u8>,
+        net: &mut dyn Net,
+    ) {
+        let target = Target::parse(&request.target);
+        let is_path = target.is_some();
+        let target = target.unwrap_or_default();
+        let tracking = self.tracking(&request, &target, net);
+        if !is_path || !is_sane_host(&tracking.host) {
+            let fault = Fault::new(400, "The request target or the host is malformed");
+            return self.dismiss(conn, &fault.for_http(&tracking), net);
+        }
+        let arrival = Arrival { conn, peer, request, target, tracking, rest };
+        if arrival.target.is_reserved() {
+            return self.on_call(arrival, net);
+        }
+        if !self.authority.is_ready() || self.is_stopping {
+            let fault = Fault::new(503, "The relay is starting or stopping");
+            return self.dismiss(conn, &arrival.error(&fault), net);
+        }
+        if !arrival.target.is_hc {
+            return self.on_http_sender(&arrival, net);
+        }
+        if let Err(fault) = self.on_websocket(arrival, net) {
+            let (arrival, fault) = *fault;
+            self.dismiss(arrival.conn, &fault.for_upgrade(&arrival.tracking), net);
+        }
+    }
+
+    fn on_websocket(
+        &mut self,
+        arrival: Arrival,
+        net: &mut dyn Net,
+    ) -> Result<(), Box<(Arrival, Fault)>> {
+        let upgrade = match arrival.request.upgrade() {
+            Ok(Some(upgrade)) => upgrade,
+            Ok(None) => {
+                let fault = Fault::new(400, "This endpoint is only for web-socket requests");
+                return Err(Box::new((arrival, fault)));
+            }
+            Err(why) => return Err(Box::new((arrival, Fault::new(400, &why.to_string())))),
+        };
+        let action = arrival.target.parameters.action.as_deref().map(str::to_ascii_lowercase);
+        match action.as_deref() {
+            Some("listen") => self.on_listen(arrival, upgrade, net),
+            None | Some("connect") => self.on_connect(arrival, upgrade, net),
+            Some("accept") => self.on_accept(arrival, &upgrade, net),
+            Some(_) => {
+                let fault = Fault::new(400, "The sb-hc-action is not one of this endpoint");
+                return Err(Box::new((arrival, fault)));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_listen(&mut self, arrival: Arrival, upgrade: Upgrade, net: &mut dyn Net) {
+        let admitted = self.admit(&arrival, Right::Listen, net);
+        match admitted {
+            Ok((entity, grant)) => self.listen(arrival, upgrade, entity, grant, net),
+            Err(fault) => self.refuse_listen(&arrival, &fault, net),
+        }
+    }
+
+    /// The checks that every caller of an entity goes through: token first, so that a stranger
+    /// cannot ask which entities there are.
+    pub(super) fn admit(
+        &mut self,
+        arrival: &Arrival,
+        right: Right,
+        net: &dyn Net,
+    ) -> Result<(Entity, Grant), Fault> {
+        let entity = self.authority.entity(&arrival.target.path);
+        let is_open = right == Right::Send && entity.as_ref().is_some_and(|e| !e.needs_token);
+        let grant = if is_open {
+            Grant { expires: u64::MAX, bearer: String::new() }
+        } else {
+            let question = Question {
+                right,
+                host: without_port(&arrival.tracking.host),
+                path: &arrival.target.path,
+                token: arrival.token(),
+            };
+            self.authority.authorize(&question, net.unix_time())?
+        };
+        let entity = entity.ok_or_else(|| Fault::new(404, "Endpoint does not exist"))?;
+        Ok((entity, grant))
+    }
+
+    /// Answers a listen that fails, or holds the answer back: some listeners try again twice for
+    /// every answer they get.
+    pub(super) fn refuse_listen(&mut self, arrival: &Arrival, fault: &Fault, net: &mut dyn Net) {
+        let conn = arrival.conn;
+        let answer = fault.for_upgrade(&arrival.tracking);
+        let pair = pair(arrival.peer, &arrival.target.path);
+        match self.storm.refuse(&pair, conn, net.now()) {
+            Verdict::Answer => self.dismiss(conn, &answer, net),
+            Verdict::Hold => {
+                self.timers.cancel(Key::Crowded(conn));
+                self.conns.insert(conn, Conn::Held(pair, answer));
+            }
+            Verdict::Drop => {
+                self.forget(conn);
+                net.abort(conn);
+            }
+        }
+    }
+
+    fn tracking(&self, request: &Request, target: &Target, net: &mut dyn Net) -> Tracking {
+        let id = target.parameters.id.as_deref().filter(|id| is_sane_id(id));
+        let id = id.map_or_else(|| uuid(random_u128(net)), str::to_owned);
+        Tracking {
+            id: format!("{id}_G{}", self.config.node),
+            host: request.fields.get("Host").unwrap_or_default().to_owned(),
+            path: target.path.clone(),
+            unix_time: net.unix_time(),
+        }
+    }
+
+    /// HTTP requests to an entity.
+    fn on_http_sender(&mut self, arrival: &Arrival, net: &mut dyn Net) {
+        let fault = match self.admit(arrival, Right::Send, net) {
+            Err(fault) => fault,
+            Ok(_) => Fault::new(501, "HTTP requests are not enabled for the endpoint"),
+        };
+        let answer = fault.for_http(&arrival.tracking);
+        write(net, arrival.conn, &answer);
+        net.close(arrival.conn);
+        self.forget(arrival.conn);
+    }
+}
+
+impl Arrival {
+    /// The token, wherever the caller has put it.
+    pub(super) fn token(&self) -> Option<&str> {
+        let header = self.request.fields.get("ServiceBusAuthorization");
+        let query = self.target.parameters.token.as_deref();
+        let [first, second] = if self.target.is_hc { [header, query] } else { [query, header] };
+        let own = first.or(second);
+        let general = || self.request.fields.get("Authorization").filter(|_| !self.target.is_hc);
+        own.or_else(general)
+    }
+
+    /// `fault` in the form that this caller reads.
+    fn error(&self, fault: &Fault) -> Vec<u8> {
+        if self.target.is_hc {
+            fault.for_upgrade(&self.tracking)
+        } else {
+            fault.for_http(&self.tracking)
+        }
+    }
+}
+
+/// A client may choose an id, within reason.
+pub(super) fn is_sane_id(id: &str) -> bool {
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    (1..=64).contains(&id.len()) && id.bytes().all(sane)
+}
+
+/// The host goes into rendezvous addresses.
+fn is_sane_host(host: &str) -> bool {
+    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    host.len() <= 255 && host.bytes().all(sane)
+}
+
+pub(super) fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    }
+}
+
+fn uuid(random: u128) -> String {
+    let hex = format!("{random:032x}");
+    let (a, b, c) = (&hex[..8], &hex[8..12], &hex[12..16]);
+    format!("{a}-{b}-{c}-{}-{}", &hex[16..20], &hex[20..])
+}
