@@ -2,5 +2,6 @@
 
 pub mod h1;
 pub mod json;
+pub mod kube;
 pub mod mux;
 pub mod ws;
