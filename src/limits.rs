@@ -69,7 +69,7 @@ pub const HEAD_LIMIT: usize = 34 * 1024;
 pub const HEAD_FIELDS: usize = 128;
 
 /// How long a peer may take to send a head, from the moment it is connected or was last answered.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub const RELAY_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a command on a control channel: .NET and Java read them into buffers of this size.
 pub const COMMAND_MAX: usize = 64 * 1024;
@@ -115,7 +115,7 @@ pub const EARLY_MAX: usize = 64 * 1024;
 pub const CALL_BODY_MAX: usize = 1024 * 1024;
 
 /// How long a stopping relay lets relayed sockets go on.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+pub const RELAY_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// When to ask for a buffer again after the pool had none.
 pub const LEASE_RETRY: Duration = Duration::from_millis(10);

@@ -1,13 +1,382 @@
-//! The relay: Hybrid Connections, and the API through which clusters are registered and reached.
+//! The relay: joins senders to listeners over the Hybrid Connections protocol.
+//!
+//! It moves frames and never looks into them. Who may do what, and the connected-clusters API, are
+//! the [`Authority`]'s. A rendezvous id is a capability: 128 random bits, good for one use.
 
-pub mod directory;
-pub mod registry;
 pub mod authority;
 mod call;
 mod connect;
+pub mod directory;
 mod fault;
 mod listen;
 mod open;
 mod pump;
+pub mod registry;
 mod storm;
 pub mod target;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use log::{debug, info};
+
+use self::authority::{Authority, Order, Ticket};
+use self::call::Calling;
+use self::connect::{Meeting, Waiting};
+use self::listen::{Control, Crowded};
+use self::open::{Arrival, Opening};
+use self::pump::Leg;
+use self::storm::{Pair, Storm};
+use super::{Close, ConnId, Event, Net, Notice, Peer, Role, Signal};
+use crate::buf::Lease;
+use crate::engine::timers::Timers;
+use crate::engine::ws::Step;
+use crate::limits::{RELAY_DRAIN_TIMEOUT, RELAY_HEAD_TIMEOUT, LISTENERS_MAX};
+
+/// What differs from relay to relay.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's number, part of every tracking and rendezvous id.
+    pub node: u32,
+    /// `host[:port]` for rendezvous addresses. Without it, the name by which the listener came.
+    pub public_host: Option<String>,
+    /// Listeners come over TLS, so rendezvous addresses begin with `wss`.
+    pub secure: bool,
+    /// Control channels of one entity.
+    pub listeners_max: usize,
+}
+
+/// The role of the relay.
+#[derive(Debug)]
+pub struct Relay {
+    config: Config,
+    authority: Box<dyn Authority>,
+    conns: BTreeMap<ConnId, Conn>,
+    /// Control channels by entity.
+    listeners: BTreeMap<String, Vec<ConnId>>,
+    /// Rendezvous that listeners have been invited to, by the random part of their id.
+    meetings: BTreeMap<u128, Meeting>,
+    timers: Timers<Key>,
+    storm: Storm,
+    calls: BTreeMap<Ticket, ConnId>,
+    next_ticket: u64,
+    /// Scratch, empty between events.
+    steps: Vec<Step>,
+    is_ready: bool,
+    is_stopping: bool,
+    has_exited: bool,
+}
+
+/// What a connection is.
+#[derive(Debug)]
+enum Conn {
+    /// Its request has not been read yet.
+    Opening(Opening),
+    /// It has called the relay's own API.
+    Calling(Box<Calling>),
+    /// It wants to listen where there are too many listeners; the dead among them are looked for.
+    Crowded(Box<Crowded>),
+    /// It was refused, and the answer is held back.
+    Held(Pair, Vec<u8>),
+    /// A listener's control channel.
+    Control(Box<Control>),
+    /// A sender waits for a listener.
+    Waiting(Box<Waiting>),
+    /// One end of a relayed WebSocket.
+    Leg(Box<Leg>),
+    /// Both ends have said goodbye; what is queued still goes out.
+    Ending,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Key {
+    /// The head, or the rest of a call, has to be here.
+    Head(ConnId),
+    /// A sign of life is due.
+    Ping(ConnId),
+    /// The token of a control channel has expired, and the grace is over.
+    Token(ConnId),
+    /// Time to decide about a listener too many.
+    Crowded(ConnId),
+    /// Nobody accepted this sender.
+    Accept(ConnId),
+    /// Offer this sender to another listener.
+    Offer(ConnId),
+    /// A meeting that nobody waits for can be forgotten.
+    Meeting(u128),
+    /// A half-closed connection delivers nothing more.
+    Close(ConnId),
+    /// There may be a buffer now.
+    Lease(ConnId),
+    /// A stopping relay ends.
+    Exit,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { node: 0, public_host: None, secure: true, listeners_max: LISTENERS_MAX }
+    }
+}
+
+impl Relay {
+    /// A relay without connections.
+    #[must_use]
+    pub fn new(config: Config, authority: Box<dyn Authority>) -> Self {
+        Self {
+            config,
+            authority,
+            conns: BTreeMap::new(),
+            listeners: BTreeMap::new(),
+            meetings: BTreeMap::new(),
+            timers: Timers::new(),
+            storm: Storm::default(),
+            calls: BTreeMap::new(),
+            next_ticket: 0,
+            steps: Vec::new(),
+            is_ready: false,
+            is_stopping: false,
+            has_exited: false,
+        }
+    }
+
+    /// Open connections and pending rendezvous: a test that ends with other than nothing has found
+    /// a leak.
+    #[must_use]
+    pub fn leftovers(&self) -> (usize, usize) {
+        (self.conns.len(), self.meetings.len())
+    }
+
+    fn on_accepted(&mut self, conn: ConnId, peer: Peer, net: &dyn Net) {
+        self.conns.insert(conn, Conn::Opening(Opening::new(peer)));
+        self.timers.set(Key::Head(conn), net.now() + RELAY_HEAD_TIMEOUT);
+    }
+
+    fn on_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
+        match self.conns.get(&conn) {
+            Some(Conn::Opening(_)) => self.on_head_data(conn, &data, net),
+            Some(Conn::Calling(_)) => self.on_call_data(conn, &data, net),
+            Some(Conn::Control(_)) => self.on_control_data(conn, data, net),
+            Some(Conn::Waiting(_)) => self.on_early_data(conn, &data, net),
+            Some(Conn::Leg(_)) => self.on_leg_data(conn, data, net),
+            // Whoever is refused has nothing to say.
+            Some(Conn::Held(..) | Conn::Crowded(_)) => net.pause(conn),
+            Some(Conn::Ending) | None => (),
+        }
+    }
+
+    fn on_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
+        match self.conns.get(&conn) {
+            Some(Conn::Leg(_)) => self.on_leg_finished(conn, net),
+            Some(Conn::Calling(_)) => self.on_call_finished(conn, net),
+            Some(Conn::Ending) | None => (),
+            Some(
+                Conn::Opening(_)
+                | Conn::Crowded(_)
+                | Conn::Held(..)
+                | Conn::Control(_)
+                | Conn::Waiting(_),
+            ) => {
+                net.close(conn);
+                self.on_gone(conn, net);
+            }
+        }
+    }
+
+    fn on_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
+        match self.conns.get(&conn) {
+            Some(Conn::Leg(_)) => self.on_leg_drained(conn, net),
+            Some(Conn::Calling(_)) => self.on_call_drained(conn, net),
+            Some(Conn::Ending) => self.expect_end(conn, net),
+            Some(
+                Conn::Opening(_)
+                | Conn::Crowded(_)
+                | Conn::Held(..)
+                | Conn::Control(_)
+                | Conn::Waiting(_),
+            )
+            | None => (),
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId, why: &Close, net: &mut dyn Net) {
+        debug!("conn={} closed: {why}", conn.0);
+        self.on_gone(conn, net);
+    }
+
+    /// `conn` is gone: forgets it, and does what follows for others.
+    fn on_gone(&mut self, conn: ConnId, net: &mut dyn Net) {
+        match self.forget(conn) {
+            Some(Conn::Held(pair, _)) => self.storm.forget(&pair, conn),
+            Some(Conn::Control(control)) => self.on_listener_gone(conn, &control, net),
+            Some(Conn::Waiting(waiting)) => self.on_sender_gone(&waiting, net.now()),
+            Some(Conn::Leg(leg)) => self.on_leg_gone(&leg, net),
+            Some(Conn::Opening(_) | Conn::Calling(_) | Conn::Crowded(_) | Conn::Ending) | None => {}
+        }
+    }
+
+    /// Takes `conn` out of the tables.
+    fn forget(&mut self, conn: ConnId) -> Option<Conn> {
+        for key in [
+            Key::Head(conn),
+            Key::Ping(conn),
+            Key::Token(conn),
+            Key::Crowded(conn),
+            Key::Accept(conn),
+            Key::Offer(conn),
+            Key::Close(conn),
+            Key::Lease(conn),
+        ] {
+            self.timers.cancel(key);
+        }
+        self.conns.remove(&conn)
+    }
+
+    /// Sends `bytes` and closes after them.
+    fn dismiss(&mut self, conn: ConnId, bytes: &[u8], net: &mut dyn Net) {
+        write(net, conn, bytes);
+        net.close(conn);
+        self.on_gone(conn, net);
+    }
+
+    fn on_deadline(&mut self, net: &mut dyn Net) {
+        let now = net.now();
+        while let Some(key) = self.timers.expire(now) {
+            match key {
+                Key::Head(conn) => {
+                    net.close(conn);
+                    self.on_gone(conn, net);
+                }
+                Key::Ping(conn) => self.on_ping_due(conn, net),
+                Key::Token(conn) => self.on_token_expired(conn, net),
+                Key::Crowded(conn) => self.on_crowd_counted(conn, net),
+                Key::Accept(conn) => self.on_not_accepted(conn, net),
+                Key::Offer(conn) => self.on_second_offer(conn, net),
+                Key::Meeting(id) => drop(self.meetings.remove(&id)),
+                Key::Close(conn) => self.on_close_overdue(conn, net),
+                Key::Lease(conn) => self.on_lease_retry(conn, net),
+                Key::Exit => self.exit(net),
+            }
+        }
+        while let Some(conn) = self.storm.release(now) {
+            if let Some(Conn::Held(_, answer)) = self.forget(conn) {
+                write(net, conn, &answer);
+                net.close(conn);
+            }
+        }
+    }
+
+    fn on_ping_due(&mut self, conn: ConnId, net: &mut dyn Net) {
+        match self.conns.get(&conn) {
+            Some(Conn::Control(_)) => self.ping_control(conn, net),
+            Some(Conn::Leg(_)) => self.ping_leg(conn, net),
+            _ => (),
+        }
+    }
+
+    fn on_signal(&mut self, signal: Signal, net: &mut dyn Net) {
+        match signal {
+            Signal::Reload => self.authority.handle_event(Event::Signal(signal), net),
+            Signal::Stop => {
+                info!("stopping: control channels close, relayed sockets may end by themselves");
+                self.is_stopping = true;
+                let controls: Vec<ConnId> = self.listeners.values().flatten().copied().collect();
+                for conn in controls {
+                    self.close_control(conn, 1001, "relay restarting", net);
+                }
+                self.timers.set(Key::Exit, net.now() + RELAY_DRAIN_TIMEOUT);
+                self.exit_if_idle(net);
+            }
+        }
+    }
+
+    fn exit_if_idle(&mut self, net: &mut dyn Net) {
+        let busy = |conn: &Conn| matches!(conn, Conn::Leg(_) | Conn::Waiting(_) | Conn::Ending);
+        if self.is_stopping && !self.conns.values().any(busy) {
+            self.exit(net);
+        }
+    }
+
+    fn exit(&mut self, net: &mut dyn Net) {
+        if !std::mem::replace(&mut self.has_exited, true) {
+            net.tell(Notice::Exit(0, None));
+        }
+    }
+
+    fn obey(&mut self, net: &mut dyn Net) {
+        while let Some(order) = self.authority.poll_order() {
+            match order {
+                Order::Answer(ticket, answer) => self.on_answer(ticket, &answer, net),
+                Order::Revoke { entity, bearer } => self.revoke(&entity, bearer.as_deref(), net),
+            }
+        }
+        if !self.is_ready && self.authority.is_ready() {
+            self.is_ready = true;
+            net.tell(Notice::Ready);
+        }
+    }
+
+    /// Closes what is open at `entity`, all of it or what `bearer` has opened.
+    fn revoke(&mut self, entity: &str, bearer: Option<&str>, net: &mut dyn Net) {
+        let conns: Vec<ConnId> = self.conns.keys().copied().collect();
+        for conn in conns {
+            match self.conns.get(&conn) {
+                Some(Conn::Control(control)) if control.matches(entity, bearer) => {
+                    self.close_control(conn, 1001, "the hybrid connection is gone", net);
+                }
+                Some(Conn::Waiting(waiting)) if waiting.matches(entity, bearer) => {
+                    self.refuse_waiting(conn, &connect::gone(), net);
+                }
+                Some(Conn::Leg(leg)) if leg.matches(entity, bearer) => {
+                    self.close_pair(conn, 1001, "revoked", net);
+                }
+                _ => (),
+            }
+        }
+    }
+}
+
+impl Role for Relay {
+    fn on_event(&mut self, event: Event, net: &mut dyn Net) {
+        match event {
+            Event::Accepted(conn, _, peer) => self.on_accepted(conn, peer, net),
+            Event::Data(conn, data) => self.on_data(conn, data, net),
+            Event::Finished(conn) => self.on_finished(conn, net),
+            Event::Drained(conn, _) => self.on_drained(conn, net),
+            Event::Closed(conn, why) => self.on_closed(conn, &why, net),
+            Event::Signal(signal) => self.on_signal(signal, net),
+            Event::Deadline => {
+                self.on_deadline(net);
+                self.authority.handle_event(Event::Deadline, net);
+            }
+            Event::Started | Event::Done(..) | Event::Connected(_) => {
+                self.authority.handle_event(event, net);
+            }
+        }
+        self.obey(net);
+        self.exit_if_idle(net);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let all = [self.timers.next(), self.storm.next(), self.authority.deadline()];
+        all.into_iter().flatten().min()
+    }
+}
+
+/// Queues `bytes`. Whether there were buffers for all of it.
+fn write(net: &mut dyn Net, conn: ConnId, bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let Some(mut lease) = net.lease() else { return false };
+        let (_, after) = rest.split_at(lease.fill(rest));
+        rest = after;
+        let _ = net.send(conn, lease.freeze());
+    }
+    true
+}
+
+fn random_u128(net: &mut dyn Net) -> u128 {
+    let mut bytes = [0; 16];
+    net.random(&mut bytes);
+    u128::from_ne_bytes(bytes)
+}
