@@ -351,6 +351,34 @@ pub const COMPACT_AFTER: u64 = 1024 * 1024;
 
 // ---- auth proxy ----
 
+/// How long a fetch of keys or of a discovery document may take.
+pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often files with keys are read again.
+pub const KEY_FILE_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often the auth proxy's own token is read again, as client-go does.
+pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Bytes of the auth proxy's own token file.
+pub const TOKEN_FILE_MAX: usize = 16 * 1024;
+
+/// Seconds that a stream may go on after its token has expired: the leeway of clocks.
+pub const EXPIRY_LEEWAY: u64 = 60;
+
+/// Requests in flight for one caller, on one session, and in all.
+pub const IN_FLIGHT_CALLER: usize = 200;
+/// See [`IN_FLIGHT_CALLER`].
+pub const IN_FLIGHT_SESSION: usize = 500;
+/// See [`IN_FLIGHT_CALLER`].
+pub const IN_FLIGHT_MAX: usize = 2000;
+
+/// How long a new session may take for its TLS handshake.
+pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a stopping auth proxy lets requests go on.
+pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
+
 // ---- client proxy ----
 
 // ---- reactor ----
