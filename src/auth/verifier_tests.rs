@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::super::profile::Prefix;
 use super::super::testing::{
-    NOW, OID, Pair, TENANT, entra_claims, entra_settings, oidc, oidc_claims,
-    oidc_settings, ready, ready_with, refused, rsa_jwk, sign, token, with, without,
+    NOW, OID, Pair, TENANT, entra_claims, entra_settings, oidc, oidc_claims, oidc_settings, ready,
+    ready_with, refused, rsa_jwk, sign, token, with, without,
 };
 use super::*;
 use crate::limits::TOKEN_LIFETIME;

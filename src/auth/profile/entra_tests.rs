@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::super::super::settings::KeySource;
 use super::super::super::testing::{
-    GROUP, NOW, OID, Pair, TENANT, entra, entra_claims, entra_settings, ready,
-    ready_with, refused, rsa_jwk, sign, token, with, without,
+    GROUP, NOW, OID, Pair, TENANT, entra, entra_claims, entra_settings, ready, ready_with, refused,
+    rsa_jwk, sign, token, with, without,
 };
 use super::super::super::verifier::Verifier;
 use super::*;
