@@ -10,6 +10,8 @@
 mod alphabet;
 mod denied;
 pub mod discovery;
+pub mod fields;
+pub mod impersonate;
 pub mod jwks;
 pub mod names;
 pub mod pop;

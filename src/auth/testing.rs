@@ -8,13 +8,15 @@ use ring::signature::{
 };
 use serde_json::{Value, json};
 
+use super::profile::{EntraKeys, EntraTenant, OidcIssuer, Prefix};
+use super::{Denied, IssuerSettings, KeySource, Principal, Reason, Verifier, VerifierSettings};
 use crate::wire::jws::{Algorithm, encode_base64url};
 
-pub(super) const NOW: u64 = 1_800_000_000;
-pub(super) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
-pub(super) const AUDIENCE: &str = "6256c85f-0aad-4d50-b960-e6e9b21efe35";
-pub(super) const OID: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
-pub(super) const GROUP: &str = "99999999-0000-0000-0000-000000000001";
+pub(in crate::auth) const NOW: u64 = 1_800_000_000;
+pub(in crate::auth) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub(in crate::auth) const AUDIENCE: &str = "6256c85f-0aad-4d50-b960-e6e9b21efe35";
+pub(in crate::auth) const OID: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+pub(in crate::auth) const GROUP: &str = "99999999-0000-0000-0000-000000000001";
 
 const RSA: &[u8] = include_bytes!("../../tests/corpora/jwt_keys/rsa.pk8");
 const OTHER_RSA: &[u8] = include_bytes!("../../tests/corpora/jwt_keys/other-rsa.pk8");
@@ -23,7 +25,7 @@ const P384: &[u8] = include_bytes!("../../tests/corpora/jwt_keys/p384.pk8");
 
 /// A key pair of the issuer, or of somebody else.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pair {
+pub(in crate::auth) enum Pair {
     Rsa,
     OtherRsa,
 }
@@ -37,7 +39,12 @@ fn rsa_pair(pair: Pair) -> RsaKeyPair {
 }
 
 /// `signed` with its signature. Elliptic-curve algorithms have a key each, whatever `pair` is.
-pub(super) fn sign(header: &Value, payload: &str, algorithm: Algorithm, pair: Pair) -> String {
+pub(in crate::auth) fn sign(
+    header: &Value,
+    payload: &str,
+    algorithm: Algorithm,
+    pair: Pair,
+) -> String {
     let header = encode_base64url(header.to_string().as_bytes());
     let signed = format!("{header}.{}", encode_base64url(payload.as_bytes()));
     let random = SystemRandom::new();
@@ -65,13 +72,13 @@ pub(super) fn sign(header: &Value, payload: &str, algorithm: Algorithm, pair: Pa
 }
 
 /// A token of `claims`, signed with the issuer's first key.
-pub(super) fn token(claims: &Value) -> String {
+pub(in crate::auth) fn token(claims: &Value) -> String {
     let header = json!({"typ": "JWT", "alg": "RS256", "kid": "rsa"});
     sign(&header, &claims.to_string(), Algorithm::Rs256, Pair::Rsa)
 }
 
 /// The public half as a JWK without a name.
-pub(super) fn rsa_jwk(pair: Pair) -> Value {
+pub(in crate::auth) fn rsa_jwk(pair: Pair) -> Value {
     let public = RsaPublicKeyComponents::<Vec<u8>>::from(rsa_pair(pair).public());
     json!({"kty": "RSA", "n": encode_base64url(&public.n), "e": encode_base64url(&public.e)})
 }
@@ -88,7 +95,7 @@ fn ec_jwk(curve: &str, key: &[u8]) -> Value {
 }
 
 /// `jwk` with more members.
-pub(super) fn with(mut jwk: Value, more: &Value) -> Value {
+pub(in crate::auth) fn with(mut jwk: Value, more: &Value) -> Value {
     let (Some(jwk_members), Some(more)) = (jwk.as_object_mut(), more.as_object()) else {
         panic!("objects")
     };
@@ -97,7 +104,7 @@ pub(super) fn with(mut jwk: Value, more: &Value) -> Value {
 }
 
 /// The keys `rsa`, `p256` and `p384` as a key set.
-pub(super) fn key_set() -> Value {
+pub(in crate::auth) fn key_set() -> Value {
     json!({"keys": [
         with(rsa_jwk(Pair::Rsa), &json!({"kid": "rsa", "use": "sig"})),
         with(ec_jwk("P-256", P256), &json!({"kid": "p256", "alg": "ES256"})),
@@ -106,7 +113,7 @@ pub(super) fn key_set() -> Value {
 }
 
 /// Claims of a v1 token of a user.
-pub(super) fn entra_claims() -> Value {
+pub(in crate::auth) fn entra_claims() -> Value {
     json!({
         "aud": AUDIENCE, "iss": format!("https://sts.windows.net/{TENANT}/"), "ver": "1.0",
         "iat": NOW - 60, "nbf": NOW - 60, "exp": NOW + 3600, "tid": TENANT, "oid": OID,
@@ -116,10 +123,67 @@ pub(super) fn entra_claims() -> Value {
 }
 
 /// Claims of a generic issuer's token.
-pub(super) fn oidc_claims() -> Value {
+pub(in crate::auth) fn oidc_claims() -> Value {
     json!({
         "aud": "cluster", "iss": "https://issuer.example", "sub": "ana", "jti": "j1",
         "iat": NOW - 60, "exp": NOW + 3600, "groups": ["dev", "ops"],
         "email": "ana@contoso.example", "email_verified": true,
     })
+}
+
+/// `claims` without one of them.
+pub(in crate::auth) fn without(mut claims: Value, name: &str) -> Value {
+    claims.as_object_mut().expect("an object").remove(name);
+    claims
+}
+
+/// A verifier that has the keys of [`key_set`] for all its issuers.
+pub(in crate::auth) fn ready(settings: VerifierSettings) -> Verifier {
+    ready_with(settings, &key_set())
+}
+
+/// A verifier that has `keys` for all its issuers.
+pub(in crate::auth) fn ready_with(settings: VerifierSettings, keys: &Value) -> Verifier {
+    let mut verifier = Verifier::new(settings).expect("settings");
+    for index in 0..verifier.issuers().len() {
+        verifier.install_keys(index, keys.to_string().as_bytes(), NOW).expect("keys");
+    }
+    verifier
+}
+
+/// The tenant of the tests.
+pub(in crate::auth) fn entra_settings(change: impl FnOnce(&mut EntraTenant)) -> VerifierSettings {
+    let mut tenant = EntraTenant::new(TENANT, vec![AUDIENCE.to_owned()]);
+    tenant.keys = EntraKeys::Installed;
+    change(&mut tenant);
+    VerifierSettings { issuers: vec![IssuerSettings::Entra(tenant)], ..Default::default() }
+}
+
+/// The generic issuer of the tests.
+pub(in crate::auth) fn oidc_settings(change: impl FnOnce(&mut OidcIssuer)) -> VerifierSettings {
+    let mut issuer =
+        OidcIssuer::new("https://issuer.example", vec!["cluster".to_owned()], Prefix::None);
+    issuer.keys = KeySource::Installed;
+    issuer.groups_claim = Some("groups".to_owned());
+    change(&mut issuer);
+    VerifierSettings { issuers: vec![IssuerSettings::Oidc(issuer)], ..Default::default() }
+}
+
+/// What becomes of the tenant's good token with `more` claims.
+pub(in crate::auth) fn entra(more: &Value) -> Result<Principal, Denied> {
+    ready(entra_settings(|_| {})).verify(&token(&with(entra_claims(), more)), NOW)
+}
+
+/// What becomes of the generic issuer's good token with `more` claims.
+pub(in crate::auth) fn oidc(more: &Value) -> Result<Principal, Denied> {
+    ready(oidc_settings(|_| {})).verify(&token(&with(oidc_claims(), more)), NOW)
+}
+
+/// Asserts that the verdict is no, for that reason.
+#[track_caller]
+pub(in crate::auth) fn refused(verdict: Result<Principal, Denied>, reason: Reason) {
+    match verdict {
+        Err(denied) => assert_eq!(denied.kind(), reason, "{denied}"),
+        Ok(principal) => panic!("accepted as {principal:?}"),
+    }
 }

@@ -404,3 +404,7 @@ pub enum Overage {
     /// Ask Microsoft Graph: the principal is not complete until its groups are.
     Ask,
 }
+
+#[cfg(test)]
+#[path = "entra_tests.rs"]
+mod tests;

@@ -167,3 +167,7 @@ impl Requirement {
         Err(Denied::new(Reason::Claim, format!("claim {name:?} is not what is required")))
     }
 }
+
+#[cfg(test)]
+#[path = "oidc_tests.rs"]
+mod tests;
