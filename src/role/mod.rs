@@ -3,7 +3,9 @@
 //! The reactor in [`crate::io`] and the simulator in `tests/sim` drive roles through the same two
 //! traits, [`Role`] and [`Net`], so what is tested under simulated time is the code that runs.
 
+pub mod auth_proxy;
 mod job;
+pub mod keys;
 mod net;
 pub mod relay;
 

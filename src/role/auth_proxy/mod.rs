@@ -10,7 +10,7 @@
 //! Reading order: [`session`] moves the bytes, [`admit`] decides, [`upstream`] knows our own
 //! credential, [`audit`] writes down.
 
-pub mod admit;
+mod admit;
 mod audit;
 mod session;
 mod stream;
