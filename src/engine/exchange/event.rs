@@ -154,11 +154,13 @@ impl Error for Failure {}
 pub fn status_response(code: u16, message: &str) -> (ResponseHead, Vec<u8>) {
     let body = status_body(code, status_reason(code), message);
     let mut head = ResponseHead::new(code, body.len() as u64);
-    for (name, value) in [
+    let challenge = (code == 401).then_some(("WWW-Authenticate", "Bearer"));
+    let fields = [
         ("Content-Type", "application/json"),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
-    ] {
+    ];
+    for (name, value) in fields.into_iter().chain(challenge) {
         // Names and values are constants that obey the grammar.
         let _ = head.fields.push(name, value);
     }

@@ -386,6 +386,7 @@ mod tests {
             assert_eq!(read(text.as_bytes()), Err(Malformed::Host), "{fields:?}");
         }
         assert!(read(b"GET / HTTP/1.0\r\n\r\n").is_ok());
+        assert_eq!(read(b"GET / HTTP/1.1\r\n Host: h\r\n\r\n"), Err(Malformed::Folded));
     }
 
     #[test]

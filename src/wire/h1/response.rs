@@ -169,6 +169,7 @@ pub const fn reason_phrase(status: u16) -> &'static str {
     match status {
         100 => "Continue",
         101 => "Switching Protocols",
+        103 => "Early Hints",
         200 => "OK",
         201 => "Created",
         202 => "Accepted",
@@ -282,5 +283,12 @@ mod tests {
         assert_eq!(write(Framing::None, true), format!("{start}Content-Length: 5\r\n\r\n"));
         let chunked = format!("{start}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
         assert_eq!(write(Framing::Chunked, false), chunked);
+        // These have no length to tell.
+        for status in [103, 204] {
+            let mut out = Vec::new();
+            ResponseHead::new(status, 5).write(Framing::None, true, &mut out).unwrap();
+            let line = format!("HTTP/1.1 {status} {}\r\n\r\n", reason_phrase(status));
+            assert_eq!(String::from_utf8(out).unwrap(), line);
+        }
     }
 }

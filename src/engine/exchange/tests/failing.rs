@@ -170,6 +170,7 @@ fn a_cut_leaves_no_body_that_looks_whole() {
     rig.down(GET);
     rig.step(Exchange::cut);
     assert_eq!(rig.status(), "401");
+    assert!(rig.sent_down().contains("WWW-Authenticate: Bearer\n"));
 }
 
 #[test]
