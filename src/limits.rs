@@ -155,6 +155,12 @@ pub const CERTIFICATES_MAX: usize = 1024 * 1024;
 /// Bytes of a file with a token or a key.
 pub const SECRET_FILE_MAX: usize = 64 * 1024;
 
+/// Bytes of a file of issuers.
+pub const AUTH_CONFIG_MAX: usize = 256 * 1024;
+
+/// Nested objects and lists in it: file, issuers, issuer, mapping, claim, and one to spare.
+pub const AUTH_CONFIG_DEPTH: usize = 6;
+
 // ---- auth::certify ----
 
 /// When the CAs that we make begin, in seconds since 1970 (2024-01-01): before any of them was made,
