@@ -1,5 +1,6 @@
 //! Byte layouts: values to bytes and back. Nothing here keeps state between calls.
 
+pub mod arm;
 pub mod h1;
 pub mod json;
 pub mod kubeconfig;
