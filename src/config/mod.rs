@@ -3,4 +3,5 @@
 pub mod args;
 pub mod auth_config;
 pub mod errors;
+pub mod kubeconfig;
 pub mod values;

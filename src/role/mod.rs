@@ -4,6 +4,7 @@
 //! traits, [`Role`] and [`Net`], so what is tested under simulated time is the code that runs.
 
 pub mod client_proxy;
+pub mod egress;
 mod job;
 mod net;
 
