@@ -414,6 +414,18 @@ pub const CERTIFICATES_MAX: usize = 1024 * 1024;
 /// Bytes of a file with a token or a key.
 pub const SECRET_FILE_MAX: usize = 64 * 1024;
 
+/// Bytes of a file of issuers.
+pub const AUTH_CONFIG_MAX: usize = 256 * 1024;
+
+/// Nested objects and lists in it: file, issuers, issuer, mapping, claim, and one to spare.
+pub const AUTH_CONFIG_DEPTH: usize = 6;
+
+/// Bytes of a credential: a token and a kubeconfig with one certificate.
+pub const CREDENTIAL_MAX: usize = 256 * 1024;
+
+/// How long a command may take to print a token; a person may have to press a button meanwhile.
+pub const IDENTITY_TIMEOUT: Duration = Duration::from_secs(120);
+
 // ---- auth::certify ----
 
 /// When the CAs that we make begin, in seconds since 1970 (2024-01-01): before any of them was made,

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::io::files;
+use crate::io::{files, roots};
 
 /// What went wrong, as a word that scripts and manuals can name.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -169,6 +169,19 @@ impl From<files::Failure> for Error {
             files::Failure::Busy(..) => {
                 Self::new(Code::FileBusy, message).hint("wait for the other process, or end it")
             }
+        }
+    }
+}
+
+impl Error {
+    /// There are no roots to trust; `content` is the code for a file that holds none.
+    #[must_use]
+    pub fn from_roots(why: roots::NoRoots, content: Code) -> Self {
+        match why {
+            roots::NoRoots::File(why) => Self::from(why),
+            why @ roots::NoRoots::Content(..) => Self::new(content, why.to_string()),
+            why @ roots::NoRoots::System => Self::new(Code::NotAvailable, why.to_string())
+                .hint("install ca-certificates, or name a CA file with --relay-ca"),
         }
     }
 }

@@ -12,7 +12,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, http};
 
 use super::files;
-use super::roots::system_roots;
+use super::roots;
 use crate::role::{Exec, HttpAnswer, HttpCall, Job, Outcome};
 use crate::secret::Secret;
 
@@ -77,7 +77,7 @@ pub(super) fn http(call: &HttpCall) -> Result<HttpAnswer, String> {
 }
 
 fn agent(call: &HttpCall) -> Agent {
-    let roots = call.roots.clone().unwrap_or_else(system_roots);
+    let roots = call.roots.clone().unwrap_or_else(roots::system);
     let roots = roots.iter().map(|der| Certificate::from_der(der).to_owned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = TlsConfig::builder()

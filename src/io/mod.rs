@@ -12,14 +12,13 @@ mod jobs;
 mod link;
 mod log;
 mod reactor;
-mod roots;
+pub mod roots;
 mod signals;
 mod sockets;
 mod workers;
 
 pub use audit::AuditSink;
 pub use log::start as start_log;
-pub use roots::system_roots;
 pub use reactor::{Bind, Limits, Reactor, Setup};
 pub use workers::Journal;
 

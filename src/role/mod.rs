@@ -4,6 +4,8 @@
 //! traits, [`Role`] and [`Net`], so what is tested under simulated time is the code that runs.
 
 pub mod auth_proxy;
+pub mod client_proxy;
+pub mod egress;
 mod job;
 pub mod keys;
 mod net;
