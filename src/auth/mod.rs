@@ -1,1 +1,3 @@
 //! Pure decisions about who may do what.
+
+pub mod sas;

@@ -3,5 +3,8 @@
 pub mod control;
 pub mod h1;
 pub mod json;
+pub mod jws;
 pub mod mux;
+pub mod percent;
+pub mod sas;
 pub mod ws;
