@@ -272,6 +272,8 @@ impl Relay {
         let within = |conn: &Conn| matches!(conn, Conn::Leg(other) if other.is_within_frame());
         let is_blocked = self.conns.get(&leg.other).is_some_and(within)
             || self.is_closed(leg.other)
+            // After its Close a peer says nothing more, and the close timer watches it.
+            || leg.splice.is_closed()
             || leg.is_paused
             || net.pressure(conn) == Pressure::Full;
         let quiet_since = leg.heard;
