@@ -1,4 +1,6 @@
 //! The relay: Hybrid Connections, and the API through which clusters are registered and reached.
 
+pub mod api;
+pub mod audit;
 pub mod directory;
 pub mod registry;

@@ -25,7 +25,7 @@ pub use plan::{Random, Refusal, Request};
 
 use super::directory::Directory;
 use crate::auth::assignments::TAG_LEN;
-use crate::auth::sas::{self, Right, Rights, Rule, Target};
+use crate::auth::sas::{self, Right, Rule, Target};
 use crate::secret::Secret;
 use crate::wire::sas::SasToken;
 
