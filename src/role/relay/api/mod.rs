@@ -2,6 +2,7 @@
 //! clock or a file. The order of what the caller does with an [`Answer`] matters: write the audit
 //! entries, make the changes durable, apply them, carry out the effects, send the reply.
 
+mod answer;
 mod challenge;
 mod clusters;
 mod credential;
@@ -18,8 +19,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ring::hmac;
-use serde_json::Value as Json;
 
+pub use answer::{Answer, Effect, Reply};
 pub use challenge::signed_text;
 pub use fault::Fault;
 pub use limit::{Guess, Guesses};
@@ -133,74 +134,6 @@ impl Turn<'_, '_> {
 impl std::fmt::Debug for Turn<'_, '_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Turn").field("unix_now", &self.unix_now).finish_non_exhaustive()
-    }
-}
-
-/// What is to be done, in this order.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Answer {
-    /// To be written to the audit log. Where that fails, answer [`Reply::unavailable`] instead.
-    pub audit: Vec<Entry>,
-    /// To be made durable and applied before the reply goes out. Where that fails, nothing of
-    /// the rest happens, and the answer is [`Reply::unavailable`].
-    pub changes: Vec<Change>,
-    /// What happens to live connections.
-    pub effects: Vec<Effect>,
-    /// What the caller reads.
-    pub reply: Reply,
-}
-
-/// What a change means for live connections.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Effect {
-    /// Close the listeners and all relayed connections of this hybrid connection.
-    Disconnect(String),
-    /// Close the listeners of this hybrid connection: their agent was replaced.
-    DropListeners(String),
-    /// Close what was opened on this hybrid connection by a token with this
-    /// [`super::registry::Bearer::User`] grant.
-    Cut {
-        /// The hybrid connection.
-        entity: String,
-        /// The role assignment that was revoked.
-        grant: String,
-    },
-}
-
-/// An HTTP response.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Reply {
-    /// The status code.
-    pub status: u16,
-    /// Without those that frame the body.
-    pub headers: Vec<(&'static str, String)>,
-    /// JSON, or empty.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    fn json(status: u16, body: &Json) -> Self {
-        let headers = vec![
-            ("Content-Type", "application/json; charset=utf-8".to_owned()),
-            ("Cache-Control", "no-store".to_owned()),
-        ];
-        Self { status, headers, body: body.to_string().into_bytes() }
-    }
-
-    const fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
-    }
-
-    /// What was asked for could not be written down, so it was not done.
-    pub fn unavailable() -> Self {
-        let message = "the relay cannot write its state or its audit log; nothing was changed";
-        Fault::new(503, "ServiceUnavailable", message).into_reply()
-    }
-}
-
-impl From<Reply> for Answer {
-    fn from(reply: Reply) -> Self {
-        Self { reply, ..Self::default() }
     }
 }
 

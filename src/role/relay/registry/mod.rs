@@ -6,6 +6,7 @@
 //! cannot fail.
 
 mod change;
+mod entities;
 mod ledger;
 mod model;
 mod plan;

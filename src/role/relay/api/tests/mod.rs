@@ -239,3 +239,69 @@ fn every_valid_token_is_remembered_granted_or_not() {
     let long = user(&"x".repeat(513), "eve", &[]);
     assert!(world.call(&long, "GET", &path(""), "").answer.changes.is_empty());
 }
+
+/// A call that is nearly right: some bytes of its path and body are others.
+fn noise(world: &mut World, rng: &mut impl FnMut(u64) -> u64, caller: &Caller) -> Got {
+    let actions = [
+        "",
+        "/grant",
+        "/revoke",
+        "/enroll",
+        "/createJoinToken",
+        "/listenChallenge",
+        "/listenToken",
+        "/roleAssignments",
+        "/listClusterUserCredential",
+    ];
+    let bodies = [
+        r#"{"tags":{"a":"b"},"properties":{"agentPublicKeyCertificate":"MAICAQ=="}}"#,
+        r#"{"issuer":"https://token.actions.githubusercontent.com","subject":"a"}"#,
+        r#"{"joinToken":"ccj_x","agentPublicKey":"BAAA","audiences":["a"]}"#,
+        r#"{"challenge":"AAAA","signature":"AAAA"}"#,
+        r#"{"authenticationMethod":"AAD","clientProxy":true}"#,
+    ];
+    let methods = ["GET", "PUT", "POST", "PATCH", "DELETE"];
+    let mut pick = |len: usize| usize::try_from(rng(len as u64)).unwrap();
+    let (method, action) = (methods[pick(5)], actions[pick(9)]);
+    let mut bytes = [path(action).into_bytes(), bodies[pick(5)].as_bytes().to_vec()];
+    for text in &mut bytes {
+        for _ in 0..pick(3) {
+            let at = pick(text.len());
+            text[at] = pick(256).to_le_bytes()[0];
+        }
+    }
+    let [path, body] = &bytes;
+    let path = String::from_utf8_lossy(path);
+    let call = Call {
+        method,
+        path: &path,
+        query: "api-version=2021-10-01",
+        host: "relay",
+        body,
+        peer: None,
+        caller,
+    };
+    world.send(&call)
+}
+
+#[test]
+fn noise_from_strangers_changes_nothing_and_from_the_operator_replays() {
+    let mut seed: u64 = 7;
+    let mut rng = |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (seed >> 33) % below
+    };
+    let mut world = with_cluster();
+    for _ in 0..20_000 {
+        let got = noise(&mut world, &mut rng, &Caller::Nobody);
+        assert!(got.answer.changes.is_empty() && got.answer.effects.is_empty());
+        assert!(matches!(got.status, 200 | 400..=499), "{}", got.status);
+        assert!(got.status != 200 || got.body["challenge"].is_string());
+    }
+    for _ in 0..20_000 {
+        noise(&mut world, &mut rng, &Caller::Operator);
+    }
+    let snapshot = world.ledger.snapshot();
+    let replayed = Ledger::replay(snapshot.iter().map(Vec::as_slice)).unwrap();
+    assert_eq!(replayed.registry(), world.ledger.registry());
+}
