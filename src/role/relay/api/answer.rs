@@ -1,10 +1,12 @@
 //! What comes of a request.
 
+use std::fmt;
+
 use serde_json::Value as Json;
 
 use super::Fault;
 use crate::role::relay::audit::Entry;
-use crate::role::relay::registry::Change;
+use crate::role::relay::registry::{Bearer, Change};
 
 /// What is to be done, in this order.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,7 +30,7 @@ pub enum Effect {
     /// Close the listeners of this hybrid connection: their agent was replaced.
     DropListeners(String),
     /// Close what was opened on this hybrid connection by a token with this
-    /// [`crate::role::relay::registry::Bearer::User`] grant.
+    /// [`Bearer::User`] grant.
     Cut {
         /// The hybrid connection.
         entity: String,
@@ -37,8 +39,20 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// The hybrid connection, and whose connections on it end ([`Bearer`] as text); `None` is
+    /// everybody's.
+    pub fn ends(&self) -> (&str, Option<String>) {
+        match self {
+            Self::Disconnect(entity) => (entity, None),
+            Self::DropListeners(entity) => (entity, Some(Bearer::Agent.to_string())),
+            Self::Cut { entity, grant } => (entity, Some(grant.clone())),
+        }
+    }
+}
+
 /// An HTTP response.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub struct Reply {
     /// The status code.
     pub status: u16,
@@ -65,6 +79,14 @@ impl Reply {
     pub fn unavailable() -> Self {
         let message = "the relay cannot write its state or its audit log; nothing was changed";
         Fault::new(503, "ServiceUnavailable", message).into_reply()
+    }
+}
+
+/// The body may hold a token or a key.
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut reply = f.debug_struct("Reply");
+        reply.field("status", &self.status).field("len", &self.body.len()).finish_non_exhaustive()
     }
 }
 

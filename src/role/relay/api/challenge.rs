@@ -130,6 +130,23 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_remembered_is_not_redeemed() {
+        let (mut all, pair) = (Challenges::new(&[7; 32]), pair());
+        for n in 0..u64::try_from(CHALLENGES_MAX).unwrap() {
+            let mut nonce = [0; NONCE];
+            nonce[..8].copy_from_slice(&n.to_be_bytes());
+            all.used.insert((159, nonce));
+        }
+        let challenge = all.make("c", 100, &mut |into| into.fill(0xff));
+        let answer = sign(&pair, "c", &challenge);
+        let key = pair.public_key().as_ref();
+        assert_eq!(all.redeem("c", &challenge, key, &answer, 100), Err(Failed::Crowded));
+        let challenge = all.make("c", 159, &mut |into| into.fill(0xff));
+        let answer = sign(&pair, "c", &challenge);
+        assert_eq!(all.redeem("c", &challenge, key, &answer, 159), Ok(()));
+    }
+
+    #[test]
     fn hostile_answers_are_refused() {
         let (mut all, pair, other) = (Challenges::new(&[7; 32]), pair(), pair());
         let key = pair.public_key().as_ref();

@@ -15,6 +15,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,7 @@ pub struct Issuer {
 }
 
 /// A request.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Call<'a> {
     /// `GET`, `PUT`, ...
     pub method: &'a str,
@@ -74,6 +75,14 @@ pub struct Call<'a> {
     pub peer: Option<IpAddr>,
     /// Who asks.
     pub caller: &'a Caller,
+}
+
+/// The body may hold a join token.
+impl fmt::Debug for Call<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut call = f.debug_struct("Call");
+        call.field("method", &self.method).field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 /// Who asks, as the bearer token says.
@@ -131,8 +140,8 @@ impl Turn<'_, '_> {
     }
 }
 
-impl std::fmt::Debug for Turn<'_, '_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Turn<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Turn").field("unix_now", &self.unix_now).finish_non_exhaustive()
     }
 }

@@ -128,12 +128,15 @@ fn a_revoked_user_is_cut_off_at_once() {
     let mut world = connected();
     grant(&mut world, &by_subject());
     let credential = fetch(&mut world, &alice());
-    assert!(bearer(&world, &credential).is_some());
+    let opened = bearer(&world, &credential).map(|bearer| bearer.to_string());
+    assert!(opened.is_some());
     let got = world.operator("POST", &path("/revoke"), r#"{"user":"7a0e"}"#);
     assert_eq!((got.status, got.audit()), (204, vec![("revoke", "")]));
     let entity = ResourceId::parse("edge-7").unwrap().entity();
     let cut = Effect::Cut { entity, grant: Holder::user(ENTRA, "7a0e").tag() };
     assert_eq!(got.answer.effects, [cut]);
+    let ended = got.answer.effects[0].ends().1;
+    assert_eq!(ended, opened, "the relay finds the connections by it");
     assert_eq!(bearer(&world, &credential), None, "the token in hand is worthless");
     assert_eq!(fetch(&mut world, &alice()).status, 403);
     let got = world.operator("POST", &path("/revoke"), &by_subject());
