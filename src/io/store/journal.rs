@@ -118,8 +118,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Damage> {
                 seal = new_seal;
             }
             Next::Torn => break,
-            Next::Changed if fades(bytes, at) => break,
-            Next::Changed => return Err(Damage::Changed(at)),
+            Next::Changed(len) if fades(bytes, at, at.saturating_add(len)) => break,
+            Next::Changed(_) => return Err(Damage::Changed(at)),
         }
     }
     Ok(Read { records, len: u64::try_from(at).unwrap_or(u64::MAX), seal })
@@ -170,8 +170,8 @@ enum Next<'a> {
     Record(&'a [u8], Seal),
     /// Ends before it is complete.
     Torn,
-    /// Complete, or with a complete head, and wrong.
-    Changed,
+    /// So many bytes are complete and wrong: the head, or the whole record.
+    Changed(usize),
 }
 
 fn next<'a>(rest: &'a [u8], seal: &Seal) -> Next<'a> {
@@ -181,21 +181,24 @@ fn next<'a>(rest: &'a [u8], seal: &Seal) -> Next<'a> {
     let head = [a, b, c, d];
     let len = usize::try_from(u32::from_le_bytes(head)).unwrap_or(usize::MAX);
     if check != head_check(head, seal) || len > RECORD_MAX {
-        return Next::Changed;
+        return Next::Changed(HEAD);
     }
     let Some((record, rest)) = rest.split_at_checked(len) else { return Next::Torn };
     let Some((end, _)) = rest.split_first_chunk::<SEAL>() else { return Next::Torn };
     let expected = seal_of(head, record, seal);
-    if *end == expected { Next::Record(record, expected) } else { Next::Changed }
+    match *end == expected {
+        true => Next::Record(record, expected),
+        false => Next::Changed(HEAD.saturating_add(len).saturating_add(SEAL)),
+    }
 }
 
-/// Whether nothing but zeros stands from a boundary between sectors to the end: what is left when
-/// the machine stopped after the length of the file was written and before its last sectors were.
-fn fades(bytes: &[u8], from: usize) -> bool {
+/// Whether nothing but zeros stands from a boundary between sectors to the end, and the boundary is
+/// in what is wrong (`from..to`): what is left when the machine stopped after the length of the
+/// file was written and before its last sectors were.
+fn fades(bytes: &[u8], from: usize, to: usize) -> bool {
     let last = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |at| at.saturating_add(1));
-    let boundary = last.max(from).next_multiple_of(SECTOR);
-    let zeros_from = if last <= from { from } else { boundary };
-    bytes.len().saturating_sub(zeros_from) >= SEAL
+    let zeros_from = if last <= from { from } else { last.next_multiple_of(SECTOR) };
+    zeros_from < to && bytes.len().saturating_sub(zeros_from) >= SEAL
 }
 
 fn check_title(bytes: &[u8]) -> Result<usize, Damage> {
@@ -357,6 +360,18 @@ mod tests {
         }
         let longer = [&whole[..], &[0; 100]].concat();
         assert_eq!(read(&longer).unwrap().records, records());
+    }
+
+    #[test]
+    fn zeros_at_the_end_do_not_excuse_damage_before_them() {
+        let (whole, ends) = (write(&records()).unwrap(), ends());
+        for zeros in [8, 2000] {
+            for at in [ends[0], ends[0] + 9, ends[2] + 20] {
+                let mut bytes = [&whole[..], &vec![0; zeros]].concat();
+                bytes[at] ^= 1;
+                assert!(matches!(read(&bytes), Err(Damage::Changed(_))), "{zeros} {at}");
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@
 pub mod authority;
 mod call;
 mod connect;
+pub mod api;
+pub mod audit;
 pub mod directory;
 mod fault;
 mod listen;

@@ -42,7 +42,7 @@ impl Ledger {
         self.in_flight.is_some()
     }
 
-    /// Takes `changes`, which were planned against [`Self::registry`] in this very turn, and gives
+    /// Takes `changes` (where there are none, there is nothing to do), which were planned against [`Self::registry`] in this very turn, and gives
     /// the record to append.
     ///
     /// # Errors

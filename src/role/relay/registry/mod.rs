@@ -6,6 +6,7 @@
 //! cannot fail.
 
 mod change;
+mod entities;
 mod ledger;
 mod model;
 mod plan;
@@ -13,6 +14,7 @@ mod plan;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,7 +27,7 @@ pub use plan::{Random, Refusal, Request};
 
 use super::directory::Directory;
 use crate::auth::assignments::TAG_LEN;
-use crate::auth::sas::{self, Right, Rights, Rule, Target};
+use crate::auth::sas::{self, Right, Rule, Target};
 use crate::secret::Secret;
 use crate::wire::sas::SasToken;
 
@@ -72,6 +74,17 @@ pub enum Bearer {
         /// Stands for the role assignment; when that is revoked, what was opened with it is cut.
         grant: String,
     },
+}
+
+/// What stands for the bearer where connections are told apart: of a user, the role assignment.
+impl fmt::Display for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule => f.write_str("rule"),
+            Self::Agent => f.write_str("agent"),
+            Self::User { grant, .. } => f.write_str(grant),
+        }
+    }
 }
 
 impl Registry {

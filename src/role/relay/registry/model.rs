@@ -80,7 +80,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn new(facts: Facts) -> Self {
+    /// One that nobody has joined and nobody may reach.
+    pub fn new(facts: Facts) -> Self {
         let (join_tokens, assignments) = (BTreeMap::new(), Assignments::default());
         Self { facts, last_seen: None, join_tokens, assignments }
     }

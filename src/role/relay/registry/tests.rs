@@ -1,6 +1,6 @@
 use super::*;
 use crate::auth::assignments::Holder;
-use crate::auth::sas::Refusal as Denied;
+use crate::auth::sas::{Refusal as Denied, Rights};
 use crate::role::relay::directory::Principal;
 use crate::wire::resource::ResourceId;
 
