@@ -381,6 +381,19 @@ pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
 
 // ---- client proxy ----
 
+/// How long a session may take from the first packet to the end of the inner handshake. The relay
+/// gives up on the listener after 30 s.
+pub const SESSION_OPENING: Duration = Duration::from_secs(45);
+
+/// How often a session is asked for a sign of life.
+pub const SESSION_PING: Duration = Duration::from_secs(30);
+
+/// How long a call to the relay's API may take.
+pub const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a token that does not say when it ends is used before another is asked for.
+pub const CLUSTER_TOKEN_LIFE: Duration = Duration::from_secs(300);
+
 // ---- reactor ----
 
 /// How long a connection may take to be made, names, proxies and TLS included.

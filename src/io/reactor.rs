@@ -23,7 +23,7 @@ use super::workers::{Finished, Journal, Workers};
 use crate::buf::Pool;
 use crate::engine::timers::Timers;
 use crate::limits::{BUFFER_SIZE, READS_PER_TURN};
-use crate::role::{Close, ConnId, Event, ListenerTag, Notice, Peer, Role, Signal};
+use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Peer, Role, Signal};
 
 /// How large a loop may become.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +159,7 @@ impl<R: Role> Reactor<R> {
     /// # Errors
     ///
     /// What the system reports for the poll.
-    pub fn run(mut self, mut hear: impl FnMut(Notice)) -> io::Result<(u8, Option<String>)> {
+    pub fn run(mut self, mut hear: impl FnMut(Notice)) -> io::Result<(u8, Option<Fault>)> {
         let mut events = Events::with_capacity(256);
         loop {
             self.turn(&mut events)?;

@@ -13,6 +13,6 @@ pub mod relay;
 
 pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
 pub use net::{
-    Busy, Close, ConnId, Endpoint, Event, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
+    Busy, Close, ConnId, Endpoint, Event, Fault, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
     Unrecorded, Via,
 };

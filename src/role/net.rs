@@ -221,8 +221,17 @@ pub enum Notice {
     Ready,
     /// A sentence for a person, on standard error.
     Say(String),
-    /// End the process: exit code, and a sentence when it is not 0.
-    Exit(u8, Option<String>),
+    /// End the process: exit code, and why when it is not 0.
+    Exit(u8, Option<Fault>),
+}
+
+/// Why a process ends, for the person who started it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// A stable word that the manual explains.
+    pub code: &'static str,
+    /// A sentence.
+    pub message: String,
 }
 
 /// The queue of the worker threads is full: fail the request that wanted the job.
