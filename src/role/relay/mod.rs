@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod audit;
+pub mod desk;
 pub mod directory;
 pub mod registry;
