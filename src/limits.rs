@@ -336,6 +336,12 @@ pub const GUESS_REFILL: Duration = Duration::from_secs(3);
 /// Addresses whose wrong guesses are counted one by one; the others share one count.
 pub const GUESSERS_MAX: usize = 4096;
 
+/// Calls that wait for the disk, each with a body of up to [`API_BODY_MAX`].
+pub const CALLS_WAITING_MAX: usize = 256;
+
+/// Clusters whose coming and going is written down in one record.
+pub const SEEN_BATCH: usize = 1000;
+
 // ---- io::store ----
 
 /// Bytes of one record of the journal. The largest real one is a cluster with all its tags.

@@ -8,6 +8,7 @@ mod call;
 mod connect;
 pub mod api;
 pub mod audit;
+pub mod desk;
 pub mod directory;
 mod fault;
 mod listen;

@@ -124,7 +124,7 @@ pub struct User {
 pub struct Turn<'a, 'r> {
     /// What is known and durable.
     pub registry: &'a Registry,
-    /// How many listeners there are now on the hybrid connection with this name.
+    /// How many listeners there are now on the hybrid connection with this name, in lower case.
     pub listeners: &'a dyn Fn(&str) -> usize,
     /// For waiting times.
     pub now: Instant,

@@ -236,7 +236,7 @@ fn entity_json(at: &Namespace, entity: &Entity, turn: &Turn<'_, '_>) -> Json {
         "type": "Microsoft.Relay/Namespaces/HybridConnections",
         "properties": {
             "createdAt": rfc3339(entity.created_at), "updatedAt": rfc3339(entity.updated_at),
-            "listenerCount": (turn.listeners)(&entity.name),
+            "listenerCount": (turn.listeners)(&entity.name.to_ascii_lowercase()),
             "requiresClientAuthorization": entity.requires_client_authorization,
             "userMetadata": entity.user_metadata,
         },
