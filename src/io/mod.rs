@@ -2,4 +2,5 @@
 
 pub mod environment;
 pub mod files;
+pub mod operator;
 pub mod roots;
