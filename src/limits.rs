@@ -445,6 +445,14 @@ pub const CREDENTIAL_MAX: usize = 256 * 1024;
 /// How long a command may take to print a token; a person may have to press a button meanwhile.
 pub const IDENTITY_TIMEOUT: Duration = Duration::from_secs(120);
 
+// ---- io::operator ----
+
+/// Bytes of an answer to an operator: a list of ten thousand clusters.
+pub const OPERATOR_ANSWER_MAX: u64 = 32 * 1024 * 1024;
+
+/// How long a command waits for the relay, names and proxies included.
+pub const OPERATOR_TIMEOUT: Duration = Duration::from_secs(30);
+
 // ---- auth::certify ----
 
 /// When the CAs that we make begin, in seconds since 1970 (2024-01-01): before any of them was made,

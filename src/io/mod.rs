@@ -12,6 +12,7 @@ mod jobs;
 mod link;
 mod log;
 mod reactor;
+pub mod operator;
 pub mod roots;
 mod signals;
 mod sockets;

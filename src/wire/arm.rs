@@ -33,8 +33,10 @@ pub enum Kind {
     Offline,
     /// Relay and auth proxy would accept the same tokens.
     AudienceConflict,
-    /// A name that nobody has been seen under.
+    /// A name that nobody has been seen under, or more than one.
     PrincipalUnknown,
+    /// The join token is used, expired, or of another cluster.
+    JoinTokenRefused,
     /// The request is wrong in some other way: asking again helps nothing.
     Wrong,
     /// Too many requests, or a fault at the other end: asking again may help.
@@ -60,11 +62,12 @@ impl Refusal {
             },
             (401, _) => Kind::TokenRefused,
             (_, "AudienceConflict") => Kind::AudienceConflict,
-            (_, "PrincipalNotFound" | "PrincipalUnknown") => Kind::PrincipalUnknown,
+            (_, "PrincipalNotFound" | "PrincipalAmbiguous") => Kind::PrincipalUnknown,
+            (_, "JoinTokenInvalid" | "JoinTokenExpired") => Kind::JoinTokenRefused,
             (_, "ClusterNeverConnected") => Kind::NeverConnected,
             (_, "ClusterOffline") => Kind::Offline,
             (403, _) => Kind::Forbidden,
-            (404, _) => Kind::ClusterUnknown,
+            (404, "ResourceNotFound") => Kind::ClusterUnknown,
             _ => Kind::Wrong,
         };
         Self { kind, status, code, message }
@@ -116,7 +119,9 @@ mod tests {
         assert_eq!(read(409, "ClusterOffline"), Kind::Offline);
         assert_eq!(read(400, "AudienceConflict"), Kind::AudienceConflict);
         assert_eq!(read(404, "PrincipalNotFound"), Kind::PrincipalUnknown);
+        assert_eq!(read(403, "JoinTokenExpired"), Kind::JoinTokenRefused);
         assert_eq!(read(400, "InvalidRequestContent"), Kind::Wrong);
+        assert_eq!(read(404, "RoleAssignmentNotFound"), Kind::Wrong);
         for status in [429, 500, 502, 503] {
             assert_eq!(read(status, "ServerBusy"), Kind::Passing);
         }
