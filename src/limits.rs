@@ -85,6 +85,38 @@ pub const CALL_BODY_MAX: usize = 1024 * 1024;
 /// How long a stopping relay lets relayed sockets go on.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// An agent asks its relay for a sign of life after this much silence. Load balancers forget
+/// connections after four minutes.
+pub const AGENT_PING: Duration = Duration::from_secs(60);
+
+/// Pings without an answer after which an agent gives a connection up.
+pub const AGENT_PINGS: u8 = 2;
+
+/// The shortest and the longest ceiling of the time between two attempts to reach the relay.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// A control channel that lived for this long is replaced at once.
+pub const CHANNEL_LASTED: Duration = Duration::from_secs(60);
+
+/// How long a handshake may take once the connection has been asked for. SDKs give up after 20 s,
+/// and a sender waits for 30 s.
+pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Sessions that an agent carries at a time.
+pub const SESSIONS_MAX: usize = 4096;
+
+/// How long a token that an agent signs with a shared key is good.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// Bounds of the time until a token is renewed, whatever the clock says.
+pub const RENEWAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2400));
+
+/// For one call of the connected-clusters API.
+pub const API_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer of the connected-clusters API that an agent reads.
+pub const API_ANSWER_MAX: usize = 64 * 1024;
+
 /// When to ask for a buffer again after the pool had none.
 pub const LEASE_RETRY: Duration = Duration::from_millis(10);
 

@@ -3,6 +3,8 @@
 //! The reactor in [`crate::io`] and the simulator in `tests/sim` drive roles through the same two
 //! traits, [`Role`] and [`Net`], so what is tested under simulated time is the code that runs.
 
+pub mod agent;
+mod frames;
 mod job;
 mod net;
 pub mod relay;

@@ -25,6 +25,7 @@ use self::listen::{Control, Crowded};
 use self::open::{Arrival, Opening};
 use self::pump::Leg;
 use self::storm::{Pair, Storm};
+use super::frames::write;
 use super::{Close, ConnId, Event, Net, Notice, Peer, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
@@ -359,18 +360,6 @@ impl Role for Relay {
         let all = [self.timers.next(), self.storm.next(), self.authority.deadline()];
         all.into_iter().flatten().min()
     }
-}
-
-/// Queues `bytes`. Whether there were buffers for all of it.
-fn write(net: &mut dyn Net, conn: ConnId, bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let Some(mut lease) = net.lease() else { return false };
-        let (_, after) = rest.split_at(lease.fill(rest));
-        rest = after;
-        let _ = net.send(conn, lease.freeze());
-    }
-    true
 }
 
 fn random_u128(net: &mut dyn Net) -> u128 {
