@@ -37,7 +37,7 @@ pub const HEAD_LIMIT: usize = 34 * 1024;
 pub const HEAD_FIELDS: usize = 128;
 
 /// How long a peer may take to send a head, from the moment it is connected or was last answered.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a command on a control channel: .NET and Java read them into buffers of this size.
 pub const COMMAND_MAX: usize = 64 * 1024;
@@ -80,10 +80,10 @@ pub const LISTENERS_MAX: usize = 25;
 pub const EARLY_MAX: usize = 64 * 1024;
 
 /// Bytes of a body of the relay's own API.
-pub const CALL_BODY_MAX: usize = 1024 * 1024;
+pub const API_CALL_MAX: usize = 1024 * 1024;
 
 /// How long a stopping relay lets relayed sockets go on.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An agent asks its relay for a sign of life after this much silence. Load balancers forget
 /// connections after four minutes.

@@ -24,7 +24,7 @@ use crate::buf::Lease;
 use crate::engine::backoff::Backoff;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
-use crate::limits::{CLOSE_TIMEOUT, DRAIN_TIMEOUT, RECONNECT, SESSIONS_MAX};
+use crate::limits::{CLOSE_TIMEOUT, STOP_TIMEOUT, RECONNECT, SESSIONS_MAX};
 
 /// What differs from agent to agent.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ impl Agent {
             if let Some(conn) = channel {
                 self.close_channel(conn, 1001, "agent stopping", net);
             }
-            self.timers.set(Key::Exit, net.now() + DRAIN_TIMEOUT);
+            self.timers.set(Key::Exit, net.now() + STOP_TIMEOUT);
         }
     }
 

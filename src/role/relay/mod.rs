@@ -30,7 +30,7 @@ use super::{Close, ConnId, Event, Net, Notice, Peer, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
-use crate::limits::{DRAIN_TIMEOUT, HEAD_TIMEOUT, LISTENERS_MAX};
+use crate::limits::{STOP_TIMEOUT, OPENING_TIMEOUT, LISTENERS_MAX};
 
 /// What differs from relay to relay.
 #[derive(Clone, Debug)]
@@ -148,7 +148,7 @@ impl Relay {
 
     fn on_accepted(&mut self, conn: ConnId, peer: Peer, net: &dyn Net) {
         self.conns.insert(conn, Conn::Opening(Opening::new(peer)));
-        self.timers.set(Key::Head(conn), net.now() + HEAD_TIMEOUT);
+        self.timers.set(Key::Head(conn), net.now() + OPENING_TIMEOUT);
     }
 
     fn on_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
@@ -283,7 +283,7 @@ impl Relay {
                 for conn in controls {
                     self.close_control(conn, 1001, "relay restarting", net);
                 }
-                self.timers.set(Key::Exit, net.now() + DRAIN_TIMEOUT);
+                self.timers.set(Key::Exit, net.now() + STOP_TIMEOUT);
                 self.exit_if_idle(net);
             }
         }
