@@ -68,8 +68,7 @@ pub const HEAD_LIMIT: usize = 34 * 1024;
 /// Fields of a head.
 pub const HEAD_FIELDS: usize = 128;
 
-/// How long a peer may take to send a head, from the moment it is connected or was last answered.
-pub const RELAY_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of a command on a control channel: .NET and Java read them into buffers of this size.
 pub const COMMAND_MAX: usize = 64 * 1024;
@@ -112,10 +111,41 @@ pub const LISTENERS_MAX: usize = 25;
 pub const EARLY_MAX: usize = 64 * 1024;
 
 /// Bytes of a body of the relay's own API.
-pub const CALL_BODY_MAX: usize = 1024 * 1024;
+pub const API_CALL_MAX: usize = 1024 * 1024;
 
-/// How long a stopping relay lets relayed sockets go on.
-pub const RELAY_DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An agent asks its relay for a sign of life after this much silence. Load balancers forget
+/// connections after four minutes.
+pub const AGENT_PING: Duration = Duration::from_secs(60);
+
+/// Pings without an answer after which an agent gives a connection up.
+pub const AGENT_PINGS: u8 = 2;
+
+/// The shortest and the longest ceiling of the time between two attempts to reach the relay.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// A control channel that lived for this long is replaced at once.
+pub const CHANNEL_LASTED: Duration = Duration::from_secs(60);
+
+/// How long a handshake may take once the connection has been asked for. SDKs give up after 20 s,
+/// and a sender waits for 30 s.
+pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Sessions that an agent carries at a time.
+pub const SESSIONS_MAX: usize = 4096;
+
+/// How long a token that an agent signs with a shared key is good.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// Bounds of the time until a token is renewed, whatever the clock says.
+pub const RENEWAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2400));
+
+/// For one call of the connected-clusters API.
+pub const API_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer of the connected-clusters API that an agent reads.
+pub const API_ANSWER_MAX: usize = 64 * 1024;
 
 /// When to ask for a buffer again after the pool had none.
 pub const LEASE_RETRY: Duration = Duration::from_millis(10);
@@ -320,9 +350,6 @@ pub const CHALLENGE_LIFE: Duration = Duration::from_secs(60);
 
 /// Challenges answered within [`CHALLENGE_LIFE`] that are remembered so as to be used once.
 pub const CHALLENGES_MAX: usize = 65_536;
-
-/// Life of a Listen token, and of a Send token unless configured.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 
 /// Longest life of a join token.
 pub const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);

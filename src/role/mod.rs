@@ -6,6 +6,8 @@
 pub mod auth_proxy;
 pub mod client_proxy;
 pub mod egress;
+pub mod agent;
+mod frames;
 mod job;
 pub mod keys;
 mod net;

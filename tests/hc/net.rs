@@ -12,30 +12,30 @@ use cluster_connect::role::{
 
 /// How a connection was ended by the role.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
+pub(crate) enum Fate {
     Closed,
     Aborted,
 }
 
-pub struct Script {
+pub(crate) struct Script {
     now: Instant,
-    pub unix: u64,
+    pub(crate) unix: u64,
     seed: u64,
     pool: Pool,
-    pub out: BTreeMap<ConnId, Vec<u8>>,
-    pub full: BTreeSet<ConnId>,
-    pub paused: BTreeSet<ConnId>,
-    pub finished: BTreeSet<ConnId>,
-    pub fates: BTreeMap<ConnId, Fate>,
-    pub connects: Vec<(ConnId, Endpoint)>,
-    pub jobs: Vec<(JobId, Job)>,
-    pub notices: Vec<Notice>,
-    pub starved: bool,
+    pub(crate) out: BTreeMap<ConnId, Vec<u8>>,
+    pub(crate) full: BTreeSet<ConnId>,
+    pub(crate) paused: BTreeSet<ConnId>,
+    pub(crate) finished: BTreeSet<ConnId>,
+    pub(crate) fates: BTreeMap<ConnId, Fate>,
+    pub(crate) connects: Vec<(ConnId, Endpoint)>,
+    pub(crate) jobs: Vec<(JobId, Job)>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) starved: bool,
     next: u64,
 }
 
 impl Script {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             now: Instant::now(),
             unix: 1_795_463_640,
@@ -54,7 +54,7 @@ impl Script {
         }
     }
 
-    pub fn leased(&self) -> usize {
+    pub(crate) fn leased(&self) -> usize {
         self.pool.leased()
     }
 
@@ -142,36 +142,36 @@ impl Net for Script {
 }
 
 /// A role and its recorded world.
-pub struct Stage<R> {
-    pub role: R,
-    pub net: Script,
+pub(crate) struct Stage<R> {
+    pub(crate) role: R,
+    pub(crate) net: Script,
 }
 
 impl<R: Role> Stage<R> {
-    pub fn new(role: R) -> Self {
+    pub(crate) fn new(role: R) -> Self {
         let mut stage = Self { role, net: Script::new() };
         stage.event(Event::Started);
         stage
     }
 
-    pub fn event(&mut self, event: Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         self.role.on_event(event, &mut self.net);
     }
 
     /// A new connection from `address`.
-    pub fn accept_from(&mut self, address: &str) -> ConnId {
+    pub(crate) fn accept_from(&mut self, address: &str) -> ConnId {
         let conn = self.net.conn();
         let peer = Peer::Tcp(address.parse().unwrap());
         self.event(Event::Accepted(conn, ListenerTag::Main, peer));
         conn
     }
 
-    pub fn accept(&mut self) -> ConnId {
+    pub(crate) fn accept(&mut self) -> ConnId {
         self.accept_from("203.0.113.7:50123")
     }
 
     /// `bytes` arrive on `conn`.
-    pub fn data(&mut self, conn: ConnId, bytes: &[u8]) {
+    pub(crate) fn data(&mut self, conn: ConnId, bytes: &[u8]) {
         for piece in bytes.chunks(BUFFER_SIZE) {
             let mut lease = self.net.pool.lease().unwrap();
             lease.fill(piece);
@@ -179,37 +179,37 @@ impl<R: Role> Stage<R> {
         }
     }
 
-    pub fn finished(&mut self, conn: ConnId) {
+    pub(crate) fn finished(&mut self, conn: ConnId) {
         self.event(Event::Finished(conn));
     }
 
-    pub fn closed(&mut self, conn: ConnId, why: Close) {
+    pub(crate) fn closed(&mut self, conn: ConnId, why: Close) {
         self.event(Event::Closed(conn, why));
     }
 
-    pub fn drained(&mut self, conn: ConnId, count: usize) {
+    pub(crate) fn drained(&mut self, conn: ConnId, count: usize) {
         self.event(Event::Drained(conn, count));
     }
 
-    pub fn done(&mut self, job: JobId, outcome: Outcome) {
+    pub(crate) fn done(&mut self, job: JobId, outcome: Outcome) {
         self.event(Event::Done(job, outcome));
     }
 
     /// What the role has sent to `conn` since the last call.
-    pub fn take(&mut self, conn: ConnId) -> Vec<u8> {
+    pub(crate) fn take(&mut self, conn: ConnId) -> Vec<u8> {
         std::mem::take(self.net.out.get_mut(&conn).unwrap())
     }
 
-    pub fn take_text(&mut self, conn: ConnId) -> String {
+    pub(crate) fn take_text(&mut self, conn: ConnId) -> String {
         self.take(conn).into_iter().map(char::from).collect()
     }
 
-    pub fn fate(&self, conn: ConnId) -> Option<Fate> {
+    pub(crate) fn fate(&self, conn: ConnId) -> Option<Fate> {
         self.net.fates.get(&conn).copied()
     }
 
     /// Lets time pass, one deadline after another.
-    pub fn pass(&mut self, seconds: u64) {
+    pub(crate) fn pass(&mut self, seconds: u64) {
         let start = self.net.now;
         let unix = self.net.unix;
         let end = start + Duration::from_secs(seconds);

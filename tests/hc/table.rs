@@ -14,19 +14,19 @@ use cluster_connect::role::{Event, Net};
 use ring::hmac;
 
 #[derive(Debug, Default)]
-pub struct State {
-    pub loading: bool,
-    pub entities: Vec<Entity>,
-    pub counts: BTreeMap<String, usize>,
-    pub calls: Vec<(Ticket, Call)>,
-    pub orders: VecDeque<Order>,
+pub(crate) struct State {
+    pub(crate) loading: bool,
+    pub(crate) entities: Vec<Entity>,
+    pub(crate) counts: BTreeMap<String, usize>,
+    pub(crate) calls: Vec<(Ticket, Call)>,
+    pub(crate) orders: VecDeque<Order>,
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Table(pub Rc<RefCell<State>>);
+pub(crate) struct Table(pub(crate) Rc<RefCell<State>>);
 
 impl Table {
-    pub fn with(names: &[&str]) -> Self {
+    pub(crate) fn with(names: &[&str]) -> Self {
         let table = Self::default();
         for name in names {
             let entity = Entity { name: (*name).to_owned(), needs_token: true, http: false };
@@ -35,7 +35,7 @@ impl Table {
         table
     }
 
-    pub fn order(&self, order: Order) {
+    pub(crate) fn order(&self, order: Order) {
         self.0.borrow_mut().orders.push_back(order);
     }
 }
@@ -52,7 +52,7 @@ fn encoded(text: &str) -> String {
 }
 
 /// A token of the rule `rule`, whose key is the same word, for `resource`.
-pub fn token(resource: &str, rule: &str, expires: u64) -> String {
+pub(crate) fn token(resource: &str, rule: &str, expires: u64) -> String {
     let resource = encoded(resource);
     let key = hmac::Key::new(hmac::HMAC_SHA256, rule.as_bytes());
     let signature = hmac::sign(&key, format!("{resource}\n{expires}").as_bytes());

@@ -6,7 +6,7 @@ use super::open::Opening;
 use super::{Arrival, Conn, Key, Net, Relay, write};
 use crate::buf::Pressure;
 use crate::engine::upgrade::Request;
-use crate::limits::{CALL_BODY_MAX, HEAD_LIMIT, RELAY_HEAD_TIMEOUT};
+use crate::limits::{API_CALL_MAX, HEAD_LIMIT, OPENING_TIMEOUT};
 use crate::role::{ConnId, Peer};
 
 /// A connection that calls the API.
@@ -55,7 +55,7 @@ impl Relay {
             rest: arrival.rest,
         };
         self.conns.insert(conn, Conn::Calling(Box::new(calling)));
-        self.timers.set(Key::Head(conn), net.now() + RELAY_HEAD_TIMEOUT);
+        self.timers.set(Key::Head(conn), net.now() + OPENING_TIMEOUT);
         self.on_call_data(conn, &[], net);
     }
 
@@ -117,7 +117,7 @@ impl Relay {
             let _ = net.send(conn, lease.freeze());
         }
         let is_done = *sent == bytes.len();
-        self.timers.set(Key::Head(conn), net.now() + RELAY_HEAD_TIMEOUT);
+        self.timers.set(Key::Head(conn), net.now() + OPENING_TIMEOUT);
         if !is_done {
             return;
         }
@@ -144,7 +144,7 @@ fn body_len(request: &Request) -> Result<usize, Fault> {
     if !is_number || lengths.any(|other| other != len) {
         return Err(Fault::new(400, "The Content-Length is malformed"));
     }
-    let len = len.parse().ok().filter(|&len| len <= CALL_BODY_MAX);
+    let len = len.parse().ok().filter(|&len| len <= API_CALL_MAX);
     len.ok_or_else(|| Fault::new(413, "The body is too large"))
 }
 

@@ -3,11 +3,11 @@
 //! It moves frames and never looks into them. Who may do what, and the connected-clusters API, are
 //! the [`Authority`]'s. A rendezvous id is a capability: 128 random bits, good for one use.
 
+pub mod api;
+pub mod audit;
 pub mod authority;
 mod call;
 mod connect;
-pub mod api;
-pub mod audit;
 pub mod desk;
 pub mod directory;
 mod fault;
@@ -30,11 +30,12 @@ use self::listen::{Control, Crowded};
 use self::open::{Arrival, Opening};
 use self::pump::Leg;
 use self::storm::{Pair, Storm};
+use super::frames::write;
 use super::{Close, ConnId, Event, Net, Notice, Peer, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
-use crate::limits::{RELAY_DRAIN_TIMEOUT, RELAY_HEAD_TIMEOUT, LISTENERS_MAX};
+use crate::limits::{STOP_TIMEOUT, OPENING_TIMEOUT, LISTENERS_MAX};
 
 /// What differs from relay to relay.
 #[derive(Clone, Debug)]
@@ -152,7 +153,7 @@ impl Relay {
 
     fn on_accepted(&mut self, conn: ConnId, peer: Peer, net: &dyn Net) {
         self.conns.insert(conn, Conn::Opening(Opening::new(peer)));
-        self.timers.set(Key::Head(conn), net.now() + RELAY_HEAD_TIMEOUT);
+        self.timers.set(Key::Head(conn), net.now() + OPENING_TIMEOUT);
     }
 
     fn on_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
@@ -287,7 +288,7 @@ impl Relay {
                 for conn in controls {
                     self.close_control(conn, 1001, "relay restarting", net);
                 }
-                self.timers.set(Key::Exit, net.now() + RELAY_DRAIN_TIMEOUT);
+                self.timers.set(Key::Exit, net.now() + STOP_TIMEOUT);
                 self.exit_if_idle(net);
             }
         }
@@ -364,18 +365,6 @@ impl Role for Relay {
         let all = [self.timers.next(), self.storm.next(), self.authority.deadline()];
         all.into_iter().flatten().min()
     }
-}
-
-/// Queues `bytes`. Whether there were buffers for all of it.
-fn write(net: &mut dyn Net, conn: ConnId, bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let Some(mut lease) = net.lease() else { return false };
-        let (_, after) = rest.split_at(lease.fill(rest));
-        rest = after;
-        let _ = net.send(conn, lease.freeze());
-    }
-    true
 }
 
 fn random_u128(net: &mut dyn Net) -> u128 {

@@ -15,6 +15,7 @@ use crate::buf::{Lease, Pressure, Slice};
 use crate::engine::ws::{self, Control, Splice, Step, Violation};
 use crate::limits::{CLOSE_TIMEOUT, LEASE_RETRY, PING_INTERVAL, RELAYED_PINGS};
 use crate::role::ConnId;
+use crate::role::frames::send_steps;
 use crate::wire::ws::Opcode;
 
 /// One end of a relayed WebSocket.
@@ -321,42 +322,4 @@ impl Relay {
         }
         net.close(conn);
     }
-}
-
-/// Sends heads and closes from one buffer, and everything else from where it lies. `false`, and
-/// nothing sent, when there is no such buffer.
-fn send_steps(to: ConnId, mut data: Slice, steps: &[Step], net: &mut dyn Net) -> bool {
-    let mut small = None;
-    if steps.iter().any(|step| matches!(step, Step::Head(_) | Step::Close(_))) {
-        let Some(mut lease) = net.lease() else { return false };
-        for step in steps {
-            match step {
-                Step::Head(head) => assert_eq!(lease.fill(head), head.len(), "heads fit"),
-                Step::Close(payload) => {
-                    let frame = ws::frame(Opcode::Close, None, payload);
-                    assert_eq!(lease.fill(&frame), frame.len(), "one close fits");
-                }
-                Step::Bytes(_) | Step::Ping(_) => (),
-            }
-        }
-        small = Some(lease.freeze());
-    }
-    let mut at = 0;
-    for step in steps {
-        match (step, &mut small) {
-            (Step::Bytes(range), _) => {
-                let _ = data.split_to(range.start - at);
-                let _ = net.send(to, data.split_to(range.len()));
-                at = range.end;
-            }
-            (Step::Head(head), Some(small)) => {
-                let _ = net.send(to, small.split_to(head.len()));
-            }
-            (Step::Close(payload), Some(small)) => {
-                let _ = net.send(to, small.split_to(2 + payload.len()));
-            }
-            (Step::Ping(_) | Step::Head(_) | Step::Close(_), _) => (),
-        }
-    }
-    true
 }

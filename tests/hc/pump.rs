@@ -1,13 +1,11 @@
 //! Relayed WebSockets: what goes in at one end comes out at the other, and every way to end.
 
-mod hc;
-
 use cluster_connect::engine::ws::Side;
 use cluster_connect::role::Close;
 use cluster_connect::wire::ws::{Opcode, close_reason};
 
-use hc::net::Fate;
-use hc::{auth, fragment, frames, masked, plain, relay, upgrade};
+use crate::net::Fate;
+use crate::{auth, fragment, frames, masked, plain, relay, upgrade};
 
 #[test]
 fn data_goes_both_ways_with_its_boundaries() {

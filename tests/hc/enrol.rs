@@ -1,0 +1,135 @@
+//! How an agent gets its tokens: by enrolment, and by proving its key.
+
+use std::path::PathBuf;
+
+use cluster_connect::role::agent::{Agent, AgentKey, Enrolment, Source};
+use cluster_connect::role::{Close, Endpoint, HttpAnswer, Job, JobId, Notice, Outcome};
+use cluster_connect::secret::Secret;
+
+use crate::net::Stage;
+use crate::{agent, open, says};
+
+fn enrolment(join_token: Option<&str>) -> Source {
+    let sign = |text: &[u8]| Some(text.to_vec());
+    Source::Enrolment(Box::new(Enrolment {
+        api: "https://relay.example:8443".to_owned(),
+        roots: None,
+        resource: "/subscriptions/s/resourceGroups/g/providers/P/connectedClusters/edge-7"
+            .to_owned(),
+        cluster: "c0ffee".to_owned(),
+        key: AgentKey { public: vec![4; 65], sign: Box::new(sign) },
+        join_token: join_token.map(|token| Secret::new(token.to_owned())),
+        certificate: b"der".to_vec(),
+        audiences: vec!["kube".to_owned()],
+        state: PathBuf::from("/state/enrolled.json"),
+    }))
+}
+
+/// The action and the body of the last call.
+fn call(stage: &Stage<Agent>) -> (JobId, String, serde_json::Value) {
+    let (id, Job::Http(call)) = stage.net.jobs.last().unwrap() else { panic!("a call") };
+    let action = call.url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    (*id, action.to_owned(), serde_json::from_slice(&call.body).unwrap())
+}
+
+fn answer(stage: &mut Stage<Agent>, job: JobId, status: u16, body: &str) {
+    let answer = HttpAnswer { status, headers: Vec::new(), body: body.as_bytes().to_vec() };
+    stage.done(job, Outcome::Http(Ok(answer)));
+}
+
+const TOKEN: &str = r#"{"hybridConnectionConfig":{"relay":"relay.example:8443",
+    "hybridConnectionName":"microsoft.kubernetes/connectedclusters/c0ffee",
+    "token":"SharedAccessSignature sr=x","expirationTime":1795467240}}"#;
+
+#[test]
+fn the_first_start_enrols_and_the_next_ones_prove_the_key() {
+    let mut stage = agent(enrolment(Some("ccj_once")));
+    let (read, Job::Read { .. }) = stage.net.jobs[0] else { panic!("reads its note") };
+    stage.done(read, Outcome::Read(Err("no such file".to_owned())));
+    let (job, action, body) = call(&stage);
+    assert_eq!((action.as_str(), body["joinToken"].as_str()), ("enroll", Some("ccj_once")));
+    assert_eq!(body["agentPublicKeyCertificate"], "ZGVy");
+    assert_eq!(body["audiences"][0], "kube");
+    answer(&mut stage, job, 200, "{}");
+    let written = stage.net.jobs.iter().find_map(|(id, job)| match job {
+        Job::Write(file) => Some((*id, file.bytes.expose().clone(), file.mode)),
+        _ => None,
+    });
+    let (write, note, mode) = written.unwrap();
+    assert_eq!(mode, 0o600);
+    stage.done(write, Outcome::Written(Ok(())));
+
+    for round in 0..2 {
+        let (job, action, _) = call(&stage);
+        assert_eq!(action, "listenChallenge");
+        answer(&mut stage, job, 200, r#"{"challenge":"abc"}"#);
+        let (job, action, body) = call(&stage);
+        assert_eq!(action, "listenToken");
+        // base64 of what was signed, for the key of this test returns its input.
+        let signed = "Y2x1c3Rlci1jb25uZWN0IGxpc3RlbiB2MQpjMGZmZWUKYWJj";
+        assert_eq!(
+            (body["challenge"].as_str(), body["signature"].as_str()),
+            (Some("abc"), Some(signed))
+        );
+        answer(&mut stage, job, 200, TOKEN);
+        let (conn, Endpoint::Tcp { host, port, .. }) = stage.net.connects[round].clone() else {
+            panic!("tcp")
+        };
+        assert_eq!((host.as_str(), port), ("relay.example", 8443));
+        let request = open(&mut stage, conn);
+        assert!(request.target.starts_with("/$hc/microsoft.kubernetes/connectedclusters/c0ffee?"));
+        stage.closed(conn, Close::Reset);
+        stage.pass(2);
+    }
+
+    let mut stage = agent(enrolment(None));
+    let read = stage.net.jobs[0].0;
+    stage.done(read, Outcome::Read(Ok(Secret::new(note))));
+    assert_eq!(call(&stage).1, "listenChallenge");
+}
+
+#[test]
+fn an_agent_that_can_never_enrol_says_so_and_exits() {
+    let mut stage = agent(enrolment(None));
+    let read = stage.net.jobs[0].0;
+    let foreign = br#"{"resourceId":"/other","relay":"https://relay.example:8443"}"#.to_vec();
+    stage.done(read, Outcome::Read(Ok(Secret::new(foreign))));
+    let [Notice::Exit(1, Some(why))] = &stage.net.notices[..] else { panic!("exits") };
+    assert!(why.starts_with("not enrolled: "), "{why}");
+
+    let mut stage = agent(enrolment(Some("ccj_used")));
+    let read = stage.net.jobs[0].0;
+    stage.done(read, Outcome::Read(Err("none".to_owned())));
+    let (job, ..) = call(&stage);
+    answer(&mut stage, job, 403, r#"{"error":{"code":"x","message":"used by another key"}}"#);
+    let [Notice::Exit(1, Some(why))] = &stage.net.notices[..] else { panic!("exits") };
+    assert_eq!(why, "the relay refuses to enrol this agent: 403 used by another key");
+}
+
+#[test]
+fn calls_that_fail_are_tried_again() {
+    let mut stage = agent(enrolment(Some("ccj")));
+    let read = stage.net.jobs[0].0;
+    stage.done(read, Outcome::Read(Err("none".to_owned())));
+    for (status, body) in [(503, ""), (429, "{}"), (200, "{}")] {
+        let (job, action, _) = call(&stage);
+        assert_eq!(action, "enroll");
+        answer(&mut stage, job, status, body);
+        if status != 200 {
+            stage.pass(10);
+            let (read, Job::Read { .. }) = stage.net.jobs.last().unwrap() else { panic!("again") };
+            let read = *read;
+            stage.done(read, Outcome::Read(Err("none".to_owned())));
+        }
+    }
+    for (status, body) in [(500, ""), (200, "not json"), (200, r#"{"challenge":7}"#)] {
+        let (job, action, _) = call(&stage);
+        assert_eq!(action, "listenChallenge");
+        answer(&mut stage, job, status, body);
+        stage.pass(60);
+    }
+    let (job, ..) = call(&stage);
+    stage.done(job, Outcome::Http(Err("no route".to_owned())));
+    assert!(says(&stage).contains(&"cannot get a token to listen: no route".to_owned()));
+    assert!(stage.net.connects.is_empty());
+}
