@@ -94,6 +94,24 @@ pub const PROOF_AHEAD: u64 = 60;
 /// Bits of the RSA key of a proof. The caller brings it, so it costs no more than a usual one.
 pub const PROOF_RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 
+/// Levels of nesting in an answer of the API server or of Microsoft Graph.
+pub const ANSWER_DEPTH: usize = 32;
+
+/// Bytes of such an answer.
+pub const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Questions to the API server that one request with impersonation may cost.
+pub const REVIEWS: usize = 32;
+
+/// How long a yes of the API server holds.
+pub const REVIEW_YES: Duration = Duration::from_secs(10);
+
+/// How long a no of the API server holds.
+pub const REVIEW_NO: Duration = Duration::from_secs(5);
+
+/// Verdicts of the API server that are remembered.
+pub const REVIEWS_REMEMBERED: usize = 1024;
+
 /// Bytes of a SAS token. Real ones have about 300.
 pub const SAS_TOKEN_BYTES: usize = 4 * 1024;
 

@@ -14,14 +14,18 @@ pub mod fields;
 pub mod impersonate;
 pub mod jwks;
 pub mod names;
+pub mod overage;
 pub mod pop;
 pub mod profile;
 pub mod refresh;
+pub mod review;
 pub mod sas;
 pub mod settings;
 pub mod token;
 mod verifier;
 
+#[cfg(test)]
+mod cve_tests;
 #[cfg(test)]
 mod testing;
 

@@ -142,7 +142,7 @@ impl EntraTenant {
         };
         let user = user_name(raw, &self.user_prefix, Alphabet::Ascii)?;
         let (groups, group_state) = self.groups(token)?;
-        let shown = upn.or(claims.get("preferred_username").and_then(Value::as_text));
+        let shown = upn.or_else(|| claims.get("preferred_username")?.as_text());
         Ok(Principal {
             display: display(shown, &user),
             user,
