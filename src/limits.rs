@@ -44,6 +44,7 @@ pub const CLOCK_LEEWAY: u64 = 60;
 
 /// The most that [`CLOCK_LEEWAY`] may be configured to: what Microsoft's own validators allow.
 pub const CLOCK_LEEWAY_MAX: u64 = 300;
+const _: () = assert!(CLOCK_LEEWAY <= CLOCK_LEEWAY_MAX);
 
 /// Seconds that a token may live. Entra ID tokens with continuous access evaluation live 20-28 h.
 pub const TOKEN_LIFETIME: u64 = 28 * 3600;
@@ -56,6 +57,7 @@ pub const GROUPS: usize = 256;
 
 /// Bytes of all groups of one caller together: they must fit one request head.
 pub const GROUPS_BYTES: usize = 24 * 1024;
+const _: () = assert!(NAME_BYTES <= GROUPS_BYTES);
 
 /// Bytes of a key set or a discovery document.
 pub const KEY_SET_BYTES: usize = 1024 * 1024;

@@ -8,6 +8,7 @@
 //! authenticators would let one's failure be another's success.
 
 mod alphabet;
+pub mod credential;
 mod denied;
 pub mod discovery;
 pub mod fields;
@@ -60,6 +61,14 @@ pub struct Principal {
     pub is_app: bool,
 }
 
+impl Principal {
+    /// The object id of a caller of Entra ID.
+    #[must_use]
+    pub fn object_id(&self) -> Option<&str> {
+        self.extra.iter().find(|(key, _)| key == "oid").map(|(_, oid)| oid.as_str())
+    }
+}
+
 /// Whether a principal's groups are all of its groups.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum GroupState {
@@ -78,4 +87,18 @@ pub enum GroupState {
 pub fn same_secret(one: &[u8], other: &[u8]) -> bool {
     let differences = one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b));
     one.len() == other.len() && std::hint::black_box(differences) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_the_same_only_if_every_byte_is() {
+        assert!(same_secret(b"", b""));
+        assert!(same_secret(b"secret", b"secret"));
+        for other in [&b"secreT"[..], b"Secret", b"secre", b"secrets", b""] {
+            assert!(!same_secret(b"secret", other) && !same_secret(other, b"secret"));
+        }
+    }
 }
