@@ -234,6 +234,7 @@ pub const CLOCK_LEEWAY: u64 = 60;
 
 /// The most that [`CLOCK_LEEWAY`] may be configured to: what Microsoft's own validators allow.
 pub const CLOCK_LEEWAY_MAX: u64 = 300;
+const _: () = assert!(CLOCK_LEEWAY <= CLOCK_LEEWAY_MAX);
 
 /// Seconds that a token may live. Entra ID tokens with continuous access evaluation live 20-28 h.
 pub const TOKEN_LIFETIME: u64 = 28 * 3600;
@@ -246,6 +247,7 @@ pub const GROUPS: usize = 256;
 
 /// Bytes of all groups of one caller together: they must fit one request head.
 pub const GROUPS_BYTES: usize = 24 * 1024;
+const _: () = assert!(NAME_BYTES <= GROUPS_BYTES);
 
 /// Bytes of a key set or a discovery document.
 pub const KEY_SET_BYTES: usize = 1024 * 1024;
@@ -283,6 +285,24 @@ pub const PROOF_AHEAD: u64 = 60;
 
 /// Bits of the RSA key of a proof. The caller brings it, so it costs no more than a usual one.
 pub const PROOF_RSA_BITS: RangeInclusive<usize> = 2048..=4096;
+
+/// Levels of nesting in an answer of the API server or of Microsoft Graph.
+pub const ANSWER_DEPTH: usize = 32;
+
+/// Bytes of such an answer.
+pub const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Questions to the API server that one request with impersonation may cost.
+pub const REVIEWS: usize = 32;
+
+/// How long a yes of the API server holds.
+pub const REVIEW_YES: Duration = Duration::from_secs(10);
+
+/// How long a no of the API server holds.
+pub const REVIEW_NO: Duration = Duration::from_secs(5);
+
+/// Verdicts of the API server that are remembered.
+pub const REVIEWS_REMEMBERED: usize = 1024;
 
 /// Bytes of a SAS token. Real ones have about 300.
 pub const SAS_TOKEN_BYTES: usize = 4 * 1024;

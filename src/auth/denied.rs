@@ -136,16 +136,21 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// A refusal for `reason`, with what exactly was wrong.
+    /// A refusal for `reason`, with what exactly was wrong. What comes from a token may be long,
+    /// and is cut.
     #[must_use]
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), refresh: None }
+        let mut detail = detail.into();
+        if DETAIL_CHARS < detail.chars().count() {
+            detail = detail.chars().take(DETAIL_CHARS).chain("...".chars()).collect();
+        }
+        Self { reason, detail, refresh: None }
     }
 
     /// No key of that name: the keys of `issuer` may be out of date.
     #[must_use]
     pub(super) fn unknown_key(issuer: usize, detail: String) -> Self {
-        Self { reason: Reason::KeyUnknown, detail: detail.into(), refresh: Some(issuer) }
+        Self { refresh: Some(issuer), ..Self::new(Reason::KeyUnknown, detail) }
     }
 
     /// The reason.
@@ -217,9 +222,18 @@ impl fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
+/// Characters of a detail: a log line's worth.
+const DETAIL_CHARS: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_detail_is_no_way_to_flood_the_log() {
+        let denied = Denied::new(Reason::Issuer, "\u{e9}".repeat(30_000));
+        assert_eq!(denied.to_string().chars().count(), "issuer: ...".len() + DETAIL_CHARS);
+    }
 
     #[test]
     fn the_caller_reads_less_than_the_log() {

@@ -62,9 +62,10 @@ pub(super) fn own_fields(
     credential_id: &str,
     remote_ip: Option<&str>,
 ) -> Result<Vec<Field>, Denied> {
-    let mut fields = vec![extra_field(&own_key("credential-id"), credential_id)?];
+    let own = |name: &str, value| extra_field(&format!("{EXTRA_DOMAIN}/{name}"), value);
+    let mut fields = vec![own("credential-id", credential_id)?];
     if let Some(address) = remote_ip {
-        fields.push(extra_field(&own_key("remote-ip"), address)?);
+        fields.push(own("remote-ip", address)?);
     }
     Ok(fields)
 }
@@ -79,11 +80,6 @@ pub(super) fn extra_field(key: &str, value: &str) -> Result<Field, Denied> {
     }
     let key = percent::encode(key, |byte| is_token(byte) && byte != b'%');
     Ok((Cow::Owned(format!("Impersonate-Extra-{key}")), value.to_owned()))
-}
-
-/// A key of our own.
-pub(super) fn own_key(name: &str) -> String {
-    format!("{EXTRA_DOMAIN}/{name}")
 }
 
 fn check(what: &str, name: &str) -> Result<(), Denied> {

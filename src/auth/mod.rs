@@ -8,21 +8,26 @@
 //! authenticators would let one's failure be another's success.
 
 mod alphabet;
+pub mod credential;
 mod denied;
 pub mod discovery;
 pub mod fields;
 pub mod impersonate;
 pub mod jwks;
 pub mod names;
+pub mod overage;
 pub mod pop;
 pub mod profile;
 pub mod refresh;
 pub mod assignments;
+pub mod review;
 pub mod sas;
 pub mod settings;
 pub mod token;
 mod verifier;
 
+#[cfg(test)]
+mod cve_tests;
 #[cfg(test)]
 mod testing;
 
@@ -55,6 +60,14 @@ pub struct Principal {
     pub expires: u64,
     /// Whether the caller is an application.
     pub is_app: bool,
+}
+
+impl Principal {
+    /// The object id of a caller of Entra ID.
+    #[must_use]
+    pub fn object_id(&self) -> Option<&str> {
+        self.extra.iter().find(|(key, _)| key == "oid").map(|(_, oid)| oid.as_str())
+    }
 }
 
 /// Whether a principal's groups are all of its groups.

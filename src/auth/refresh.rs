@@ -25,7 +25,8 @@ pub struct KeyPolicy {
     due: Instant,
     stage: Stage,
     on_demand: Option<Instant>,
-    etag: Option<String>,
+    /// The entity tag of the keys in use, and where they were.
+    etag: Option<(String, String)>,
     backoff: Backoff,
 }
 
@@ -122,7 +123,8 @@ impl KeyPolicy {
             (Stage::Fetching(_), _) | (Stage::Idle, KeySource::Installed) => return None,
             (Stage::Idle, KeySource::Discovery { url, .. }) => Fetch::Discovery(url.clone()),
             (Stage::Idle, KeySource::Url(url)) | (Stage::Discovered(url), _) => {
-                Fetch::Keys { url: url.clone(), etag: self.etag.clone() }
+                let known = self.etag.as_ref().filter(|(before, _)| before == url);
+                Fetch::Keys { url: url.clone(), etag: known.map(|(_, etag)| etag.clone()) }
             }
         };
         self.stage = Stage::Fetching(fetch.clone());
@@ -175,10 +177,10 @@ impl KeyPolicy {
                 self.stage = Stage::Discovered(keys.map_err(RefreshError::Discovery)?);
                 Ok(Progress::Discovered)
             }
-            (Fetch::Keys { .. }, Answer::Body { bytes, etag }) => {
+            (Fetch::Keys { url, .. }, Answer::Body { bytes, etag }) => {
                 self.etag = None;
                 verifier.install_keys(self.issuer, bytes, unix_now).map_err(RefreshError::Keys)?;
-                self.etag = etag;
+                self.etag = etag.map(|etag| (url.clone(), etag));
                 Ok(Progress::Installed)
             }
             (Fetch::Keys { etag: Some(_), .. }, Answer::Unchanged) => {

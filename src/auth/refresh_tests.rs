@@ -96,6 +96,17 @@ fn keys_are_fetched_again_every_hour_give_or_take_a_tenth() {
 }
 
 #[test]
+fn an_entity_tag_is_good_for_its_own_address_only() {
+    let mut world = World::new();
+    world.round();
+    world.wait(66 * MINUTE);
+    world.poll().expect("a fetch");
+    let moved = DOCUMENT.replace("/k", "/moved");
+    world.answer(moved.as_bytes()).expect("a document");
+    assert_eq!(world.poll(), Some(Fetch::Keys { url: format!("{ISSUER}/moved"), etag: None }));
+}
+
+#[test]
 fn unknown_keys_ask_at_most_once_in_five_minutes() {
     let mut world = World::new();
     world.round();

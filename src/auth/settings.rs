@@ -167,6 +167,9 @@ fn check_tenant(tenant: &EntraTenant) -> Result<(), Misconfigured> {
     if let EntraKeys::DiscoverAt(authority) = &tenant.keys {
         check_https(authority)?;
     }
+    if let Some(app) = tenant.signing_app.as_ref().filter(|app| !is_guid(app)) {
+        return Err(Misconfigured::SigningApp(app.clone()));
+    }
     for (group, name) in &tenant.group_names {
         if !check_group_name(group, name) {
             return Err(Misconfigured::GroupName(group.clone(), name.clone()));
@@ -210,6 +213,8 @@ pub enum Misconfigured {
     NotHttps(String),
     /// This is no tenant's id.
     Tenant(String),
+    /// This is no application's id.
+    SigningApp(String),
     /// So much leeway is too much.
     Leeway(u64),
     /// This prefix could make reserved names, or cannot be sent.
@@ -234,6 +239,7 @@ impl fmt::Display for Misconfigured {
             Self::NoUserClaim(name) => write!(f, "issuer {name:?} has no username claim"),
             Self::NotHttps(url) => write!(f, "{url:?} is not an https URL"),
             Self::Tenant(id) => write!(f, "{id:?} is not a tenant's id in lower case"),
+            Self::SigningApp(id) => write!(f, "{id:?} is not an application's id"),
             Self::Leeway(seconds) => {
                 write!(f, "leeway of {seconds} seconds is over {CLOCK_LEEWAY_MAX}")
             }

@@ -91,6 +91,10 @@ fn a_tenant_is_a_guid_and_nothing_for_many() {
     for id in ["common", "organizations", "consumers", "contoso.com", "", &TENANT[1..]] {
         assert_eq!(check(vec![tenant(id, "-")]), Err(Misconfigured::Tenant(id.to_owned())));
     }
+    let mut settings = EntraTenant::new(TENANT, vec!["aud".to_owned()]);
+    settings.signing_app = Some("a&b=c".to_owned());
+    let refused = check(vec![IssuerSettings::Entra(settings)]);
+    assert_eq!(refused, Err(Misconfigured::SigningApp("a&b=c".to_owned())));
 }
 
 #[test]

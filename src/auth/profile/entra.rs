@@ -27,6 +27,8 @@ pub struct EntraTenant {
     pub cloud: Cloud,
     /// Where its keys come from.
     pub keys: EntraKeys,
+    /// The application whose own signing keys are used, where claims mapping gives it some.
+    pub signing_app: Option<String>,
     /// Every form of the audience that a token may have: v1 tokens have the one the client asked
     /// with, a client id or an App ID URI with or without its slash.
     pub audiences: Vec<String>,
@@ -60,6 +62,7 @@ impl EntraTenant {
             tenant: tenant.to_ascii_lowercase(),
             cloud: Cloud::Public,
             keys: EntraKeys::Discover,
+            signing_app: None,
             audiences,
             clients: Vec::new(),
             user: EntraUser::UpnElseOid,
@@ -104,7 +107,9 @@ impl EntraTenant {
             EntraForm::V2 => "/v2.0",
         };
         let tenant = &self.tenant;
-        Some(format!("{authority}/{tenant}{version}/.well-known/openid-configuration"))
+        let query = self.signing_app.as_ref().map(|id| format!("?appid={id}"));
+        let query = query.unwrap_or_default();
+        Some(format!("{authority}/{tenant}{version}/.well-known/openid-configuration{query}"))
     }
 
     /// The subject that stands for `name`, where a name tells it without a look-up: an object id.
@@ -142,7 +147,7 @@ impl EntraTenant {
         };
         let user = user_name(raw, &self.user_prefix, Alphabet::Ascii)?;
         let (groups, group_state) = self.groups(token)?;
-        let shown = upn.or(claims.get("preferred_username").and_then(Value::as_text));
+        let shown = upn.or_else(|| claims.get("preferred_username")?.as_text());
         Ok(Principal {
             display: display(shown, &user),
             user,

@@ -302,4 +302,6 @@ fn entra_documents_are_asked_of_the_configured_cloud() {
     assert_eq!(china, expected("https://login.partner.microsoftonline.cn"));
     let own = urls(|one| one.keys = EntraKeys::DiscoverAt("https://sts.corp:8443/".to_owned()));
     assert_eq!(own, expected("https://sts.corp:8443"));
+    let mapped = urls(|one| one.signing_app = Some(OID.to_owned()));
+    assert!(mapped.iter().all(|url| url.ends_with(&format!("configuration?appid={OID}"))));
 }
