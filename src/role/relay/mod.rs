@@ -13,6 +13,7 @@ pub mod directory;
 mod fault;
 mod listen;
 mod open;
+pub mod provider;
 mod pump;
 pub mod registry;
 mod storm;
