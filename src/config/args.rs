@@ -174,7 +174,7 @@ impl<'a> Args<'a> {
     /// `USAGE` when it is an unknown option or not UTF-8.
     pub fn free(&mut self) -> Result<Option<String>, Error> {
         let next = self.rest.opt_free_from_os_str(|text| {
-            text.to_str().map(str::to_owned).ok_or("not UTF-8".to_owned())
+            text.to_str().map(str::to_owned).ok_or_else(|| "not UTF-8".to_owned())
         });
         match next.map_err(|why| self.wrong(&why.to_string()))? {
             Some(text) if text.starts_with('-') && text.len() > 1 => Err(self.unknown(&text)),

@@ -146,7 +146,11 @@ impl Source {
             "az" | "login" | "github" | "azure-pipelines" | "imds" => {
                 Err(Failure::NotAvailable(text.to_owned()))
             }
-            other => Err(Failure::Unknown(other.to_owned())),
+            other => {
+                // It may be a token that was put in the wrong place.
+                let word = other.split(':').next().unwrap_or_default();
+                Err(Failure::Unknown(word.chars().take(16).collect()))
+            }
         }
     }
 
@@ -287,9 +291,11 @@ mod tests {
         for text in ["az", "login", "github", "azure-pipelines", "imds"] {
             assert_eq!(parse(text), Err(Failure::NotAvailable(text.to_owned())));
         }
-        for text in ["", "files:a", "vault", "ENV"] {
+        for text in ["", "vault", "ENV"] {
             assert_eq!(parse(text), Err(Failure::Unknown(text.to_owned())));
         }
+        let shown = parse(&"eyJ".repeat(100)).unwrap_err().to_string();
+        assert!(shown.len() < 150, "{shown}");
         let none = Source::parse("env", &|_| None);
         assert!(matches!(none, Err(Failure::Incomplete(_))));
         let split = Source::parse("env", &|_| Some("a\r\nb".to_owned()));
