@@ -10,4 +10,5 @@ pub mod io;
 pub mod limits;
 pub mod role;
 pub mod secret;
+pub mod start;
 pub mod wire;

@@ -514,3 +514,12 @@ pub const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How far before now it begins: nodes at the edge have clocks that are ahead of their clients'.
 pub const LEAF_BACKDATED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Connections of one process.
+pub const CONNS_MAX: usize = 60_000;
+
+/// Buffers in use at a time: 256 MiB.
+pub const BUFFERS: usize = 8 * 1024;
+
+/// Buffers kept when nobody uses them: 1 MiB.
+pub const BUFFERS_KEPT: usize = 32;

@@ -11,6 +11,7 @@ pub mod files;
 mod jobs;
 mod link;
 mod log;
+mod notify;
 mod reactor;
 pub mod operator;
 pub mod roots;
@@ -20,6 +21,7 @@ mod workers;
 
 pub use audit::AuditSink;
 pub use log::start as start_log;
+pub use notify::notify_ready;
 pub use reactor::{Bind, Limits, Reactor, Setup};
 pub use workers::Journal;
 

@@ -5,6 +5,7 @@
 
 pub mod auth_proxy;
 pub mod client_proxy;
+pub mod edge;
 pub mod egress;
 pub mod agent;
 mod frames;

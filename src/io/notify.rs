@@ -1,0 +1,19 @@
+//! Telling systemd (`sd_notify`, READY=1), where `NOTIFY_SOCKET` says that it waits.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+/// Says that the process does now what it is for.
+///
+/// # Errors
+///
+/// The socket that systemd named cannot be written to.
+pub fn notify_ready() -> io::Result<()> {
+    let Some(name) = super::environment::variable("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&name)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(|_| ())
+}
