@@ -2,5 +2,6 @@
 
 pub mod environment;
 pub mod files;
+pub mod kubeconfig;
 pub mod operator;
 pub mod roots;
