@@ -3,9 +3,12 @@
 pub mod arm;
 pub mod h1;
 pub mod json;
+pub mod jws;
 pub mod kubeconfig;
 pub mod mux;
+pub mod percent;
 pub mod resource;
+pub mod sas;
 pub mod url;
 pub mod ws;
 pub mod yaml;
