@@ -1,5 +1,6 @@
 //! Every number with its unit and its reason. Relations between them are checked when compiling.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // ---- memory and framing ----
