@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::io::{files, roots};
+use crate::io::{files, kubeconfig, roots};
 
 /// What went wrong, as a word that scripts and manuals can name.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -175,6 +175,15 @@ impl From<files::Failure> for Error {
             files::Failure::Busy(..) => {
                 Self::new(Code::FileBusy, message).hint("wait for the other process, or end it")
             }
+        }
+    }
+}
+
+impl From<kubeconfig::Failure> for Error {
+    fn from(failure: kubeconfig::Failure) -> Self {
+        match failure {
+            kubeconfig::Failure::File(why) => Self::from(why),
+            kubeconfig::Failure::Content(path, why) => super::kubeconfig::refused(&path, &why),
         }
     }
 }

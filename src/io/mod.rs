@@ -13,6 +13,7 @@ mod link;
 mod log;
 mod notify;
 mod reactor;
+pub mod kubeconfig;
 pub mod operator;
 pub mod roots;
 mod signals;
