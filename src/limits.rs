@@ -441,6 +441,9 @@ pub const SESSION_OPENING: Duration = Duration::from_secs(45);
 /// How often a session is asked for a sign of life.
 pub const SESSION_PING: Duration = Duration::from_secs(30);
 
+/// Bytes of the file of known clusters.
+pub const KNOWN_HOSTS_MAX: usize = 1024 * 1024;
+
 /// How long a call to the relay's API may take.
 pub const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(30);
 

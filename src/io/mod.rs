@@ -5,6 +5,7 @@
 //! [`workers`] and [`jobs`] what blocks.
 
 mod audit;
+mod child;
 mod conn;
 mod dial;
 pub mod files;
@@ -22,8 +23,9 @@ mod workers;
 
 pub use audit::AuditSink;
 pub use log::start as start_log;
-pub use notify::notify_ready;
-pub use reactor::{Bind, Limits, Reactor, Setup};
+pub use child::Child;
+pub use notify::{notify_ready, write_ready};
+pub use reactor::{Bind, Limits, Reactor, Setup, Stopper};
 pub use workers::Journal;
 
 pub mod store;

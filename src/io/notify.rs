@@ -17,3 +17,14 @@ pub fn notify_ready() -> io::Result<()> {
     };
     UnixDatagram::unbound()?.send_to_addr(b"READY=1", &address).map(|_| ())
 }
+
+/// Writes a line to a descriptor that the parent process has left open, and so tells it.
+///
+/// # Errors
+///
+/// There is no such descriptor, or nobody reads it.
+pub fn write_ready(descriptor: u32) -> io::Result<()> {
+    use std::io::Write;
+    let path = format!("/proc/self/fd/{descriptor}");
+    std::fs::OpenOptions::new().write(true).open(path)?.write_all(b"ready\n")
+}

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::auth::names::Alphabet;
 use crate::auth::pop::Possession;
 use crate::auth::profile::{
-    self, Alphabet, EntraGroups, EntraKeys, EntraTenant, EntraUser, OidcIssuer, Overage, Prefix,
+    self, EntraGroups, EntraKeys, EntraTenant, EntraUser, OidcIssuer, Overage, Prefix,
 };
 use crate::auth::{IssuerSettings, KeySource, Verifier, VerifierSettings};
 use crate::config::auth_config::{self, AuthConfig, Common, Issuer};
@@ -139,7 +140,8 @@ fn required(requirement: &auth_config::Requirement) -> profile::Requirement {
 }
 
 fn prefix(text: &str) -> Result<Prefix, Error> {
-    Prefix::parse(text).map_err(|why| Error::new(Code::AuthConfigInvalid, why.to_string()))
+    Prefix::parse(text)
+        .ok_or_else(|| Error::new(Code::AuthConfigInvalid, "a prefix is empty: - means none"))
 }
 
 fn algorithms(common: &Common, default: Vec<Algorithm>) -> Result<Vec<Algorithm>, Error> {

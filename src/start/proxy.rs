@@ -16,13 +16,14 @@ use crate::config::errors::{Code, Error};
 use crate::config::proxy::{Proxy as Config, Target};
 use crate::config::values::Output;
 use crate::engine::tlsconf::{self, Versions};
-use crate::io::{Bind, Child, files, kubeconfig as written, roots};
+use crate::io::kubeconfig::{self, Installed};
+use crate::io::{Bind, Child, Stopper, files, roots};
 use crate::limits::KNOWN_HOSTS_MAX;
 use crate::role::client_proxy::admission::Bearer;
 use crate::role::client_proxy::known::Known;
 use crate::role::client_proxy::{self, ClientProxy, route};
 use crate::role::{ListenerTag, Notice};
-use crate::wire::kubeconfig::Entry;
+use crate::wire::kubeconfig::{Entry, Kubeconfig, Malformed};
 
 /// Runs until it is told to stop, or until `command` has ended, whose exit code it passes on.
 pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, Error> {
@@ -51,8 +52,8 @@ pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, 
         Notice::Exit(..) => (),
         Notice::Ready => {
             let started = write(&config, &entries).and_then(|kept| {
-                let path = kept.path().map(PathBuf::from);
-                file = Some(kept);
+                let path = kept.as_ref().map(|kept| kept.path().to_path_buf());
+                file = kept;
                 match &command {
                     None => tell_ready(&config, &entries, path.as_deref(), port),
                     Some(words) => {
@@ -69,7 +70,9 @@ pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, 
         }
     });
     let code = child.map(Child::finish);
-    drop(file);
+    if let Some(Err(why)) = file.map(|file| file.remove()) {
+        ::log::warn!("the kubeconfig was not taken away: {why}");
+    }
     match (trouble, ended, code) {
         (Some(why), _, _) | (None, Err(why), _) => Err(why),
         (None, Ok(_), Some(code)) => Ok(code),
@@ -130,16 +133,34 @@ fn entries(config: &Config, port: u16, authority: &Authority, bearer: &Bearer) -
     config.clusters.iter().map(entry).collect()
 }
 
-fn write(config: &Config, entries: &[Entry]) -> Result<written::Kept, Error> {
-    match &config.file {
-        Target::Own(path) => written::own(path, entries),
-        Target::Merge(path) => written::merge(path, entries, config.set_current),
-        Target::Private => written::private(entries),
+/// Puts the kubeconfig where it is to go; what is returned takes it away again.
+fn write(config: &Config, entries: &[Entry]) -> Result<Option<Installed>, Error> {
+    let list = entries.to_vec();
+    let kept = match &config.file {
+        Target::Own(path) => kubeconfig::write(path, list),
+        Target::Merge(path) => kubeconfig::merge(path, list, config.set_current),
+        Target::Private => kubeconfig::write(&private_file()?, list),
         Target::Stdout => {
-            print(&written::text(entries)?)?;
-            Ok(written::Kept::nothing())
+            print(&document(entries)?)?;
+            return Ok(None);
         }
+    };
+    kept.map(Some).map_err(Error::from)
+}
+
+/// A file for one command alone.
+fn private_file() -> Result<PathBuf, Error> {
+    let name = crate::wire::resource::hex(&random()?[..8]);
+    Ok(std::env::temp_dir().join(format!("cluster-connect-{name}")).join("kubeconfig"))
+}
+
+fn document(entries: &[Entry]) -> Result<String, Error> {
+    let invalid = |why: Malformed| Error::new(Code::KubeconfigInvalid, why.to_string());
+    let mut config = Kubeconfig::parse(b"").map_err(invalid)?;
+    for (at, entry) in entries.iter().enumerate() {
+        config.merge(entry, at == 0).map_err(invalid)?;
     }
+    config.to_yaml().map_err(invalid)
 }
 
 fn tell_ready(
@@ -178,7 +199,7 @@ fn tell_ready(
 fn spawn(
     words: &[OsString],
     kubeconfig: &std::path::Path,
-    stop: crate::io::Stopper,
+    stop: Stopper,
 ) -> Result<Child, Error> {
     let program = words.first().map(|word| word.to_string_lossy().into_owned());
     Child::start(words, &[("KUBECONFIG", kubeconfig.as_os_str())], stop).map_err(|err| {

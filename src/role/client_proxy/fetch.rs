@@ -210,6 +210,7 @@ impl ClientProxy {
                 Kind::NeverConnected => "CLUSTER_NEVER_CONNECTED",
                 Kind::Offline => "CLUSTER_OFFLINE",
                 Kind::AudienceConflict
+                | Kind::JoinTokenRefused
                 | Kind::PrincipalUnknown
                 | Kind::Wrong
                 | Kind::Passing
