@@ -55,6 +55,7 @@ struct Ec {
     kid: String,
 }
 
+#[allow(dead_code, reason = "each program that includes this module uses a part of it")]
 impl Issuer {
     /// Makes keys and a certificate, and serves them on a free loopback port.
     pub(crate) fn start() -> io::Result<Self> {

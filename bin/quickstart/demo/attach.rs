@@ -2,7 +2,6 @@
 //! A container that was declared with `stdin` (as `kubectl run -i` does) runs its command now,
 //! for the caller who attaches.
 
-use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::connection::{Answer, Exchange};
 use super::exec;
-use super::logs::container_of;
+use super::logs::{Container, container_of};
 use super::status::Failure;
 use super::store::text;
 use super::streams::{self, Input, Remote, Wants, exit_status};
@@ -32,7 +31,7 @@ pub(crate) fn answer(exchange: &mut Exchange<'_>) -> Result<Answer, Failure> {
     let status = match declared {
         Some(command) => {
             let status = exec::run(&root, &command, wants, remote);
-            ended(&world, namespace, name, &status);
+            ended(&world, &container, &status);
             status
         }
         None => follow(&world, &container, wants, &remote)?,
@@ -43,7 +42,7 @@ pub(crate) fn answer(exchange: &mut Exchange<'_>) -> Result<Answer, Failure> {
 
 fn follow(
     world: &World,
-    container: &(String, String, String),
+    container: &Container,
     wants: Wants,
     remote: &Remote,
 ) -> Result<Value, Failure> {
@@ -87,20 +86,32 @@ fn interactive(pod: &Value, container: &str) -> Option<Vec<String>> {
     Some(if command.is_empty() { vec!["sh".into()] } else { command })
 }
 
-/// Notes in the pod that its command has ended, for whoever waits for that.
-fn ended(world: &World, namespace: &str, name: &str, status: &Value) {
+/// Notes in the pod that a command has ended, for whoever waits for that. The pod itself ends with
+/// it only if it is not to be restarted.
+fn ended(world: &World, (namespace, name, container): &Container, exit: &Value) {
     let Some(pod) = world.store.get("pods", namespace, name) else { return };
-    let mut pod = Value::clone(&Arc::unwrap_or_clone(pod));
-    let code = text(status, "/details/causes/0/message").parse::<i32>().unwrap_or_default();
-    let phase = if text(status, "/status") == "Success" { "Succeeded" } else { "Failed" };
-    if let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) {
-        status.insert("phase".into(), json!(phase));
-    }
-    let statuses = pod.pointer_mut("/status/containerStatuses").and_then(Value::as_array_mut);
-    for status in statuses.into_iter().flatten().filter_map(Value::as_object_mut) {
-        let end = json!({ "exitCode": code, "reason": "Completed", "finishedAt": now_text() });
-        status.insert("ready".into(), json!(false));
-        status.insert("state".into(), json!({ "terminated": end }));
+    let mut pod = Value::clone(&pod);
+    let code = text(exit, "/details/causes/0/message").parse::<i32>().unwrap_or_default();
+    let once = text(&pod, "/spec/restartPolicy") != "Always";
+    for statuses in ["containerStatuses", "ephemeralContainerStatuses"] {
+        let all = pod.pointer_mut(&format!("/status/{statuses}")).and_then(Value::as_array_mut);
+        let mut all = all.into_iter().flatten();
+        let Some(ours) = all.find(|status| text(status, "/name") == container) else { continue };
+        let ephemeral = statuses == "ephemeralContainerStatuses";
+        if !(once || ephemeral) {
+            continue;
+        }
+        if let Some(ours) = ours.as_object_mut() {
+            let end = json!({ "exitCode": code, "reason": "Completed", "finishedAt": now_text() });
+            ours.insert("ready".into(), json!(false));
+            ours.insert("state".into(), json!({ "terminated": end }));
+        }
+        if let (false, Some(status)) =
+            (ephemeral, pod.get_mut("status").and_then(Value::as_object_mut))
+        {
+            let phase = if code == 0 { "Succeeded" } else { "Failed" };
+            status.insert("phase".into(), json!(phase));
+        }
     }
     // Deleted meanwhile: nobody waits any more.
     let _ = world.store.update("pods", pod, None);

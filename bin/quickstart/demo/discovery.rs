@@ -107,20 +107,15 @@ fn reviews(group: &str, version: &str) -> impl Iterator<Item = &'static Review> 
 fn resource_list(group: &str, version: &str) -> Value {
     let mut list = Vec::new();
     for resource in stored(group, version) {
-        let mut entry = json!({
+        list.push(json!({
             "name": resource.plural,
             "singularName": resource.kind.to_lowercase(),
             "namespaced": resource.namespaced,
             "kind": resource.kind,
             "verbs": VERBS,
             "shortNames": resource.short,
-        });
-        if resource.plural == "pods"
-            && let Some(entry) = entry.as_object_mut()
-        {
-            entry.insert("categories".into(), json!(["all"]));
-        }
-        list.push(entry);
+            "categories": resource.categories(),
+        }));
         for sub in resource.subresources {
             let mut entry = json!({
                 "name": format!("{}/{}", resource.plural, sub.name),
@@ -204,6 +199,7 @@ fn aggregated_resources(group: &str, version: &str) -> Vec<Value> {
                 "singularResource": resource.kind.to_lowercase(),
                 "verbs": VERBS,
                 "shortNames": resource.short,
+                "categories": resource.categories(),
                 "subresources": subresources,
             })
         })

@@ -16,7 +16,8 @@ use super::world::{age_seconds, now_text};
 /// How long a follower waits before it looks whether its caller is still there.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-type Container = (String, String, String);
+/// Namespace, pod, container.
+pub(crate) type Container = (String, String, String);
 
 /// A printed line and when that was.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ mod http;
 mod identity;
 mod logs;
 mod openapi;
+mod openapi_v2;
 mod patch;
 mod pods;
 mod protobuf;

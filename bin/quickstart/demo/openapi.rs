@@ -1,10 +1,11 @@
 //! OpenAPI v3, generated from the resource table and a short description of each schema: enough
-//! for `kubectl apply`, `edit` and `explain`. There is no v2.
+//! for `kubectl apply`, `edit` and `explain`. The v2 document is made from it.
 
 use serde_json::{Map, Value, json};
 
 use super::connection::{Answer, Exchange};
 use super::http::Response;
+use super::openapi_v2;
 use super::resources::{RESOURCES, Resource, api_version, groups};
 use super::status::{Failure, Status};
 
@@ -106,9 +107,29 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
     ("Subject", "Who is given it.", "kind s,apiGroup s,name s,namespace s"),
 ];
 
+/// By these kubectl knows how it may patch.
+const PATCH_TYPES: [&str; 4] = [
+    "application/apply-patch+yaml",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+];
+
 pub(crate) fn answer(exchange: &Exchange<'_>, rest: &[&str]) -> Result<Answer, Failure> {
-    let _ = exchange;
     let body = match rest {
+        ["v2"] => {
+            // Nothing but kubectl reads it, and kubectl wants protobuf.
+            let wanted = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+            let mut accepted = exchange.request.headers.list("accept");
+            if !accepted.any(|entry| entry == wanted) {
+                return Err(Status::not_acceptable().into());
+            }
+            let mut documents = vec![document("", "v1")];
+            for (group, versions) in groups() {
+                documents.extend(versions.iter().map(|version| document(group, version)));
+            }
+            return Ok(openapi_v2::answer(&documents).into());
+        }
         ["v3"] => index(),
         ["v3", "api", "v1"] => document("", "v1"),
         ["v3", "apis", group, version] => {
@@ -189,13 +210,19 @@ fn operation(resource: &Resource, action: &str) -> Value {
         .collect();
     let schema = json!({ "$ref": reference(resource.kind) });
     let content = json!({ "application/json": { "schema": schema } });
-    json!({
+    let mut operation = json!({
         "operationId": format!("{action}{}{}", api_version(resource.group, resource.version), resource.kind),
         "parameters": parameters,
         "responses": { "200": { "description": "OK", "content": content } },
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": gvk(resource),
-    })
+    });
+    if let ("patch", Some(operation)) = (action, operation.as_object_mut()) {
+        let bodies = PATCH_TYPES.iter().map(|name| ((*name).to_owned(), json!({ "schema": {} })));
+        let content: Map<_, _> = bodies.collect();
+        operation.insert("requestBody".into(), json!({ "content": content, "required": true }));
+    }
+    operation
 }
 
 fn reference(name: &str) -> String {

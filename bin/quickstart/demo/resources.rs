@@ -150,6 +150,14 @@ impl Resource {
         }
     }
 
+    /// What `kubectl get all` shows.
+    pub(crate) fn categories(&self) -> &'static [&'static str] {
+        match (self.group, self.plural) {
+            ("apps", _) | (_, "pods" | "services") => &["all"],
+            _ => &[],
+        }
+    }
+
     pub(crate) fn subresource(&self, name: &str) -> Option<&'static Subresource> {
         self.subresources.iter().find(|subresource| subresource.name == name)
     }

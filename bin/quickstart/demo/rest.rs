@@ -213,9 +213,10 @@ pub(crate) fn evict(
     exchange: &mut Exchange<'_>,
     resource: &'static Resource,
 ) -> Result<Answer, Failure> {
-    object(exchange)?;
+    let eviction = object(exchange)?;
     let found = current(exchange, resource)?;
-    if !is_dry_run(exchange) {
+    let dry_run = eviction.pointer("/deleteOptions/dryRun").is_some() || is_dry_run(exchange);
+    if !dry_run {
         remove(exchange.world, resource, &found);
     }
     let body = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",

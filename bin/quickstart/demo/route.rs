@@ -65,14 +65,6 @@ impl Route {
         route
     }
 
-    /// Whether the connection is expected to stay with this request for long.
-    pub(crate) fn is_long_running(&self) -> bool {
-        const SUBRESOURCES: [&str; 5] = ["attach", "exec", "proxy", "log", "portforward"];
-        self.verb == "watch"
-            || self.verb == "proxy"
-            || (self.is_resource && SUBRESOURCES.contains(&self.subresource.as_str()))
-    }
-
     fn take_names(&mut self, parts: &[&str]) {
         let parts = match parts {
             ["namespaces", namespace, third, ..] if !matches!(*third, "status" | "finalize") => {

@@ -142,6 +142,9 @@ fn pod_defaults(object: &mut Value) {
     put(object, "/spec", "nodeName", json!(NODE));
     put(object, "/spec", "restartPolicy", json!("Always"));
     put(object, "/spec", "serviceAccountName", json!("default"));
+    // kubectl debug takes it for granted that this is there.
+    put(object, "/spec", "securityContext", json!({}));
+    put(object, "/spec", "terminationGracePeriodSeconds", json!(30));
     let started =
         json!({ "running": { "startedAt": text(object, "/metadata/creationTimestamp") } });
     for (field, statuses) in

@@ -61,6 +61,7 @@ struct Connections {
     open: Mutex<BTreeMap<u64, TcpStream>>,
 }
 
+#[allow(dead_code, reason = "each program that includes this module uses a part of it")]
 impl Server {
     pub(crate) fn start(options: Options) -> io::Result<Self> {
         let world = World::new(options.audit)?;

@@ -179,7 +179,7 @@ impl Store {
 
     fn record(&self, inner: &mut Inner, change: Change) {
         if inner.history.len() >= HISTORY_MAX {
-            let dropped = inner.history.drain(..HISTORY_MAX / 2).last();
+            let dropped = inner.history.drain(..HISTORY_MAX / 2).next_back();
             inner.forgotten = dropped.map_or(inner.forgotten, |change| change.version);
         }
         inner.history.push(Arc::new(change));

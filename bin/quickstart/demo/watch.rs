@@ -70,13 +70,10 @@ pub(crate) fn answer(
         None => watch.existing(initial)?,
     };
     while Instant::now() < until {
-        let changes = match watch.exchange.world.store.changes_after(version, PATIENCE) {
-            Ok(changes) => changes,
-            Err(_) => {
-                let status = Status::expired(format!("too old resource version: {version}"));
-                watch.send("ERROR", status.to_json())?;
-                break;
-            }
+        let Ok(changes) = watch.exchange.world.store.changes_after(version, PATIENCE) else {
+            let status = Status::expired(format!("too old resource version: {version}"));
+            watch.send("ERROR", status.to_json())?;
+            break;
         };
         for change in &changes {
             version = change.version;
