@@ -258,10 +258,9 @@ fn find() -> Vec<Kubectl> {
     for directory in directories {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name == "kubectl" || name.starts_with("kubectl.1.") {
-                if let Some(minor) = minor_version(&entry.path()) {
-                    found.insert(minor, entry.path());
-                }
+            let is_kubectl = name == "kubectl" || name.starts_with("kubectl.1.");
+            if is_kubectl && let Some(minor) = minor_version(&entry.path()) {
+                found.insert(minor, entry.path());
             }
         }
     }

@@ -14,17 +14,24 @@ use super::route::Route;
 use super::tls::lock;
 use super::token::random_uuid;
 
-/// Every event since the start, and optionally a line of JSON each into a sink.
+/// Events kept in memory; then the older half goes.
+const EVENTS_MAX: usize = 100_000;
+
+/// The events since the start, and optionally a line of JSON each into a sink.
 pub(crate) struct Audit {
     events: Mutex<Vec<Value>>,
     grown: Condvar,
     sink: Option<Mutex<Box<dyn Write + Send>>>,
 }
 
+/// The code of a request whose caller left before it was answered.
+const CALLER_GONE: u16 = 499;
+
 /// What is known of one request so far.
 pub(crate) struct Entry {
     pub(crate) id: String,
     event: Value,
+    code: u16,
     complete: bool,
 }
 
@@ -61,7 +68,11 @@ impl Audit {
             // An audit sink that is full or gone is no reason to stop serving.
             let _ = writeln!(sink, "{event}").and_then(|()| sink.flush());
         }
-        lock(&self.events).push(event);
+        let mut events = lock(&self.events);
+        if events.len() >= EVENTS_MAX {
+            events.drain(..EVENTS_MAX / 2);
+        }
+        events.push(event);
         self.grown.notify_all();
     }
 }
@@ -94,7 +105,7 @@ impl Entry {
         {
             event.insert("objectRef".into(), object_ref(route));
         }
-        Self { id, event, complete: false }
+        Self { id, event, code: CALLER_GONE, complete: false }
     }
 
     pub(crate) fn set_caller(&mut self, caller: &Caller) {
@@ -116,7 +127,13 @@ impl Entry {
         }
     }
 
+    /// The end of an answer that was sent piece by piece, or never.
+    pub(crate) fn ended(&mut self, audit: &Audit) {
+        self.completed(audit, self.code);
+    }
+
     fn stage(&mut self, stage: &str, code: u16) {
+        self.code = code;
         self.set("stage", json!(stage));
         self.set("stageTimestamp", json!(timestamp()));
         self.set("responseStatus", json!({ "metadata": {}, "code": code }));

@@ -95,11 +95,11 @@ impl<'c> Exchange<'c> {
             Err(Failure::Status(status)) if !self.answered => self.refuse(&status)?,
             Err(Failure::Status(_)) => self.keep_open = false,
             Err(Failure::Lost(error)) => {
-                self.entry.completed(&self.world.audit, 499);
+                self.entry.ended(&self.world.audit);
                 return Err(error);
             }
         }
-        self.entry.completed(&self.world.audit, 200);
+        self.entry.ended(&self.world.audit);
         if self.keep_open && !self.body_read {
             // Go reads a bounded rest too, unless the client still waits for its 100.
             let waits = self.request.headers.has_token("expect", "100-continue");

@@ -6,6 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::{fs, thread};
 
@@ -72,8 +74,14 @@ pub(crate) fn run(root: &Path, command: &[String], wants: Wants, remote: Remote)
     let (stdin, output) = (child.stdin.take(), remote.output);
     let terminal = wants.tty.then(|| Terminal { output: output.clone(), line: Vec::new() });
     let sizes = root.join("tty-size");
+    let ended = Arc::new(AtomicBool::new(false));
+    let has_ended = ended.clone();
     thread::spawn(move || {
         feed(&remote.input, stdin, terminal, &sizes, group);
+        // Once it has been waited for, the number may be another's.
+        if !has_ended.load(Ordering::SeqCst) {
+            signal(group, "KILL");
+        }
     });
     let stderr = child.stderr.take().map(|from| {
         let output = output.clone();
@@ -91,7 +99,9 @@ pub(crate) fn run(root: &Path, command: &[String], wants: Wants, remote: Remote)
     }
     // A panicking pump has nothing more to say either.
     let _ = stderr.map(thread::JoinHandle::join);
-    match child.wait() {
+    let status = child.wait();
+    ended.store(true, Ordering::SeqCst);
+    match status {
         Ok(status) => exit_status(
             status.code().unwrap_or_else(|| 128_i32.saturating_add(status.signal().unwrap_or(0))),
         ),
@@ -156,7 +166,6 @@ fn feed(
             }
         }
     }
-    signal(group, "KILL");
 }
 
 fn pump(mut from: impl Read, mut send: impl FnMut(&[u8]) -> io::Result<()>) {
@@ -168,11 +177,11 @@ fn pump(mut from: impl Read, mut send: impl FnMut(&[u8]) -> io::Result<()>) {
     }
 }
 
-/// Signals a whole process group; a group that has ended is no mistake.
+/// Signals a whole process group, by the shell's own `kill`. A group that has ended is no mistake.
 fn signal(group: u32, name: &str) {
-    let mut kill = Command::new("kill");
-    kill.args([format!("-{name}"), "--".into(), format!("-{group}")]);
-    let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let mut kill = Command::new("sh");
+    kill.args(["-c", &format!("kill -{name} -{group}")]);
+    let _ = kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 /// A terminal's line editing, without a terminal: echo, erase, interrupt, end of input.

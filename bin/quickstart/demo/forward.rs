@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use super::connection::{Answer, Exchange};
 use super::spdy::{Frame, Session};
 use super::status::{Failure, Status};
 use super::streams::{self, Duplex};
+use super::tls::lock;
 use super::websocket::{self, Tunnel};
 
 const SPDY: [&str; 1] = ["portforward.k8s.io"];
@@ -27,9 +28,16 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts both; they end with the process.
-    pub(crate) fn start() -> io::Result<Self> {
-        Ok(Self { echo: listen(echo)?, http: listen(hello)? })
+    /// Starts both, once for all servers of the process, with which they end.
+    pub(crate) fn shared() -> io::Result<Self> {
+        static STARTED: Mutex<Option<Services>> = Mutex::new(None);
+        let mut started = lock(&STARTED);
+        let services = match *started {
+            Some(services) => services,
+            None => Self { echo: listen(echo)?, http: listen(hello)? },
+        };
+        *started = Some(services);
+        Ok(services)
     }
 
     fn behind(&self, port: u16) -> io::Result<SocketAddr> {

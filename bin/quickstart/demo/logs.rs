@@ -1,6 +1,7 @@
 //! What containers have printed, and `kubectl logs` over it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::http::Response;
 use super::status::{Failure, Status};
 use super::store::text;
 use super::tls::lock;
+use super::websocket::{self, Socket};
 use super::world::{age_seconds, now_text};
 
 /// How long a follower waits before it looks whether its caller is still there.
@@ -95,18 +97,53 @@ pub(crate) fn answer(exchange: &mut Exchange<'_>) -> Result<Answer, Failure> {
         );
     }
 
-    exchange.start("text/plain")?;
-    exchange.chunk(shown.as_bytes())?;
+    let mut follower = Follower::start(exchange)?;
+    follower.send(shown)?;
     loop {
-        let lines = exchange.world.logs.after(&container, next, PATIENCE);
+        let lines = follower.exchange.world.logs.after(&container, next, PATIENCE);
         next += lines.len();
         for line in &lines {
-            exchange.chunk(show(line).as_bytes())?;
+            follower.send(show(line))?;
         }
-        let deleted = exchange.world.store.get("pods", &container.0, &container.1).is_none();
-        if lines.is_empty() && (deleted || exchange.caller_is_gone()) {
-            exchange.end()?;
+        let pods = &follower.exchange.world.store;
+        let deleted = pods.get("pods", &container.0, &container.1).is_none();
+        if lines.is_empty() && (deleted || follower.exchange.caller_is_gone()) {
+            follower.finish()?;
             return Ok(Answer::Sent);
+        }
+    }
+}
+
+/// Whoever follows a log: by chunks of a response, or by messages of a WebSocket.
+struct Follower<'e, 'c> {
+    exchange: &'e mut Exchange<'c>,
+    socket: Option<Socket>,
+}
+
+impl<'e, 'c> Follower<'e, 'c> {
+    fn start(exchange: &'e mut Exchange<'c>) -> Result<Self, Failure> {
+        let socket = match websocket::is_asked_for(exchange.request) {
+            true => Some(websocket::accept(exchange, &["", "binary.k8s.io"])?),
+            false => None,
+        };
+        if socket.is_none() {
+            exchange.start("text/plain")?;
+        }
+        Ok(Self { exchange, socket })
+    }
+
+    fn send(&mut self, text: String) -> io::Result<()> {
+        match &self.socket {
+            Some(_) if text.is_empty() => Ok(()),
+            Some(socket) => socket.send_binary(text.as_bytes()),
+            None => self.exchange.chunk(text.as_bytes()),
+        }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match &self.socket {
+            Some(socket) => socket.close(1000),
+            None => self.exchange.end(),
         }
     }
 }

@@ -39,7 +39,7 @@ impl World {
             logs: Logs::default(),
             pods: Pods::new()?,
             audit: Audit::new(sink),
-            services: Services::start()?,
+            services: Services::shared()?,
             applied: Mutex::default(),
         })
     }
