@@ -214,3 +214,59 @@ fn roles_are_evaluated_by_name_subresource_namespace_and_path() {
         assert_eq!(client.get(path, &fields).code, code, "{path}");
     }
 }
+
+/// A protobuf field of bytes; enough for numbers under 16 and lengths under 128.
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(bytes.len()).expect("a short field");
+    [&[number << 3 | 2, len], bytes].concat()
+}
+
+#[test]
+fn bodies_in_protobuf_are_read_and_damaged_ones_refused() {
+    let server = server();
+    let entry = [field(1, b"key"), field(2, b"value")].concat();
+    let raw = [field(1, &field(1, b"packed")), field(2, &entry)].concat();
+    let type_meta = [field(1, b"v1"), field(2, b"ConfigMap")].concat();
+    let whole = [b"k8s\0".to_vec(), field(1, &type_meta), field(2, &raw)].concat();
+    let post = |body: &[u8]| {
+        let mut client = client(&server);
+        client.send(format!(
+            "POST {CONFIGMAPS} HTTP/1.1\r\nHost: k\r\n{}Content-Length: {}\r\n\
+             Content-Type: application/vnd.kubernetes.protobuf\r\n\r\n",
+            admin(&server),
+            body.len()
+        ));
+        client.send(body);
+        client.response()
+    };
+    let made = post(&whole);
+    assert_eq!(made.code, 201, "{}", made.text());
+    assert_eq!(made.json()["data"], json!({ "key": "value" }));
+    for end in 1..whole.len() {
+        assert_ne!(post(&whole[..end]).code, 201, "cut at {end}");
+    }
+    let unknown = [field(1, b"v1"), field(2, b"Mystery")].concat();
+    let unknown = [b"k8s\0".to_vec(), field(1, &unknown), field(2, &raw)].concat();
+    assert_eq!(post(&unknown).code, 415);
+}
+
+#[test]
+fn server_side_apply_takes_yaml_and_removes_what_its_manager_leaves_out() {
+    let server = server();
+    let mut client = client(&server);
+    let fields = format!("{}Content-Type: application/apply-patch+yaml\r\n", admin(&server));
+    let path = format!("{CONFIGMAPS}/yaml");
+    let head = "apiVersion: v1\nkind: ConfigMap\ndata:\n";
+    let managed = format!("{path}?fieldManager=me");
+    assert_eq!(client.call("PATCH", &path, &fields, head).code, 400);
+    let body = format!("{head}  a: 'true'\n  b: two\n");
+    assert_eq!(client.call("PATCH", &managed, &fields, &body).code, 201);
+    let other = format!("{head}  c: others\n");
+    let by_other = format!("{path}?fieldManager=other");
+    assert_eq!(client.call("PATCH", &by_other, &fields, &other).code, 200);
+    let applied = client.call("PATCH", &managed, &fields, &format!("{head}  a: 'false'\n"));
+    assert_eq!(applied.json()["data"], json!({ "a": "false", "c": "others" }));
+    for hostile in ["a: &x [1]\nb: *x\n", "a: !!str 1\n", "a: [1\n"] {
+        assert_eq!(client.call("PATCH", &managed, &fields, hostile).code, 400, "{hostile}");
+    }
+}

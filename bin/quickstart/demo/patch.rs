@@ -77,9 +77,8 @@ fn apply(
         Err(_) => {
             let mut object = patch.clone();
             let name = exchange.route.name.clone();
-            if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-                metadata.entry("name").or_insert_with(|| json!(name));
-            }
+            let metadata = as_map(&mut object).entry("metadata").or_insert(Value::Null);
+            as_map(metadata).entry("name").or_insert_with(|| json!(name));
             (201, store_new(exchange, resource, object)?)
         }
         Ok(before) => {

@@ -36,6 +36,12 @@ impl Pods {
         Ok(root)
     }
 
+    /// Removes everything, when no connection can need it any more.
+    pub(crate) fn clear(&self) {
+        lock(&self.roots).clear();
+        remove_tree(&self.base);
+    }
+
     pub(crate) fn remove(&self, namespace: &str, name: &str) {
         let root = lock(&self.roots).remove(&(namespace.to_owned(), name.to_owned()));
         if let Some(root) = root {
@@ -46,7 +52,7 @@ impl Pods {
 
 impl Drop for Pods {
     fn drop(&mut self) {
-        remove_tree(&self.base);
+        self.clear();
     }
 }
 

@@ -259,6 +259,8 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
+        // Connections that are still ending share the world, and the process may not wait for them.
+        self.world.pods.clear();
     }
 }
 
