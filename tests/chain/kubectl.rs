@@ -334,14 +334,19 @@ impl Ask {
             }
             (None, _) => status == 401,
         };
-        let text = String::from_utf8_lossy(body);
+        let reason = || {
+            let answer: serde_json::Value = serde_json::from_slice(body).ok()?;
+            let is_status = answer["kind"] == "Status" && answer["code"] == status;
+            answer["message"].as_str().filter(|_| is_status && 400 <= status).map(str::to_owned)
+        };
         if is_good {
             report.whole += 1;
-        } else if text.starts_with("{\"kind\":\"Status\"") && text.ends_with('}') && 400 <= status {
-            report.refused.push((status, text.into_owned()));
+        } else if let Some(message) = reason() {
+            report.refused.push((status, message));
         } else {
             let what = format!("{self:?}").chars().take(60).collect::<String>();
-            report.wrong.push(format!("{what}: {status} with {} bytes", body.len()));
+            let text: String = String::from_utf8_lossy(body).chars().take(800).collect();
+            report.wrong.push(format!("{what}: {status} with {} bytes: {text}", body.len()));
         }
     }
 }
