@@ -7,7 +7,7 @@ use crate::auth::pop::Possession;
 use crate::config::auth_proxy::{AuthProxy as Config, Gate, Impersonation, Pop};
 use crate::config::errors::{Code, Error};
 use crate::config::values::Place;
-use crate::io::{Bind, files};
+use crate::io::Bind;
 use crate::role::auth_proxy::{self, AuthProxy};
 use crate::role::{ListenerTag, Notice};
 
@@ -16,7 +16,6 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
     let dir = state::directory(&config.state)?;
     let authority = state::authority(&dir, &[&config.cluster.server_name()])?;
-    files::write_atomic(&dir.join("ca.crt"), authority.certificate_pem().as_bytes(), 0o644)?;
     tell_fingerprint(&authority);
     let upstream = upstream::upstream(upstream::access(&config.gate)?)?;
     let role = role(&config.gate, &authority, upstream)?;
@@ -46,7 +45,7 @@ pub(super) fn tell_fingerprint(authority: &Authority) {
 pub(super) fn role(
     gate: &Gate,
     authority: &Authority,
-    upstream: crate::role::auth_proxy::upstream::Upstream,
+    upstream: auth_proxy::upstream::Upstream,
 ) -> Result<AuthProxy, Error> {
     if gate.impersonation == Impersonation::Sar {
         let what = "--impersonation=sar is not in this build";

@@ -147,8 +147,7 @@ fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Error> {
         Tls::SelfSigned(names) => {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let authority = state::authority(&config.state_dir, &names)?;
-            let path = config.state_dir.join("relay-ca.pem");
-            files::write_atomic(&path, authority.certificate_pem().as_bytes(), 0o644)?;
+            let path = config.state_dir.join("ca.pem");
             say(&format!(
                 "agents and clients need --relay-ca {} ({})",
                 path.display(),

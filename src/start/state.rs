@@ -32,17 +32,22 @@ pub(super) fn directory(state: &State) -> Result<PathBuf, Error> {
     }
 }
 
-/// The authority for `names` in `dir/ca.pem`, made at the first start.
+/// The authority for `names`, made at the first start: its key in `dir/authority.pem`, and its
+/// certificate, which is for others, in `dir/ca.pem`.
 pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> {
-    let path = dir.join("ca.pem");
-    let (bytes, _) = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
-    Authority::from_pem(names, bytes.expose(), unix_now()).map_err(|why| broken(&path, &why))
+    let path = dir.join("authority.pem");
+    let bytes = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
+    let authority = Authority::from_pem(names, bytes.expose(), unix_now())
+        .map_err(|why| broken(&path, &why))?;
+    let public = authority.certificate_pem();
+    files::write_atomic(&dir.join("ca.pem"), public.as_bytes(), 0o644)?;
+    Ok(authority)
 }
 
 /// The agent's key in `dir/agent-key.pem`, made at the first start.
 pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
     let path = dir.join("agent-key.pem");
-    let (bytes, _) = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
+    let bytes = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
     AgentKey::from_pem(bytes.expose()).map_err(|why| broken(&path, &why))
 }
 
@@ -74,13 +79,13 @@ pub(super) fn unix_now() -> u64 {
 fn kept(
     path: &Path,
     make: impl FnOnce() -> Result<Secret<String>, Unfit>,
-) -> Result<(Secret<Vec<u8>>, bool), Error> {
+) -> Result<Secret<Vec<u8>>, Error> {
     match files::read_secret(path, SECRET_FILE_MAX) {
-        Ok(bytes) => Ok((bytes, false)),
+        Ok(bytes) => Ok(bytes),
         Err(why) if why.is_not_found() => {
             let text = make().map_err(internal)?;
             files::write_atomic(path, text.expose().as_bytes(), 0o600)?;
-            Ok((Secret::new(text.expose().clone().into_bytes()), true))
+            Ok(Secret::new(text.expose().clone().into_bytes()))
         }
         Err(why) => Err(why.into()),
     }
