@@ -10,23 +10,23 @@ mod conn;
 mod dial;
 pub mod files;
 mod jobs;
+pub mod kubeconfig;
 mod link;
 mod log;
 mod notify;
-mod reactor;
-pub mod kubeconfig;
 pub mod operator;
+mod reactor;
 pub mod roots;
 mod signals;
 mod sockets;
 mod workers;
 
 pub use audit::AuditSink;
-pub use log::start as start_log;
 pub use child::Child;
+pub use log::start as start_log;
 pub use notify::{notify_ready, write_ready};
 pub use reactor::{Bind, Limits, Reactor, Setup, Stopper};
 pub use workers::Journal;
 
-pub mod store;
 pub mod environment;
+pub mod store;

@@ -1,10 +1,8 @@
 //! An auth proxy from its configuration.
 
-use super::issuers::{self, Rules};
-use super::{announce, audit, drive, log, reactor, relay, say, state, upstream};
+use super::{announce, audit, drive, issuers, log, reactor, relay, say, state, upstream};
 use crate::auth::certify::{Authority, Fingerprint};
-use crate::auth::pop::Possession;
-use crate::config::auth_proxy::{AuthProxy as Config, Gate, Impersonation, Pop};
+use crate::config::auth_proxy::{AuthProxy as Config, Gate, Impersonation};
 use crate::config::errors::{Code, Error};
 use crate::config::values::Place;
 use crate::io::Bind;
@@ -58,15 +56,7 @@ pub(super) fn role(
         })?),
         None => None,
     };
-    let rules = Rules {
-        possession: match &gate.pop {
-            Pop::Off => Possession::Off,
-            Pop::Accept(id) => Possession::Accept(id.clone()),
-            Pop::Require(id) => Possession::Require(id.clone()),
-        },
-        service_account_issuer: passthrough.clone(),
-    };
-    let keys = issuers::keys(&gate.issuers, rules)?;
+    let keys = issuers::keys(&gate.issuers, gate.possession.clone(), passthrough.clone())?;
     let config = auth_proxy::Config {
         tls: state::session_tls(authority)?,
         upstream,

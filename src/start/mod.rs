@@ -115,9 +115,7 @@ fn from_fault(Fault { code, message }: Fault) -> Error {
     let known = Code::parse(code);
     let hint = match known {
         Some(Code::Forbidden) => Some("ask for: cluster-connect cluster grant NAME --user YOU"),
-        Some(Code::ClusterOffline | Code::ClusterNeverConnected) => {
-            Some("--wait 5m waits for it")
-        }
+        Some(Code::ClusterOffline | Code::ClusterNeverConnected) => Some("--wait 5m waits for it"),
         Some(Code::ClusterChanged) => {
             Some("if the cluster was set up anew, --accept-new-ca accepts its new CA")
         }

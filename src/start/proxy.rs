@@ -38,9 +38,10 @@ pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, 
     let mut reactor = reactor(role, audit(None)?, None)?;
     let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
     let tls = state::server(&authority, &[b"http/1.1"], Versions::Both)?;
-    let bound = reactor
-        .listen(ListenerTag::Main, &Bind::Tcp(wanted), Some(tls))
-        .map_err(|err| relay::port_taken(&wanted.to_string(), &err).hint("--port 0 takes any that is free"))?;
+    let bound =
+        reactor.listen(ListenerTag::Main, &Bind::Tcp(wanted), Some(tls)).map_err(|err| {
+            relay::port_taken(&wanted.to_string(), &err).hint("--port 0 takes any that is free")
+        })?;
     let port = bound.map_or(config.port, |address| address.port());
     let entries = entries(&config, port, &authority, &bearer);
     let stop = reactor.stopper();
@@ -84,9 +85,8 @@ fn role(config: &Config, bearer: Bearer) -> Result<ClientProxy, Error> {
     let trusted = roots::load(config.relay_ca.as_deref())
         .map_err(|why| Error::from_roots(why, Code::TlsFileInvalid))?;
     let time = Arc::new(DefaultTimeProvider);
-    let tls =
-        tlsconf::client(&trusted, None, &[b"http/1.1"], Versions::Both, time.clone())
-            .map_err(|why| Error::new(Code::TlsFileInvalid, why.to_string()))?;
+    let tls = tlsconf::client(&trusted, None, &[b"http/1.1"], Versions::Both, time.clone())
+        .map_err(|why| Error::new(Code::TlsFileInvalid, why.to_string()))?;
     let known = match files::read_limited(&config.known_hosts, KNOWN_HOSTS_MAX) {
         Ok(bytes) => Known::parse(&String::from_utf8_lossy(&bytes)).map_err(|why| {
             let place = config.known_hosts.display();
@@ -196,11 +196,7 @@ fn tell_ready(
     Ok(())
 }
 
-fn spawn(
-    words: &[OsString],
-    kubeconfig: &std::path::Path,
-    stop: Stopper,
-) -> Result<Child, Error> {
+fn spawn(words: &[OsString], kubeconfig: &std::path::Path, stop: Stopper) -> Result<Child, Error> {
     let program = words.first().map(|word| word.to_string_lossy().into_owned());
     Child::start(words, &[("KUBECONFIG", kubeconfig.as_os_str())], stop).map_err(|err| {
         let program = program.unwrap_or_default();

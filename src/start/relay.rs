@@ -8,11 +8,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
-use super::issuers::{self, Rules};
-use super::{announce, audit, drive, log, reactor, say, state};
+use super::{announce, audit, drive, issuers, log, reactor, say, state};
 use crate::auth::Verifier;
 use crate::auth::certify::Fingerprint;
-use crate::config::auth_config::Issuer as Configured;
+use crate::auth::pop::Possession;
 use crate::config::errors::{Code, Error};
 use crate::config::relay::{Relay as Config, Tls};
 use crate::engine::tlsconf::{self, Identity, Versions};
@@ -34,7 +33,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     initialise(&mut store, &mut ledger)?;
     let admin_token = store.admin_token().map_err(|why| unusable(&why))?;
     let token_path = store.admin_token_path();
-    let keys = issuers::keys(&config.issuers, Rules::default())?;
+    let keys = issuers::keys(&config.issuers, Possession::Off, None)?;
     let mut seed = [0; 32];
     SystemRandom::new()
         .fill(&mut seed)
@@ -112,20 +111,20 @@ fn unusable(why: &dyn std::fmt::Display) -> Error {
 }
 
 fn settings(config: &Config, verifier: &Verifier) -> Settings {
-    let issuers = config.issuers.issuers.iter().map(|issuer| match issuer {
-        Configured::Oidc(oidc) => {
-            Issuer { issuer: oidc.url.clone(), name_is_subject: oidc.username_claim == "sub" }
-        }
-        Configured::Entra(_) => {
-            let tenant = verifier.issuers().iter().map(crate::auth::Issuer::canonical_name);
-            let name = tenant.into_iter().find(|name| name.contains("/v2.0"));
-            Issuer { issuer: name.unwrap_or_default(), name_is_subject: false }
-        }
-    });
+    let mut issuers: Vec<Issuer> = verifier
+        .issuers()
+        .iter()
+        .map(|issuer| Issuer {
+            issuer: issuer.canonical_name(),
+            name_is_subject: issuer.subject_of("alice").is_some(),
+        })
+        .collect();
+    // The two forms of an Entra ID tenant have one name.
+    issuers.dedup();
     Settings {
         public_name: config.public_name.clone(),
         audiences: config.issuers.audiences(),
-        issuers: issuers.collect(),
+        issuers,
         send_token_life: config.send_token_lifetime,
     }
 }

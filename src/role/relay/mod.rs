@@ -36,7 +36,7 @@ use super::{Close, ConnId, Event, Net, Notice, Peer, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
-use crate::limits::{STOP_TIMEOUT, OPENING_TIMEOUT, LISTENERS_MAX};
+use crate::limits::{LISTENERS_MAX, OPENING_TIMEOUT, STOP_TIMEOUT};
 
 /// What differs from relay to relay.
 #[derive(Clone, Debug)]
