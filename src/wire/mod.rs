@@ -4,6 +4,7 @@ pub mod control;
 pub mod h1;
 pub mod json;
 pub mod jws;
+pub mod kube;
 pub mod mux;
 pub mod percent;
 pub mod sas;

@@ -24,7 +24,7 @@ use crate::buf::Lease;
 use crate::engine::backoff::Backoff;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
-use crate::limits::{CLOSE_TIMEOUT, STOP_TIMEOUT, RECONNECT, SESSIONS_MAX};
+use crate::limits::{CLOSE_TIMEOUT, RECONNECT, SESSIONS_MAX, STOP_TIMEOUT};
 
 /// What differs from agent to agent.
 #[derive(Debug)]

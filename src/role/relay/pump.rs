@@ -256,7 +256,7 @@ impl Relay {
                     self.abort_pair(conn, net);
                 }
             }
-            Some(Conn::Control(_)) => {
+            Some(Conn::Control(_) | Conn::Replying(_)) => {
                 net.close(conn);
                 self.on_gone(conn, net);
             }
