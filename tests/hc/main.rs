@@ -6,6 +6,8 @@
 mod agent;
 mod call;
 mod enrol;
+mod http;
+mod http_ends;
 mod listen;
 mod net;
 mod pair;

@@ -84,6 +84,11 @@ impl Asking {
         .encode()
     }
 
+    /// The sender has sent more than is kept for it.
+    const fn is_ahead(&self) -> bool {
+        self.raw.len() + self.body.len() > EARLY_MAX
+    }
+
     /// What was too large or too late to be inline has a body, even if it should turn out empty.
     fn has_body(&self) -> bool {
         !self.body.is_empty() || !self.reader.is_done()
@@ -148,7 +153,7 @@ impl Relay {
             Stage::Collecting => self.collect(conn, net),
             Stage::Sending => self.send_body(conn, net),
             Stage::Pointing | Stage::Sent => {
-                if asking.raw.len() > EARLY_MAX {
+                if asking.is_ahead() {
                     net.pause(conn);
                 }
             }
@@ -211,6 +216,9 @@ impl Relay {
         }
         if let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) {
             asking.stage = Stage::Pointing;
+            if asking.is_ahead() {
+                net.pause(conn);
+            }
         }
         self.timers.set(Key::Ask(conn), net.now() + ACCEPT_TIMEOUT);
     }
