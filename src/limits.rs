@@ -26,6 +26,39 @@ const _: () = assert!(FRAME_MAX + WS_HEAD + TLS_RECORD_OVERHEAD <= BUFFER_SIZE);
 /// Bytes that a stream may be sent before the peer hears of it: yamux's own first window.
 pub const WINDOW: u32 = 256 * 1024;
 
+/// Bytes that one stream's window may grow to: 1 Gbit/s over 130 ms.
+pub const WINDOW_MAX: u32 = 16 * 1024 * 1024;
+
+/// Bytes that all windows of a session together may grow beyond their first size.
+pub const SESSION_GROWTH: u32 = 32 * 1024 * 1024;
+
+/// Streams of one session at a time.
+pub const STREAMS_MAX: usize = 16 * 1024;
+
+/// Control frames (grants, pings, resets) that wait to be sent; a peer that makes us owe more does
+/// not read.
+pub const MUX_CONTROL_MAX: usize = 4 * STREAMS_MAX;
+
+/// Slices queued on one stream from which on its source is paused.
+pub const STREAM_OUTBOX: usize = 4;
+
+/// Slices queued on one connection from which on its source is paused: 128 KiB of full frames.
+pub const CONN_OUTBOX: usize = 8;
+
+/// Stream ids are not reused: a session that has come this far is replaced.
+pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
+
+// ---- wire::resource ----
+
+/// Characters of a cluster's name: what Azure takes.
+pub const CLUSTER_NAME_MAX: usize = 63;
+
+/// Characters of a resource group's name: what Azure takes.
+pub const RESOURCE_GROUP_MAX: usize = 90;
+
+/// Bytes of a resource id: the longest valid one has 276.
+pub const RESOURCE_ID_MAX: usize = 320;
+
 // ---- wire::h1 ----
 
 /// Bytes of a request head; kubectl's are under 4 KiB, and a token with many groups adds 30.
@@ -195,9 +228,6 @@ pub const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer of the connected-clusters API that an agent reads.
 pub const API_ANSWER_MAX: usize = 64 * 1024;
 
-/// When to ask for a buffer again after the pool had none.
-pub const LEASE_RETRY: Duration = Duration::from_millis(10);
-
 // ---- auth ----
 
 /// Characters of a bearer token, PoP tokens included. Real ones end near 4 KiB.
@@ -214,6 +244,7 @@ pub const CLOCK_LEEWAY: u64 = 60;
 
 /// The most that [`CLOCK_LEEWAY`] may be configured to: what Microsoft's own validators allow.
 pub const CLOCK_LEEWAY_MAX: u64 = 300;
+const _: () = assert!(CLOCK_LEEWAY <= CLOCK_LEEWAY_MAX);
 
 /// Seconds that a token may live. Entra ID tokens with continuous access evaluation live 20-28 h.
 pub const TOKEN_LIFETIME: u64 = 28 * 3600;
@@ -226,6 +257,7 @@ pub const GROUPS: usize = 256;
 
 /// Bytes of all groups of one caller together: they must fit one request head.
 pub const GROUPS_BYTES: usize = 24 * 1024;
+const _: () = assert!(NAME_BYTES <= GROUPS_BYTES);
 
 /// Bytes of a key set or a discovery document.
 pub const KEY_SET_BYTES: usize = 1024 * 1024;
@@ -264,6 +296,24 @@ pub const PROOF_AHEAD: u64 = 60;
 /// Bits of the RSA key of a proof. The caller brings it, so it costs no more than a usual one.
 pub const PROOF_RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 
+/// Levels of nesting in an answer of the API server or of Microsoft Graph.
+pub const ANSWER_DEPTH: usize = 32;
+
+/// Bytes of such an answer.
+pub const ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Questions to the API server that one request with impersonation may cost.
+pub const REVIEWS: usize = 32;
+
+/// How long a yes of the API server holds.
+pub const REVIEW_YES: Duration = Duration::from_secs(10);
+
+/// How long a no of the API server holds.
+pub const REVIEW_NO: Duration = Duration::from_secs(5);
+
+/// Verdicts of the API server that are remembered.
+pub const REVIEWS_REMEMBERED: usize = 1024;
+
 /// Bytes of a SAS token. Real ones have about 300.
 pub const SAS_TOKEN_BYTES: usize = 4 * 1024;
 
@@ -273,13 +323,204 @@ pub const SAS_NAME_CHARS: usize = 256;
 /// Digits of a SAS token's expiry: ten reach to the year 2286.
 pub const SAS_EXPIRY_DIGITS: usize = 10;
 
+// ---- relay: registry ----
+
+/// Connected clusters of one relay; each costs about 2 KiB of memory.
+pub const CLUSTERS_MAX: usize = 100_000;
+
+/// Hybrid connections that belong to no cluster: what Azure allows in a namespace.
+pub const ENTITIES_MAX: usize = 10_000;
+
+/// Authorization rules on a namespace or a hybrid connection: what Azure allows.
+pub const RULES_MAX: usize = 12;
+
+/// Join tokens of one cluster that are neither expired nor obsolete.
+pub const JOIN_TOKENS_MAX: usize = 16;
+
+/// Role assignments of one cluster: far more is a case for a group.
+pub const ASSIGNMENTS_MAX: usize = 2_000;
+
+/// Tags of one cluster: what Azure allows.
+pub const TAGS_MAX: usize = 50;
+
+/// Bytes of a tag's value, of a display name, of an audience, of a key: what Azure allows.
+pub const TEXT_MAX: usize = 256;
+
+/// Bytes of an issuer, a subject or a group: far more than any issuer makes.
+pub const CLAIM_MAX: usize = 512;
+
+/// Bytes of the certificate of an auth proxy's CA.
+pub const CERTIFICATE_MAX: usize = 4 * 1024;
+
+/// Audiences that an auth proxy may report.
+pub const AUDIENCES_MAX: usize = 16;
+
+/// Bytes of a hybrid connection's name: what Azure allows.
+pub const ENTITY_NAME_MAX: usize = 260;
+
+/// Bytes of a hybrid connection's user metadata: what Azure allows.
+pub const USER_METADATA_MAX: usize = 1024;
+
+/// Principals that the relay remembers, for grants by name.
+pub const PRINCIPALS_MAX: usize = 10_000;
+
+/// A principal that is known with the same names is written down again only this late.
+pub const PRINCIPAL_REFRESH: Duration = Duration::from_secs(24 * 3600);
+
+// ---- relay: connected-clusters API ----
+
+/// Bytes of a request body. The largest real one is an enrolment with 4 KiB of certificate.
+pub const API_BODY_MAX: usize = 64 * 1024;
+
+/// Bytes of a path: a resource id and an action.
+pub const API_PATH_MAX: usize = 512;
+
+/// How long a challenge may be answered: one round trip over a bad line.
+pub const CHALLENGE_LIFE: Duration = Duration::from_secs(60);
+
+/// Challenges answered within [`CHALLENGE_LIFE`] that are remembered so as to be used once.
+pub const CHALLENGES_MAX: usize = 65_536;
+
+/// Longest life of a join token.
+pub const JOIN_TOKEN_LIFE_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Wrong guesses that one address has at once, and one more for each [`GUESS_REFILL`].
+pub const GUESSES: u32 = 20;
+
+/// See [`GUESSES`].
+pub const GUESS_REFILL: Duration = Duration::from_secs(3);
+
+/// Addresses whose wrong guesses are counted one by one; the others share one count.
+pub const GUESSERS_MAX: usize = 4096;
+
+/// Calls that wait for the disk, each with a body of up to [`API_BODY_MAX`].
+pub const CALLS_WAITING_MAX: usize = 256;
+
+/// Clusters whose coming and going is written down in one record.
+pub const SEEN_BATCH: usize = 1000;
+
+// ---- io::store ----
+
+/// Bytes of one record of the journal. The largest real one is a cluster with all its tags.
+pub const RECORD_MAX: usize = 1024 * 1024;
+
+/// Bytes of a journal: what a relay reads at its start.
+pub const JOURNAL_MAX: u64 = 1024 * 1024 * 1024;
+
+/// A journal is not rewritten before it has grown by this much, in bytes.
+pub const COMPACT_AFTER: u64 = 1024 * 1024;
+
 // ---- relay ----
 
 // ---- auth proxy ----
 
+/// How long a fetch of keys or of a discovery document may take.
+pub const KEY_FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often files with keys are read again.
+pub const KEY_FILE_PERIOD: Duration = Duration::from_secs(60);
+
+/// How often the auth proxy's own token is read again, as client-go does.
+pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
+
+/// Bytes of the auth proxy's own token file.
+pub const TOKEN_FILE_MAX: usize = 16 * 1024;
+
+/// Seconds that a stream may go on after its token has expired: the leeway of clocks.
+pub const EXPIRY_LEEWAY: u64 = 60;
+
+/// Requests in flight for one caller, on one session, and in all.
+pub const IN_FLIGHT_CALLER: usize = 200;
+/// See [`IN_FLIGHT_CALLER`].
+pub const IN_FLIGHT_SESSION: usize = 500;
+/// See [`IN_FLIGHT_CALLER`].
+pub const IN_FLIGHT_MAX: usize = 2000;
+
+/// How long a new session may take for its TLS handshake.
+pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a stopping auth proxy lets requests go on.
+pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
+
 // ---- client proxy ----
+
+/// How long a session may take from the first packet to the end of the inner handshake. The relay
+/// gives up on the listener after 30 s.
+pub const SESSION_OPENING: Duration = Duration::from_secs(45);
+
+/// How often a session is asked for a sign of life.
+pub const SESSION_PING: Duration = Duration::from_secs(30);
+
+/// How long a call to the relay's API may take.
+pub const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a token that does not say when it ends is used before another is asked for.
+pub const CLUSTER_TOKEN_LIFE: Duration = Duration::from_secs(300);
 
 // ---- reactor ----
 
 /// How long a connection may take to be made, names, proxies and TLS included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an accepted connection may take for its TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a closed connection may take to give its last bytes to the peer.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Reads of one connection in one turn, of up to 128 KiB each: then the others have theirs.
+pub const READS_PER_TURN: usize = 4;
+// ---- wire::yaml and config ----
+
+/// Nested collections of a YAML text. A kubeconfig has five; extensions may have a few more.
+pub const YAML_DEPTH_MAX: usize = 32;
+
+/// Values of a YAML text. A kubeconfig has about ten for each cluster.
+pub const YAML_NODES_MAX: usize = 65_536;
+
+/// Bytes of a key; YAML itself allows a key on one line 1,024 characters.
+pub const YAML_KEY_MAX: usize = 512;
+
+/// Bytes of a kubeconfig: a thousand clusters with their certificates.
+pub const KUBECONFIG_MAX: usize = 4 * 1024 * 1024;
+
+/// Bytes of a certificate bundle: what a distribution trusts is about 250 KiB.
+pub const CERTIFICATES_MAX: usize = 1024 * 1024;
+
+/// Bytes of a file with a token or a key.
+pub const SECRET_FILE_MAX: usize = 64 * 1024;
+
+/// Bytes of a file of issuers.
+pub const AUTH_CONFIG_MAX: usize = 256 * 1024;
+
+/// Nested objects and lists in it: file, issuers, issuer, mapping, claim, and one to spare.
+pub const AUTH_CONFIG_DEPTH: usize = 6;
+
+/// Bytes of a credential: a token and a kubeconfig with one certificate.
+pub const CREDENTIAL_MAX: usize = 256 * 1024;
+
+/// How long a command may take to print a token; a person may have to press a button meanwhile.
+pub const IDENTITY_TIMEOUT: Duration = Duration::from_secs(120);
+
+// ---- io::operator ----
+
+/// Bytes of an answer to an operator: a list of ten thousand clusters.
+pub const OPERATOR_ANSWER_MAX: u64 = 32 * 1024 * 1024;
+
+/// How long a command waits for the relay, names and proxies included.
+pub const OPERATOR_TIMEOUT: Duration = Duration::from_secs(30);
+
+// ---- auth::certify ----
+
+/// When the CAs that we make begin, in seconds since 1970 (2024-01-01): before any of them was made,
+/// so that a clock that is behind does no harm.
+pub const CA_BEGINS: u64 = 1_704_067_200;
+
+/// How long those CAs last. They are pinned, and to replace one every client must be told.
+pub const CA_LIFETIME: Duration = Duration::from_secs(40 * 365 * 24 * 3600);
+
+/// How long a certificate from them lasts.
+pub const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How far before now it begins: nodes at the edge have clocks that are ahead of their clients'.
+pub const LEAF_BACKDATED: Duration = Duration::from_secs(7 * 24 * 3600);

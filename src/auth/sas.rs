@@ -67,7 +67,7 @@ impl Rights {
 }
 
 /// An authorization rule: a name, two keys of equal standing, and what they allow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Rule {
     /// The name, compared without case.
     pub name: String,

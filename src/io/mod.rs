@@ -1,1 +1,27 @@
 //! The only layer with effects: sockets, threads, files, time.
+//!
+//! Reading order: [`reactor`] is the loop, [`sockets`] what a role sees of it, [`conn`] one
+//! connection with its TLS, [`link`] one socket, [`dial`] how a connection comes to be,
+//! [`workers`] and [`jobs`] what blocks.
+
+mod audit;
+mod conn;
+mod dial;
+pub mod files;
+mod jobs;
+mod link;
+mod log;
+pub mod operator;
+mod reactor;
+pub mod roots;
+mod signals;
+mod sockets;
+mod workers;
+
+pub use audit::AuditSink;
+pub use log::start as start_log;
+pub use reactor::{Bind, Limits, Reactor, Setup};
+pub use workers::Journal;
+
+pub mod environment;
+pub mod store;

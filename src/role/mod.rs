@@ -4,13 +4,17 @@
 //! traits, [`Role`] and [`Net`], so what is tested under simulated time is the code that runs.
 
 pub mod agent;
+pub mod auth_proxy;
+pub mod client_proxy;
+pub mod egress;
 mod frames;
 mod job;
+pub mod keys;
 mod net;
 pub mod relay;
 
 pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
 pub use net::{
-    Busy, Close, ConnId, Endpoint, Event, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
+    Busy, Close, ConnId, Endpoint, Event, Fault, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
     Unrecorded, Via,
 };

@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::job::{Job, JobId, Outcome};
-use crate::buf::{Lease, Pressure, Slice};
+use crate::buf::{Lease, Pool, Pressure, Slice};
 use crate::secret::Secret;
 
 /// Names one connection. Ids are never reused.
@@ -93,8 +93,13 @@ pub trait Net {
     /// can send one. No event follows.
     fn abort(&mut self, conn: ConnId);
 
+    /// The buffers of this loop, for what a role writes itself.
+    fn pool(&self) -> &Pool;
+
     /// A buffer for what a role writes itself. `None` when all are out.
-    fn lease(&mut self) -> Option<Lease>;
+    fn lease(&mut self) -> Option<Lease> {
+        self.pool().lease()
+    }
 
     /// Hands `job` to the worker threads; [`Event::Done`] follows.
     ///
@@ -216,8 +221,17 @@ pub enum Notice {
     Ready,
     /// A sentence for a person, on standard error.
     Say(String),
-    /// End the process: exit code, and a sentence when it is not 0.
-    Exit(u8, Option<String>),
+    /// End the process: exit code, and why when it is not 0.
+    Exit(u8, Option<Fault>),
+}
+
+/// Why a process ends, for the person who started it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Fault {
+    /// A stable word that the manual explains.
+    pub code: &'static str,
+    /// A sentence.
+    pub message: String,
 }
 
 /// The queue of the worker threads is full: fail the request that wanted the job.

@@ -1,8 +1,8 @@
 //! Relayed HTTP: which way a request goes, and how a response comes back.
 
 use cluster_connect::engine::ws::Side;
-use cluster_connect::role::relay::Relay;
 use cluster_connect::role::ConnId;
+use cluster_connect::role::relay::Relay;
 use cluster_connect::wire::control::{Command, Reply, Request, Response};
 use cluster_connect::wire::ws::{Opcode, close_reason};
 

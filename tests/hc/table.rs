@@ -109,7 +109,7 @@ impl Authority for Table {
         Ok(Grant { expires, bearer: skn.1.to_owned() })
     }
 
-    fn note_listeners(&mut self, entity: &str, count: usize, _: u64) {
+    fn note_listeners(&mut self, entity: &str, count: usize, _: &mut dyn Net) {
         self.0.borrow_mut().counts.insert(entity.to_owned(), count);
     }
 

@@ -191,6 +191,12 @@ impl Exchange {
         }
     }
 
+    /// Bytes of the caller's that have been taken and wait to be used.
+    #[must_use]
+    pub const fn kept_down(&self) -> usize {
+        self.down.inbox.len()
+    }
+
     /// Whether bytes from the upstream connection can be used.
     #[must_use]
     pub fn wants_up(&self) -> bool {

@@ -1,1 +1,11 @@
-//! Many streams over one tunnel (yamux).
+//! Many streams over one tunnel, in yamux framing.
+//!
+//! Reading order: [`credit`] is the flow control of one stream, [`stream`] one stream's two
+//! directions, [`session`] the table of streams and the turns they take.
+
+mod credit;
+mod session;
+mod stream;
+
+pub use credit::Overdraft;
+pub use session::{Ended, Event, Session, Violation};

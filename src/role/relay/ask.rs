@@ -234,9 +234,7 @@ impl Relay {
         let listener = self.choose(&asking.entity, &asking.request.fields, &asking.asked, net)?;
         let place = self.place(listener, &asking.target, &asking.tracking, Purpose::Request, net);
         let message = message(asking, &place.address, &place.id)?;
-        if !write(net, listener, &message) {
-            return Err(Fault::new(503, "The relay is out of buffers"));
-        }
+        write(net, listener, &message);
         let (key, id, address) = (place.key, place.id.clone(), place.address.clone());
         self.meet_at(place, conn, listener, Purpose::Request, net.now());
         self.asks.insert(key, conn);
@@ -257,9 +255,7 @@ impl Relay {
         let Some(rendezvous) = asking.rendezvous else { return };
         let command = asking.command(&asking.address, &asking.id);
         asking.stage = Stage::Sending;
-        if !write(net, rendezvous, &ws::frame(Opcode::Text, None, command.as_bytes())) {
-            return self.abort_exchange(conn, net);
-        }
+        write(net, rendezvous, &ws::frame(Opcode::Text, None, command.as_bytes()));
         net.resume(conn);
         self.send_body(conn, net);
     }
@@ -275,9 +271,7 @@ impl Relay {
         if !body.is_empty() || is_done {
             let mut frames = Vec::with_capacity(body.len() + 64);
             push_body(&mut frames, &body, is_done, &mut asking.has_begun);
-            if !write(net, rendezvous, &frames) {
-                return self.abort_exchange(conn, net);
-            }
+            write(net, rendezvous, &frames);
         }
         if is_done {
             asking.stage = Stage::Sent;

@@ -25,7 +25,7 @@ pub trait Authority: std::fmt::Debug {
     fn authorize(&mut self, request: &Request<'_>, unix_now: u64) -> Result<Grant, Refusal>;
 
     /// So many listeners are connected to `entity` now.
-    fn note_listeners(&mut self, entity: &str, count: usize, unix_now: u64);
+    fn note_listeners(&mut self, entity: &str, count: usize, net: &mut dyn Net);
 
     /// A request to the relay's own API. The answer is an [`Order::Answer`], now or later.
     fn handle_call(&mut self, ticket: Ticket, call: Call, net: &mut dyn Net);

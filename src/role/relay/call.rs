@@ -123,7 +123,7 @@ impl Relay {
         let Some(Conn::Calling(calling)) = self.conns.get_mut(&conn) else { return };
         let Stage::Answering { bytes, sent } = &mut calling.stage else { return };
         while *sent < bytes.len() && net.pressure(conn) == Pressure::Open {
-            let Some(mut lease) = net.lease() else { break };
+            let mut lease = net.pool().lease_beyond();
             *sent += lease.fill(bytes.get(*sent..).unwrap_or_default());
             let _ = net.send(conn, lease.freeze());
         }

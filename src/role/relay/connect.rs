@@ -111,9 +111,7 @@ impl Relay {
             return Err(Fault::new(431, "The request headers are too large to be passed on"));
         }
         let frame = crate::engine::ws::frame(Opcode::Text, None, command.as_bytes());
-        if !write(net, listener, &frame) {
-            return Err(Fault::new(503, "The relay is out of buffers"));
-        }
+        write(net, listener, &frame);
         debug!("conn={} offered to listener conn={}", sender.0, listener.0);
         let key = place.key;
         self.meet_at(place, sender, listener, Purpose::Accept, net.now());
@@ -331,14 +329,8 @@ impl Relay {
         let agreed = asked.iter().find(|protocol| offered.contains(protocol));
         let to_listener = agreed.or_else(|| asked.first()).map(String::as_str);
         let listener = arrival.conn;
-        let opened = write(net, listener, &upgrade.answer(to_listener))
-            && write(net, sender, &waiting.upgrade.answer(agreed.map(String::as_str)));
-        if !opened {
-            net.abort(listener);
-            net.abort(sender);
-            self.forget(listener);
-            return;
-        }
+        write(net, listener, &upgrade.answer(to_listener));
+        write(net, sender, &waiting.upgrade.answer(agreed.map(String::as_str)));
         debug!("conn={} joined to conn={} id={}", sender.0, listener.0, waiting.tracking.id);
         self.pump(sender, listener, *waiting, arrival.rest, net);
     }

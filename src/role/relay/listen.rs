@@ -118,11 +118,7 @@ impl Relay {
     ) {
         let conn = arrival.conn;
         let now = net.now();
-        if !write(net, conn, &upgrade.answer(None)) {
-            net.abort(conn);
-            self.forget(conn);
-            return;
-        }
+        write(net, conn, &upgrade.answer(None));
         info!("conn={} listener={entity} id={} opened", conn.0, arrival.tracking.id);
         let control = Control {
             entity: entity.clone(),
@@ -143,7 +139,7 @@ impl Relay {
         let listeners = self.listeners.entry(entity.clone()).or_default();
         listeners.push(conn);
         let count = listeners.len();
-        self.authority.note_listeners(&entity, count, net.unix_time());
+        self.authority.note_listeners(&entity, count, net);
         let mut rest = arrival.rest;
         self.read_control(conn, &mut rest, net);
     }
@@ -283,14 +279,14 @@ impl Relay {
         }
     }
 
-    fn unlist(&mut self, conn: ConnId, entity: &str, net: &dyn Net) {
+    fn unlist(&mut self, conn: ConnId, entity: &str, net: &mut dyn Net) {
         let Some(listeners) = self.listeners.get_mut(entity) else { return };
         listeners.retain(|&listener| listener != conn);
         let count = listeners.len();
         if count == 0 {
             self.listeners.remove(entity);
         }
-        self.authority.note_listeners(entity, count, net.unix_time());
+        self.authority.note_listeners(entity, count, net);
     }
 
     pub(super) fn ping_control(&mut self, conn: ConnId, net: &mut dyn Net) {

@@ -3,15 +3,21 @@
 //! It moves frames and never looks into them. Who may do what, and the connected-clusters API, are
 //! the [`Authority`]'s. A rendezvous id is a capability: 128 random bits, good for one use.
 
+pub mod api;
 mod ask;
+pub mod audit;
 pub mod authority;
 mod call;
 mod connect;
+pub mod desk;
+pub mod directory;
 mod fault;
 mod http;
 mod listen;
 mod open;
+pub mod provider;
 mod pump;
+pub mod registry;
 mod reply;
 mod storm;
 pub mod target;
@@ -119,8 +125,6 @@ enum Key {
     Meeting(u128),
     /// A half-closed connection delivers nothing more.
     Close(ConnId),
-    /// There may be a buffer now.
-    Lease(ConnId),
     /// A stopping relay ends.
     Exit,
 }
@@ -246,7 +250,6 @@ impl Relay {
             Key::Offer(conn),
             Key::Ask(conn),
             Key::Close(conn),
-            Key::Lease(conn),
         ] {
             self.timers.cancel(key);
         }
@@ -276,7 +279,6 @@ impl Relay {
                 Key::Ask(conn) => self.on_ask_overdue(conn, net),
                 Key::Meeting(id) => drop(self.meetings.remove(&id)),
                 Key::Close(conn) => self.on_close_overdue(conn, net),
-                Key::Lease(conn) => self.on_lease_retry(conn, net),
                 Key::Exit => self.exit(net),
             }
         }

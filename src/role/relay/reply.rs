@@ -54,11 +54,7 @@ impl Relay {
                 return self.dismiss(conn, &fault.for_upgrade(&arrival.tracking), net);
             }
         };
-        if !write(net, conn, &upgrade.answer(None)) {
-            net.abort(conn);
-            self.forget(conn);
-            return self.refuse_asking(sender, &Fault::new(503, "Out of buffers"), net);
-        }
+        write(net, conn, &upgrade.answer(None));
         let replying = Replying {
             sender,
             id: id.clone(),
@@ -195,9 +191,7 @@ impl Relay {
         let head = response_head(response, &asking.request, host, now, body, keep_alive);
         asking.request.keep_alive = keep_alive;
         asking.is_answered = true;
-        if !write(net, sender, &head) {
-            return self.abort_exchange(sender, net);
-        }
+        write(net, sender, &head);
         self.timers.set(Key::Ask(sender), net.now() + BODY_GAP_TIMEOUT);
         if let Some(Conn::Replying(replying)) = self.conns.get_mut(&conn) {
             replying.stage = Stage::Body(writer);
@@ -216,9 +210,7 @@ impl Relay {
         if let Some(writer) = writer.filter(|_| !bytes.is_empty()) {
             writer.write(&mut out, bytes);
         }
-        if !write(net, sender, &out) {
-            return self.abort_exchange(sender, net);
-        }
+        write(net, sender, &out);
         self.timers.set(Key::Ask(sender), net.now() + BODY_GAP_TIMEOUT);
         if net.pressure(sender) == Pressure::Full {
             net.pause(conn);
@@ -230,9 +222,7 @@ impl Relay {
         if let Some(writer) = writer {
             writer.finish(&mut out);
         }
-        if !write(net, sender, &out) {
-            return self.abort_exchange(sender, net);
-        }
+        write(net, sender, &out);
         self.end_exchange(sender, net);
     }
 
@@ -261,9 +251,7 @@ impl Relay {
             bytes.extend_from_slice(body);
         }
         asking.is_answered = true;
-        if !write(net, sender, &bytes) {
-            return self.abort_exchange(sender, net);
-        }
+        write(net, sender, &bytes);
         self.end_exchange(sender, net);
     }
 

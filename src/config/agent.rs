@@ -1,0 +1,181 @@
+//! `cluster-connect agent`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::args::{Args, Page, SecretSource};
+use super::errors::Error;
+use super::values::{Level, Place, listen_address, place};
+use crate::role::egress::Egress;
+use crate::wire::resource::ResourceId;
+use crate::wire::url::Url;
+
+/// What an agent was started with.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// How it joins.
+    pub joining: Joining,
+    /// Where the auth proxy listens.
+    pub auth_proxy: Place,
+    /// The CA of the auth proxy, which the agent enrols.
+    pub auth_proxy_ca: PathBuf,
+    /// The audiences of the auth proxy, which the relay must not have.
+    pub auth_proxy_audiences: Vec<String>,
+    /// Health and metrics.
+    pub admin_listen: Option<SocketAddr>,
+    /// How much to log.
+    pub log: Level,
+}
+
+/// What agent and edge have in common: which cluster they are, and how the relay knows.
+#[derive(Clone, Debug)]
+pub struct Joining {
+    /// The relay.
+    pub relay: Url,
+    /// Roots for it, instead of the system's.
+    pub relay_ca: Option<PathBuf>,
+    /// The cluster.
+    pub cluster: ResourceId,
+    /// Needed until the agent has enrolled.
+    pub join_token: Option<SecretSource>,
+    /// Where keys are kept.
+    pub state: State,
+    /// The way out.
+    pub egress: Egress,
+}
+
+/// Where keys are kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In one named Secret of the pod's own namespace, which all replicas share.
+    Secret(String),
+}
+
+impl Agent {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE` and those of the files that are read.
+    pub fn parse(mut args: Args<'_>) -> Result<Self, Error> {
+        let parsed = Self {
+            joining: Joining::parse(&mut args)?,
+            auth_proxy: args
+                .value("--auth-proxy", place)?
+                .unwrap_or_else(|| Place::Tcp(SocketAddr::from(([127, 0, 0, 1], AUTH_PROXY_PORT)))),
+            auth_proxy_ca: args
+                .path("--auth-proxy-ca")?
+                .ok_or_else(|| args.missing("--auth-proxy-ca"))?,
+            auth_proxy_audiences: args
+                .values("--auth-proxy-audience", |text| Ok(text.to_owned()))?,
+            admin_listen: args.value("--admin-listen", listen_address)?,
+            log: args.log_level()?,
+        };
+        if parsed.auth_proxy_audiences.is_empty() {
+            return Err(args.missing("--auth-proxy-audience"));
+        }
+        args.finish()?;
+        Ok(parsed)
+    }
+}
+
+/// Where the auth proxy listens when nothing is said.
+pub const AUTH_PROXY_PORT: u16 = 8443;
+
+impl Joining {
+    /// Reads its options.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE`, `RESOURCE_INVALID`.
+    pub fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
+        let cluster = args.cluster()?;
+        let join_token = args.secret("--join-token-file", "CLUSTER_CONNECT_JOIN_TOKEN")?;
+        let (relay, relay_ca) = (args.relay()?, args.relay_ca()?);
+        let state = State::parse(args)?;
+        let egress = Egress::from_variables(&|name| args.variable(name))
+            .map_err(|why| args.wrong(&why.to_string()))?;
+        let cluster = cluster.ok_or_else(|| args.missing("-n"))?;
+        Ok(Self { relay, relay_ca, cluster, join_token, state, egress })
+    }
+}
+
+impl State {
+    /// Reads `--state-dir` or `--state-secret`.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE` when there is neither or both.
+    pub fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
+        let secret = args.value("--state-secret", secret_name)?;
+        let explicit = args.path("--state-dir")?;
+        match (explicit, secret) {
+            (Some(_), Some(_)) => {
+                Err(args.wrong("--state-dir and --state-secret exclude each other"))
+            }
+            (Some(path), None) => Ok(Self::Directory(path)),
+            (None, Some(name)) => Ok(Self::Secret(name)),
+            (None, None) => match args.variable("STATE_DIRECTORY") {
+                Some(path) => Ok(Self::Directory(PathBuf::from(path))),
+                None => Err(args.missing("--state-dir or --state-secret")),
+            },
+        }
+    }
+}
+
+/// A name of a Kubernetes object (RFC 1123).
+fn secret_name(text: &str) -> Result<String, String> {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    let good = text.len() <= 253
+        && text.bytes().all(letter)
+        && !text.starts_with(['-', '.'])
+        && !text.ends_with(['-', '.']);
+    if good { Ok(text.to_owned()) } else { Err("not the name of a Secret".to_owned()) }
+}
+
+/// The manual page.
+pub static PAGE: Page = Page { command: "agent", text: HELP };
+
+const HELP: &str = "\
+cluster-connect agent: dials out from the cluster and carries sessions to the auth proxy
+
+  It holds a control channel to the relay, accepts rendezvous connections, and moves ciphertext.
+  For both roles in one process, see cluster-connect edge.
+
+USAGE
+  cluster-connect agent --relay URL -n NAME --state-dir DIR --auth-proxy-ca FILE
+    --auth-proxy-audience AUD [OPTIONS]
+
+OPTIONS
+  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
+  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
+  -n, --name NAME              the cluster: name, group/name, or resource id
+  -g, --resource-group GROUP   the group of a bare name                         [default]
+  --join-token-file FILE       needed at the first start     [$CLUSTER_CONNECT_JOIN_TOKEN]
+  --state-dir DIR              where the agent's key is kept                    [$STATE_DIRECTORY]
+  --state-secret NAME          instead: a Secret of the pod's own namespace
+  --auth-proxy PLACE           ADDR:PORT or unix:PATH of the auth proxy         [127.0.0.1:8443]
+  --auth-proxy-ca FILE         its CA, PEM: the agent enrols it at the relay
+  --auth-proxy-audience AUD    its audience; may come several times. The relay refuses an agent
+                               whose auth proxy has an audience of the relay's own
+  --admin-listen ADDR:PORT     health and metrics                               [none]
+  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
+  -h, --help                   this page
+
+FILES
+  DIR/agent-key.pem   made at first start, mode 0600; it never leaves this machine
+
+ENVIRONMENT
+  CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_JOIN_TOKEN, STATE_DIRECTORY,
+  CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
+
+EXIT CODES
+  0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain
+
+EXAMPLE
+  cluster-connect agent --relay https://relay.example -n edge-7 --join-token-file /etc/cc/join \\
+    --state-dir /var/lib/cc --auth-proxy unix:/run/cc/auth.sock --auth-proxy-ca /var/lib/cc/ca.pem \\
+    --auth-proxy-audience api://contoso-edge
+";

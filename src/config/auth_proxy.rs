@@ -1,0 +1,328 @@
+//! `cluster-connect auth-proxy`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::agent::{AUTH_PROXY_PORT, State};
+use super::args::{Args, Page};
+use super::auth_config::AuthConfig;
+use super::errors::Error;
+use super::values::{Level, Place, duration, listen_address, number, one_of, place};
+use crate::wire::resource::ResourceId;
+
+/// What an auth proxy was started with.
+#[derive(Clone, Debug)]
+pub struct AuthProxy {
+    /// Where to listen.
+    pub listen: Place,
+    /// The cluster, whose name the certificate has.
+    pub cluster: ResourceId,
+    /// Where its CA is kept.
+    pub state: State,
+    /// What it lets in and as whom.
+    pub gate: Gate,
+    /// Health and metrics.
+    pub admin_listen: Option<SocketAddr>,
+    /// How much to log.
+    pub log: Level,
+}
+
+/// What auth proxy and edge have in common.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Gate {
+    /// How to reach the API server.
+    pub api: ApiServer,
+    /// Whose tokens are taken.
+    pub issuers: AuthConfig,
+    /// Kubernetes tokens go through as they are.
+    pub passthrough: Option<Passthrough>,
+    /// Tokens that are bound to a key.
+    pub pop: Pop,
+    /// What becomes of a caller's own impersonation headers.
+    pub impersonation: Impersonation,
+    /// How long an exec, attach or port-forward may last.
+    pub session_max: Duration,
+    /// They end with the token instead.
+    pub session_ends_with_token: bool,
+    /// Only known headers go through.
+    pub header_allowlist: bool,
+    /// Requests of browsers are refused.
+    pub deny_browser_origins: bool,
+    /// Where the audit log goes.
+    pub audit_log: Option<PathBuf>,
+    /// An account that may do more than it must is an error, not a warning.
+    pub require_least_privilege: bool,
+    /// Requests at a time.
+    pub limits: Limits,
+}
+
+/// How to reach the API server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ApiServer {
+    /// As a pod of the cluster.
+    InCluster,
+    /// By a kubeconfig and one of its contexts.
+    Kubeconfig(PathBuf, Option<String>),
+}
+
+/// Whose Kubernetes tokens go through.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Passthrough {
+    /// The cluster's service-account issuer; read from the own token when it is not said.
+    pub issuer: Option<String>,
+    /// Audiences to ask TokenReview for; the API server's own when there is none.
+    pub audiences: Vec<String>,
+}
+
+/// Tokens that are bound to a key.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Pop {
+    /// Not taken.
+    #[default]
+    Off,
+    /// Taken beside bearer tokens, for this resource id.
+    Accept(String),
+    /// Nothing else is taken.
+    Require(String),
+}
+
+/// What becomes of a caller's own `Impersonate-…`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Impersonation {
+    /// Refused.
+    #[default]
+    Off,
+    /// Allowed to whom the API server allows it.
+    Sar,
+}
+
+/// Requests at a time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Of one user.
+    pub per_user: usize,
+    /// Of one session.
+    pub per_tunnel: usize,
+    /// Of all.
+    pub total: usize,
+}
+
+impl AuthProxy {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE` and those of the files that are read.
+    pub fn parse(mut args: Args<'_>) -> Result<Self, Error> {
+        let cluster = args.cluster()?;
+        let parsed = Self {
+            listen: args
+                .value("--listen", place)?
+                .unwrap_or_else(|| Place::Tcp(SocketAddr::from(([127, 0, 0, 1], AUTH_PROXY_PORT)))),
+            cluster: cluster.ok_or_else(|| args.missing("-n"))?,
+            state: State::parse(&mut args)?,
+            gate: Gate::parse(&mut args)?,
+            admin_listen: args.value("--admin-listen", listen_address)?,
+            log: args.log_level()?,
+        };
+        args.finish()?;
+        Ok(parsed)
+    }
+}
+
+impl Gate {
+    /// Reads its options.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE` and those of the files that are read.
+    pub fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
+        let ends = [("cap", false), ("expiry", true)];
+        let policies = [("denylist", false), ("allowlist", true)];
+        let gate = Self {
+            api: ApiServer::parse(args)?,
+            issuers: AuthConfig::from_args(args)?,
+            passthrough: Passthrough::parse(args)?,
+            pop: Pop::parse(args)?,
+            impersonation: args
+                .value("--impersonation", |text| {
+                    one_of(text, &[("off", Impersonation::Off), ("sar", Impersonation::Sar)])
+                })?
+                .unwrap_or_default(),
+            session_max: args.value("--session-max", duration)?.unwrap_or(SESSION_MAX),
+            session_ends_with_token: args
+                .value("--session-end", |text| one_of(text, &ends))?
+                .unwrap_or_default(),
+            header_allowlist: args
+                .value("--header-policy", |text| one_of(text, &policies))?
+                .unwrap_or_default(),
+            deny_browser_origins: args.switch("--deny-browser-origins"),
+            audit_log: args.path("--audit-log")?,
+            require_least_privilege: least_privilege(args)?,
+            limits: Limits::parse(args)?,
+        };
+        if gate.issuers.issuers.is_empty() && gate.passthrough.is_none() {
+            return Err(args.missing(
+                "an issuer (--auth-config, --entra-tenant, --oidc-issuer) or --sa-passthrough",
+            ));
+        }
+        Ok(gate)
+    }
+}
+
+const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);
+
+fn least_privilege(args: &mut Args<'_>) -> Result<bool, Error> {
+    match (args.switch("--require-least-privilege"), args.switch("--no-require-least-privilege")) {
+        (true, true) => Err(args.wrong("--require-least-privilege is asked for and refused")),
+        (_, refused) => Ok(!refused),
+    }
+}
+
+impl ApiServer {
+    fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
+        let kubeconfig = args.path("--kubeconfig")?;
+        let context = args.text("--kube-context")?;
+        match (kubeconfig, args.switch("--in-cluster")) {
+            (Some(_), true) => Err(args.wrong("--kubeconfig and --in-cluster exclude each other")),
+            (Some(path), false) => Ok(Self::Kubeconfig(path, context)),
+            (None, _) if context.is_some() => Err(args.missing("--kubeconfig")),
+            (None, true) => Ok(Self::InCluster),
+            (None, false) => Err(args.missing("--kubeconfig or --in-cluster")),
+        }
+    }
+}
+
+impl Passthrough {
+    fn parse(args: &mut Args<'_>) -> Result<Option<Self>, Error> {
+        let on = args.switch("--sa-passthrough");
+        let issuer = args.text("--sa-issuer")?;
+        let audiences = args.values("--sa-audience", |text| Ok(text.to_owned()))?;
+        match on {
+            true => Ok(Some(Self { issuer, audiences })),
+            false if issuer.is_some() || !audiences.is_empty() => {
+                Err(args.missing("--sa-passthrough"))
+            }
+            false => Ok(None),
+        }
+    }
+}
+
+impl Pop {
+    fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
+        let words = [("off", 0), ("accept", 1), ("require", 2)];
+        let mode = args.value("--pop", |text| one_of(text, &words))?.unwrap_or_default();
+        let of = args.text("--pop-u")?;
+        match (mode, of) {
+            (0, None) => Ok(Self::Off),
+            (0, Some(_)) => Err(args.missing("--pop accept or require")),
+            (_, None) => Err(args.missing("--pop-u")),
+            (1, Some(of)) => Ok(Self::Accept(of)),
+            (_, Some(of)) => Ok(Self::Require(of)),
+        }
+    }
+}
+
+impl Limits {
+    fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
+        let count = |text: &str| number(text, 1, 100_000);
+        Ok(Self {
+            per_user: args.value("--max-in-flight-per-user", count)?.unwrap_or(200),
+            per_tunnel: args.value("--max-in-flight-per-session", count)?.unwrap_or(500),
+            total: args.value("--max-in-flight", count)?.unwrap_or(2000),
+        })
+    }
+}
+
+/// The manual page.
+pub static PAGE: Page = Page { command: "auth-proxy", text: HELP };
+
+const HELP: &str = "\
+cluster-connect auth-proxy: the cluster's door
+
+  It ends the callers' TLS sessions, checks their Entra ID or OpenID Connect tokens, and passes
+  requests to the API server as that user, by impersonation. It may impersonate and nothing else.
+
+USAGE
+  cluster-connect auth-proxy -n NAME --state-dir DIR (--kubeconfig FILE | --in-cluster)
+    (--auth-config FILE | --entra-tenant ID ... | --oidc-issuer URL ...) [OPTIONS]
+
+OPTIONS
+  --listen PLACE               ADDR:PORT or unix:PATH, for the agent            [127.0.0.1:8443]
+  -n, --name NAME              the cluster: name, group/name, or resource id
+  -g, --resource-group GROUP   the group of a bare name                         [default]
+  --state-dir DIR              where its CA is kept                             [$STATE_DIRECTORY]
+  --state-secret NAME          instead: a Secret of the pod's own namespace
+  --kubeconfig FILE            how to reach the API server
+  --kube-context NAME          the context to use                               [the current one]
+  --in-cluster                 instead: as a pod, with its service account
+  --auth-config FILE           whose tokens are taken; see ISSUERS
+  --oidc-issuer URL            short form for one OpenID Connect issuer
+  --oidc-audience AUD          audience of this cluster; may come several times. It must not be
+                               an audience of the relay
+  --oidc-username-claim CLAIM  the claim that is the user name                  [sub]
+  --oidc-username-prefix TEXT  what user names begin with; - for nothing
+  --oidc-groups-claim CLAIM    the claim that has the groups                    [none]
+  --oidc-groups-prefix TEXT    what group names begin with      [that of user names]
+  --oidc-ca-file FILE          roots for fetching its keys                      [the system's]
+  --oidc-jwks-file FILE        its keys from a file; nothing is fetched
+  --entra-tenant ID            short form for one tenant of Entra ID
+  --entra-cloud CLOUD          public, usgov, china                             [public]
+  --entra-audience AUD         audience of this cluster; may come several times
+  --sa-passthrough             take Kubernetes tokens, and pass them on as they are
+  --sa-issuer URL              their issuer                             [that of the own token]
+  --sa-audience AUD            their audience; may come several times           [the API server's]
+  --pop MODE                   off, accept, require: tokens bound to a key      [off]
+  --pop-u ID                   the resource id that such tokens must name
+  --impersonation MODE         off, sar: kubectl --as                           [off]
+  --session-max TIME           longest exec, attach or port-forward             [12h]
+  --session-end WHEN           cap (--session-max), expiry (with the token)     [cap]
+  --header-policy POLICY       denylist, allowlist                              [denylist]
+  --deny-browser-origins       refuse requests with an Origin
+  --audit-log FILE             audit.k8s.io/v1 events, one JSON line each       [standard output]
+  --max-in-flight-per-user N     requests of one user at a time                 [200]
+  --max-in-flight-per-session N  requests of one session at a time              [500]
+  --max-in-flight N              requests at a time                             [2000]
+  --require-least-privilege      refuse to start when the account may do more   [on]
+  --no-require-least-privilege   say it loudly instead
+  --admin-listen ADDR:PORT     health and metrics                               [none]
+  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
+  -h, --help                   this page
+
+ISSUERS
+  {\"issuers\": [
+    {\"type\": \"oidc\",
+     \"issuer\": {\"url\": \"https://token.actions.githubusercontent.com\", \"audiences\": [\"edge\"],
+                \"discoveryURL\": ..., \"certificateAuthorityFile\": ..., \"jwksFile\": ...},
+     \"claimMappings\": {\"username\": {\"claim\": \"sub\", \"prefix\": \"github:\"},
+                       \"groups\": {\"claim\": \"groups\", \"prefix\": \"github:\"}},
+     \"requiredClaims\": {\"repository_owner\": \"contoso\", \"environment\": [\"prod\", \"stage\"],
+                        \"sub\": true},
+     \"algorithms\": [\"RS256\"], \"leewaySeconds\": 60, \"maxLifetimeSeconds\": 100800,
+     \"allowAnyScript\": false},
+    {\"type\": \"entra\",
+     \"entra\": {\"tenant\": ID, \"cloud\": \"public\", \"audiences\": [...], \"clients\": [...],
+               \"username\": \"upn\" or \"oid\", \"groups\": \"groups\", \"roles\" or \"none\",
+               \"overage\": \"refuse\" or \"ignore\", \"groupNames\": {ID: NAME},
+               \"usernamePrefix\": \"-\", \"groupsPrefix\": \"-\", \"authority\": ...}}]}
+  Unknown keys are errors. UPNs are given to new people; \"username\": \"oid\" is the safer choice.
+
+TIME
+  watch and logs -f end when the token ends that they were opened with, and the client opens them
+  anew with a fresh one; exec, attach and port-forward end at --session-max.
+
+FILES
+  DIR/ca.pem           the CA, for the agent; its fingerprint is printed at start
+  DIR/auth-proxy.pem   the CA with its key, mode 0600
+
+ENVIRONMENT
+  STATE_DIRECTORY, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY, KUBERNETES_SERVICE_HOST, _PORT
+
+EXIT CODES
+  0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain
+
+EXAMPLE
+  cluster-connect auth-proxy -n edge-7 --state-dir /var/lib/cc --kubeconfig /etc/cc/kubeconfig \\
+    --entra-tenant 5c7d… --entra-audience api://contoso-edge
+";

@@ -1,0 +1,287 @@
+//! `cluster-connect manifest`: what `kubectl apply` needs to run an edge in a cluster.
+
+mod documents;
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::{Args, Page, SecretSource};
+use super::auth_config::{self, AuthConfig, Cloud, Common, Issuer};
+use super::cluster::Operator;
+use super::errors::{Code, Error};
+use super::values::{duration, number};
+use crate::io::files;
+use crate::io::operator::{Action, Report};
+use crate::limits::{AUTH_CONFIG_MAX, CERTIFICATES_MAX};
+use crate::secret::Secret;
+use crate::wire::resource::ResourceId;
+use crate::wire::url::Url;
+
+/// What to write.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// The relay.
+    pub relay: Url,
+    /// Its CA, PEM.
+    pub relay_ca: Option<String>,
+    /// The cluster.
+    pub cluster: ResourceId,
+    /// The namespace to live in.
+    pub namespace: String,
+    /// The image to run.
+    pub image: String,
+    /// How many of it.
+    pub replicas: usize,
+    /// The file of issuers, as it is.
+    pub auth_config: Option<String>,
+    /// Options for issuers without a file, and for the rest.
+    pub options: Vec<String>,
+    /// Kubernetes tokens are taken, and so TokenReview is asked.
+    pub passthrough: bool,
+    /// `kubectl --as` is allowed to whom SubjectAccessReview allows it.
+    pub sar: bool,
+    /// Where the join token comes from.
+    pub join_token: JoinToken,
+}
+
+/// Where the join token comes from.
+#[derive(Clone, Debug)]
+pub enum JoinToken {
+    /// It is to be put in by hand.
+    Placeholder,
+    /// It is here.
+    Given(SecretSource),
+    /// The relay is asked for one.
+    Ask(Box<Operator>, Duration),
+}
+
+const IMAGE: &str = "cluster-connect:latest";
+const NAMESPACE: &str = "cluster-connect";
+
+impl Manifest {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE` and those of the files that are read.
+    pub fn parse(mut args: Args<'_>) -> Result<Self, Error> {
+        let namespace = args.value("--namespace", label)?.unwrap_or_else(|| NAMESPACE.to_owned());
+        let image = args.value("--image", image)?.unwrap_or_else(|| IMAGE.to_owned());
+        let replicas = args.value("--replicas", |text| number(text, 1, 9))?.unwrap_or(1);
+        let (auth_config, mut options) = issuers(&mut args)?;
+        let passthrough = args.switch("--sa-passthrough");
+        let sar = args.value("--impersonation", |text| {
+            super::values::one_of(text, &[("off", false), ("sar", true)])
+        })?;
+        if passthrough {
+            options.push("--sa-passthrough".to_owned());
+        }
+        if sar == Some(true) {
+            options.push("--impersonation=sar".to_owned());
+        }
+        if auth_config.is_none() && options.is_empty() {
+            return Err(args.missing("an issuer (--auth-config, --entra-tenant or --oidc-issuer)"));
+        }
+        let join_token = join_token(&mut args)?;
+        let relay = args.relay()?;
+        let relay_ca = match args.relay_ca()? {
+            Some(path) => Some(text(&path, CERTIFICATES_MAX)?),
+            None => None,
+        };
+        let group = args.text_either(["-g", "--resource-group"])?;
+        let name = match args.text_either(["-n", "--name"])? {
+            Some(name) => Some(name),
+            None => args.free()?,
+        };
+        let name = name.ok_or_else(|| args.missing("the name of the cluster"))?;
+        let cluster = super::values::cluster(&name, group.as_deref())?;
+        args.finish()?;
+        let sar = sar == Some(true);
+        Ok(Self {
+            relay,
+            relay_ca,
+            cluster,
+            namespace,
+            image,
+            replicas,
+            auth_config,
+            options,
+            passthrough,
+            sar,
+            join_token,
+        })
+    }
+
+    /// Gets the join token, from the relay if that is what was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Those of the file or of the relay.
+    pub fn token(&self) -> Result<Option<Secret<String>>, Error> {
+        match &self.join_token {
+            JoinToken::Placeholder => Ok(None),
+            JoinToken::Given(source) => source.read().map(Some),
+            JoinToken::Ask(operator, life) => {
+                match operator.run(&Action::JoinToken(self.cluster.clone(), *life))? {
+                    Report::JoinToken { token, .. } => Ok(Some(Secret::new(token))),
+                    Report::Done(_)
+                    | Report::Granted { .. }
+                    | Report::Cluster { .. }
+                    | Report::Clusters(_) => {
+                        Err(Error::new(Code::Internal, "the relay gave no join token"))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `--auth-config` goes into a ConfigMap as it is; the short options stay options.
+fn issuers(args: &mut Args<'_>) -> Result<(Option<String>, Vec<String>), Error> {
+    let file = match args.path("--auth-config")? {
+        Some(path) => {
+            let config = AuthConfig::load(&path)?;
+            let names_files = |issuer: &Issuer| {
+                let common = common(issuer);
+                common.ca_file.is_some() || common.jwks_file.is_some()
+            };
+            if config.issuers.iter().any(names_files) {
+                let what = format!("{} names files, which a pod does not have", path.display());
+                return Err(Error::new(Code::AuthConfigInvalid, what)
+                    .hint("edit the ConfigMap and the volumes by hand"));
+            }
+            Some(text(&path, AUTH_CONFIG_MAX)?)
+        }
+        None => None,
+    };
+    let mut options = Vec::new();
+    if let Some(oidc) = auth_config::oidc_options(args)? {
+        if oidc.common.ca_file.is_some() || oidc.common.jwks_file.is_some() {
+            return Err(
+                args.wrong("--oidc-ca-file and --oidc-jwks-file name files that a pod has not")
+            );
+        }
+        let audiences = oidc.common.audiences.iter();
+        options.push(format!("--oidc-issuer={}", oidc.url));
+        options.extend(audiences.map(|audience| format!("--oidc-audience={audience}")));
+        options.push(format!("--oidc-username-claim={}", oidc.username_claim));
+        options.push(format!("--oidc-username-prefix={}", oidc.username_prefix));
+        options
+            .extend(oidc.groups_claim.iter().map(|claim| format!("--oidc-groups-claim={claim}")));
+        options.push(format!("--oidc-groups-prefix={}", oidc.groups_prefix));
+    }
+    if let Some(entra) = auth_config::entra_options(args)? {
+        let cloud = match entra.cloud {
+            Cloud::Public => "public",
+            Cloud::UsGovernment => "usgov",
+            Cloud::China => "china",
+        };
+        options.push(format!("--entra-tenant={}", entra.tenant));
+        options.push(format!("--entra-cloud={cloud}"));
+        let audiences = entra.common.audiences.iter();
+        options.extend(audiences.map(|audience| format!("--entra-audience={audience}")));
+    }
+    Ok((file, options))
+}
+
+const fn common(issuer: &Issuer) -> &Common {
+    match issuer {
+        Issuer::Oidc(oidc) => &oidc.common,
+        Issuer::Entra(entra) => &entra.common,
+    }
+}
+
+fn join_token(args: &mut Args<'_>) -> Result<JoinToken, Error> {
+    let ask = args.switch("--create-join-token");
+    let life = args.value("--expires", duration)?;
+    let given = args.secret("--join-token-file", "CLUSTER_CONNECT_JOIN_TOKEN")?;
+    match (ask, given) {
+        (false, _) if life.is_some() => Err(args.missing("--create-join-token")),
+        (false, Some(source)) => Ok(JoinToken::Given(source)),
+        (false, None) => Ok(JoinToken::Placeholder),
+        (true, Some(SecretSource::File(_))) => {
+            Err(args.wrong("--create-join-token and --join-token-file exclude each other"))
+        }
+        (true, _) => {
+            let operator = Operator::parse(args)?;
+            Ok(JoinToken::Ask(Box::new(operator), life.unwrap_or(JOIN_TOKEN_LIFE)))
+        }
+    }
+}
+
+/// Long enough for an image to be pulled.
+const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
+
+fn text(path: &Path, limit: usize) -> Result<String, Error> {
+    let bytes = files::read_limited(path, limit)?;
+    String::from_utf8(bytes)
+        .map_err(|_| Error::new(Code::FileUnreadable, format!("{} is not UTF-8", path.display())))
+}
+
+/// A namespace (RFC 1123 label).
+fn label(text: &str) -> Result<String, String> {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let good = (1..=63).contains(&text.len())
+        && text.bytes().all(letter)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    if good { Ok(text.to_owned()) } else { Err("not the name of a namespace".to_owned()) }
+}
+
+fn image(text: &str) -> Result<String, String> {
+    let good = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/:@".contains(&b));
+    if good { Ok(text.to_owned()) } else { Err("not the name of an image".to_owned()) }
+}
+
+/// The manual page.
+pub static PAGE: Page = Page { command: "manifest", text: HELP };
+
+const HELP: &str = "\
+cluster-connect manifest: what kubectl apply needs to run an edge in a cluster
+
+  Namespace, service account, the rights to impersonate and nothing else, the Secret for its keys,
+  the Secret with the join token, and a Deployment without root, capabilities or a writable disk.
+
+USAGE
+  cluster-connect manifest NAME --relay URL (--auth-config FILE | --entra-tenant ID ... |
+    --oidc-issuer URL ...) [OPTIONS] | kubectl apply -f -
+
+OPTIONS
+  -n, --name NAME              the cluster: name, group/name, or resource id
+  -g, --resource-group GROUP   the group of a bare name                         [default]
+  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
+  --relay-ca FILE              its CA, PEM; goes into a ConfigMap    [$CLUSTER_CONNECT_RELAY_CA]
+  --namespace NAME             where to live                                    [cluster-connect]
+  --image IMAGE                what to run                              [cluster-connect:latest]
+  --replicas N                 how many; they share one Secret                  [1]
+  --join-token-file FILE       the join token                [$CLUSTER_CONNECT_JOIN_TOKEN]
+  --create-join-token          instead: ask the relay for one, as an operator
+  --expires TIME               life of that one                                 [24h]
+  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
+                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
+  --auth-config FILE           whose tokens are taken; goes into a ConfigMap
+                               (see cluster-connect auth-proxy --help)
+  --oidc-issuer URL            short form for one OpenID Connect issuer
+  --oidc-audience AUD          audience of this cluster; may come several times. It must not be
+                               an audience of the relay
+  --oidc-username-claim CLAIM  the claim that is the user name                  [sub]
+  --oidc-username-prefix TEXT  what user names begin with; - for nothing
+  --oidc-groups-claim CLAIM    the claim that has the groups                    [none]
+  --oidc-groups-prefix TEXT    what group names begin with      [that of user names]
+  --oidc-ca-file FILE          not here: a pod does not have the file
+  --oidc-jwks-file FILE        not here: a pod does not have the file
+  --entra-tenant ID            short form for one tenant of Entra ID
+  --entra-cloud CLOUD          public, usgov, china                             [public]
+  --entra-audience AUD         audience of this cluster; may come several times
+  --sa-passthrough             take Kubernetes tokens; adds the right to TokenReview
+  --impersonation MODE         off, sar: kubectl --as; sar adds the right to SubjectAccessReview
+  -h, --help                   this page
+
+EXAMPLE
+  cluster-connect manifest edge-7 --relay https://relay.example --create-join-token \\
+    --admin-token-file admin-token --entra-tenant 5c7d… --entra-audience api://contoso-edge \\
+    | kubectl apply -f -
+";
+
+#[cfg(test)]
+mod tests;

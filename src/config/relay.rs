@@ -1,0 +1,162 @@
+//! `cluster-connect relay`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::args::{Args, Page};
+use super::auth_config::AuthConfig;
+use super::errors::Error;
+use super::values::{Level, duration, listen_address, number};
+use crate::wire::url::authority_parts;
+
+/// What a relay was started with.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Relay {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// How to be known.
+    pub tls: Tls,
+    /// Registry, keys and admin token.
+    pub state_dir: PathBuf,
+    /// `host[:port]` to give to agents and clients, instead of the one they used.
+    pub public_name: Option<String>,
+    /// Whose tokens the API takes, beside the admin token.
+    pub issuers: AuthConfig,
+    /// Where the audit log goes.
+    pub audit_log: Option<PathBuf>,
+    /// Health and metrics.
+    pub admin_listen: Option<SocketAddr>,
+    /// Life of the tokens that let a client send.
+    pub send_token_lifetime: Duration,
+    /// Event loops; one for each core when it is not said.
+    pub loops: Option<usize>,
+    /// How much to log.
+    pub log: Level,
+}
+
+/// Certificate and key of a relay.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Tls {
+    /// From files, read again on SIGHUP.
+    Files {
+        /// The chain.
+        certificate: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
+    /// From a CA of its own in the state directory, for these names.
+    SelfSigned(Vec<String>),
+    /// None: something in front of it speaks TLS.
+    Off,
+}
+
+impl Relay {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE` and those of the files that are read.
+    pub fn parse(mut args: Args<'_>) -> Result<Self, Error> {
+        let mut listen = args.values("--listen", listen_address)?;
+        if listen.is_empty() {
+            listen.push(SocketAddr::from(([0; 16], 443)));
+        }
+        let parsed = Self {
+            listen,
+            tls: tls(&mut args)?,
+            state_dir: args.state_dir()?.ok_or_else(|| args.missing("--state-dir"))?,
+            public_name: args.value("--public-name", |text| {
+                authority_parts(text).map(|_| text.to_ascii_lowercase()).map_err(|e| e.to_string())
+            })?,
+            issuers: AuthConfig::from_args(&mut args)?,
+            audit_log: args.path("--audit-log")?,
+            admin_listen: args.value("--admin-listen", listen_address)?,
+            send_token_lifetime: args.value("--send-token-lifetime", duration)?.unwrap_or(HOUR),
+            loops: args.value("--loops", |text| number(text, 1, 256))?,
+            log: args.log_level()?,
+        };
+        args.finish()?;
+        Ok(parsed)
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn tls(args: &mut Args<'_>) -> Result<Tls, Error> {
+    let certificate = args.path("--tls-cert")?;
+    let key = args.path("--tls-key")?;
+    let names = args.value("--tls-self-signed", |text| {
+        let names: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
+        if names.iter().any(String::is_empty) { Err("an empty name".to_owned()) } else { Ok(names) }
+    })?;
+    let off = args.switch("--no-tls");
+    match (certificate, key, names, off) {
+        (Some(certificate), Some(key), None, false) => Ok(Tls::Files { certificate, key }),
+        (None, None, Some(names), false) => Ok(Tls::SelfSigned(names)),
+        (None, None, None, true) => Ok(Tls::Off),
+        (Some(_), None, None, false) => Err(args.missing("--tls-key")),
+        (None, Some(_), None, false) => Err(args.missing("--tls-cert")),
+        (None, None, None, false) => {
+            Err(args.missing("--tls-cert and --tls-key, --tls-self-signed, or --no-tls"))
+        }
+        _ => Err(args.wrong("--tls-cert, --tls-self-signed and --no-tls exclude each other")),
+    }
+}
+
+/// The manual page.
+pub static PAGE: Page = Page { command: "relay", text: HELP };
+
+const HELP: &str = "\
+cluster-connect relay: the host that agents and clients both can reach
+
+  It speaks the Hybrid Connections protocol, keeps the registry of connected clusters, and hands
+  out credentials. It sees ciphertext only: sessions are TLS from the client to the cluster.
+
+USAGE
+  cluster-connect relay --state-dir DIR --tls-cert FILE --tls-key FILE [OPTIONS]
+
+OPTIONS
+  --listen ADDR:PORT           where to listen; may come several times          [:443]
+  --tls-cert FILE              certificate chain, PEM; read again on SIGHUP
+  --tls-key FILE               its key, PEM, mode 0600
+  --tls-self-signed NAME,...   instead: a CA of its own in the state directory, for these names;
+                               give DIR/ca.pem to agents and clients as --relay-ca
+  --no-tls                     instead: none; only behind something that speaks TLS
+  --state-dir DIR              registry, keys, admin token                      [$STATE_DIRECTORY]
+  --public-name HOST[:PORT]    the name to give out             [the one that the caller used]
+  --auth-config FILE           whose tokens the API takes (see cluster-connect auth-proxy --help);
+                               without any issuer, only the admin token
+  --oidc-issuer URL            short form for one OpenID Connect issuer
+  --oidc-audience AUD          audience of this relay; may come several times. It must not be the
+                               audience of any cluster's auth proxy
+  --oidc-username-claim CLAIM  the claim that is the user name                  [sub]
+  --oidc-username-prefix TEXT  what user names begin with; - for nothing
+  --oidc-groups-claim CLAIM    the claim that has the groups                    [none]
+  --oidc-groups-prefix TEXT    what group names begin with      [that of user names]
+  --oidc-ca-file FILE          roots for fetching its keys                      [the system's]
+  --oidc-jwks-file FILE        its keys from a file; nothing is fetched
+  --entra-tenant ID            short form for one tenant of Entra ID
+  --entra-cloud CLOUD          public, usgov, china                             [public]
+  --entra-audience AUD         audience of this relay; may come several times
+  --send-token-lifetime TIME   life of a client's right to send                 [1h]
+  --audit-log FILE             one JSON line for each grant, credential and refusal
+  --admin-listen ADDR:PORT     health and metrics                               [none]
+  --loops N                    event loops                                      [one for each core]
+  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
+  -h, --help                   this page
+
+FILES
+  DIR/admin-token   made at first start, mode 0600: the operator's key to the API
+  DIR/ca.pem        with --tls-self-signed: the CA to give to agents and clients
+
+ENVIRONMENT
+  STATE_DIRECTORY, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
+
+EXIT CODES
+  0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain
+
+EXAMPLE
+  cluster-connect relay --state-dir /var/lib/relay --tls-cert relay.pem --tls-key relay.key \\
+    --entra-tenant 5c7d… --entra-audience api://contoso-relay
+";

@@ -1,0 +1,340 @@
+//! One connection: a link, TLS where it has one, and the bytes that wait on either side.
+//!
+//! Reading fills `inbox`, which the reactor hands to the role; writing empties `outbox`, which the
+//! role fills. Sockets are edge-triggered: `readable` and `writable` remember an edge until the
+//! link says that it would block.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSliceMut, Write};
+
+use super::dial::Stage;
+use super::link::Link;
+use crate::buf::{Lease, Outbox, Pool};
+use crate::engine::tls::{self, State};
+use crate::limits::CONN_OUTBOX;
+use crate::role::Close;
+
+/// Bytes read at a time, and sealed at a time.
+pub(super) const SCRATCH: usize = 128 * 1024;
+
+/// Plaintext bytes of one outer TLS record.
+const RECORD: usize = 16 * 1024;
+
+/// Buffers that one read may need: a full scratch in leases, and one that is cut.
+pub(super) const LEASES_PER_READ: usize = SCRATCH / crate::limits::BUFFER_SIZE + 2;
+
+/// Memory that every connection of a loop uses in turn.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    pub(super) read: Box<[u8]>,
+    pub(super) plain: Vec<u8>,
+    pub(super) sealed: Vec<u8>,
+}
+
+/// See the module documentation.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) link: Link,
+    pub(super) tls: Option<tls::Session>,
+    pub(super) stage: Stage,
+    pub(super) outbox: Outbox,
+    /// Records that the kernel refused.
+    cipher: Outbox,
+    /// Plaintext bytes behind what is in `cipher`.
+    unreported: usize,
+    pub(super) inbox: VecDeque<Lease>,
+    pub(super) readable: bool,
+    /// The peer's FIN is in the kernel already: no edge will tell of it again.
+    pub(super) hung_up: bool,
+    pub(super) writable: bool,
+    pub(super) paused: bool,
+    finishing: bool,
+    /// The end is in the queue.
+    sent_fin: bool,
+    /// The end has left.
+    shut: bool,
+    pub(super) got_fin: bool,
+    /// The role has been told of `got_fin`.
+    pub(super) told_fin: bool,
+    /// The role has closed it: what is queued still goes out, and nobody is told anything.
+    pub(super) lingering: bool,
+    /// A failure found while bytes before it wait to be handed on.
+    pub(super) failed: Option<Close>,
+}
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        Self {
+            read: vec![0; SCRATCH].into_boxed_slice(),
+            plain: Vec::with_capacity(RECORD),
+            sealed: Vec::with_capacity(SCRATCH + SCRATCH / 8),
+        }
+    }
+}
+
+impl Conn {
+    pub(super) fn new(link: Link, stage: Stage) -> Self {
+        Self {
+            link,
+            tls: None,
+            stage,
+            outbox: Outbox::new(CONN_OUTBOX),
+            cipher: Outbox::new(usize::MAX),
+            unreported: 0,
+            inbox: VecDeque::new(),
+            readable: false,
+            hung_up: false,
+            writable: false,
+            paused: false,
+            finishing: false,
+            sent_fin: false,
+            shut: false,
+            got_fin: false,
+            told_fin: false,
+            lingering: false,
+            failed: None,
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Everything that was to be sent has been, the end included.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.shut
+    }
+
+    /// Both sides have finished, and the role knows.
+    pub(super) fn is_over(&self) -> bool {
+        self.shut && self.told_fin
+    }
+
+    /// A read could bring something.
+    pub(super) fn wants_read(&self) -> bool {
+        self.readable && !self.got_fin && self.failed.is_none()
+    }
+
+    /// Reads once into the inbox. `false` when there was nothing.
+    pub(super) fn read(&mut self, scratch: &mut Scratch, pool: &Pool) -> Result<bool, Close> {
+        if self.tls.is_some() { self.read_tls(scratch, pool) } else { self.read_plain(pool) }
+    }
+
+    fn read_plain(&mut self, pool: &Pool) -> Result<bool, Close> {
+        let mut leases: [Lease; SCRATCH / crate::limits::BUFFER_SIZE] =
+            std::array::from_fn(|_| pool.lease_beyond());
+        let room = leases.each_ref().map(Lease::spare);
+        let result = {
+            let mut slots = leases.each_mut().map(|lease| IoSliceMut::new(lease.spare_mut()));
+            self.link.read_vectored(&mut slots)
+        };
+        let Some(mut len) = self.note_read(result, room.iter().sum())? else { return Ok(false) };
+        if len == 0 {
+            self.got_fin = true;
+        }
+        for mut lease in leases {
+            let part = len.min(lease.spare());
+            if part == 0 {
+                break;
+            }
+            lease.commit(part);
+            len -= part;
+            self.inbox.push_back(lease);
+        }
+        Ok(true)
+    }
+
+    fn read_tls(&mut self, scratch: &mut Scratch, pool: &Pool) -> Result<bool, Close> {
+        let result = self.link.read(&mut scratch.read);
+        let Some(len) = self.note_read(result, scratch.read.len())? else { return Ok(false) };
+        if len == 0 {
+            return Err(Close::Truncated);
+        }
+        let tls = self.tls.as_mut().expect("checked by the caller");
+        let (inbox, incoming) = (&mut self.inbox, scratch.read.get_mut(..len));
+        scratch.sealed.clear();
+        let result = tls.receive(
+            incoming.unwrap_or_default(),
+            |record| gather(inbox, pool, record),
+            &mut scratch.sealed,
+        );
+        for slice in pool.slices(&scratch.sealed) {
+            let _ = self.cipher.push(slice);
+        }
+        match result {
+            Ok(State::PeerClosed) => self.got_fin = true,
+            Ok(State::Handshaking | State::Established) => (),
+            Err(err) => return Err(Close::Untrusted(describe(&err))),
+        }
+        Ok(true)
+    }
+
+    /// What `result` of a read means: the length, or `None` when nothing is there.
+    fn note_read(
+        &mut self,
+        result: io::Result<usize>,
+        asked: usize,
+    ) -> Result<Option<usize>, Close> {
+        match result {
+            Ok(len) => {
+                // Less than asked for: the next read would block, and the next edge will tell.
+                self.readable &= len == asked || self.hung_up;
+                Ok(Some(len))
+            }
+            Err(err) if err.kind() == io::ErrorKind::WouldBlock => {
+                self.readable = false;
+                Ok(None)
+            }
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(_) => Err(Close::Reset),
+        }
+    }
+
+    /// Writes what the link takes now. Returns how many queued bytes that was.
+    pub(super) fn flush(&mut self, scratch: &mut Scratch, pool: &Pool) -> Result<usize, Close> {
+        let mut drained = 0;
+        if self.writable {
+            drained = match self.tls {
+                Some(_) => self.flush_tls(scratch, pool)?,
+                None => self.write_queue(Queue::Plain)?,
+            };
+        }
+        if self.finishing && !self.shut && !self.has_output() {
+            self.send_fin(scratch, pool)?;
+        }
+        Ok(drained)
+    }
+
+    fn flush_tls(&mut self, scratch: &mut Scratch, pool: &Pool) -> Result<usize, Close> {
+        let mut drained = 0;
+        loop {
+            self.write_queue(Queue::Cipher)?;
+            if !self.cipher.is_empty() {
+                return Ok(drained);
+            }
+            drained += std::mem::take(&mut self.unreported);
+            let tls = self.tls.as_mut().expect("checked by the caller");
+            if self.outbox.is_empty() || !tls.is_established() {
+                return Ok(drained);
+            }
+            scratch.sealed.clear();
+            let mut staged = 0;
+            while staged + RECORD <= SCRATCH && !self.outbox.is_empty() {
+                scratch.plain.clear();
+                staged += self.outbox.stage(&mut scratch.plain, RECORD);
+                tls.seal(&scratch.plain, &mut scratch.sealed).map_err(|_| Close::Reset)?;
+            }
+            self.unreported = staged;
+            let mut rest: &[u8] = &scratch.sealed;
+            while !rest.is_empty() && self.writable {
+                match self.link.write(rest) {
+                    Ok(len) => rest = rest.get(len..).unwrap_or_default(),
+                    Err(err) if err.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                    Err(err) if err.kind() == io::ErrorKind::Interrupted => (),
+                    Err(_) => return Err(Close::Reset),
+                }
+            }
+            for slice in pool.slices(rest) {
+                let _ = self.cipher.push(slice);
+            }
+        }
+    }
+
+    fn write_queue(&mut self, which: Queue) -> Result<usize, Close> {
+        let queue = match which {
+            Queue::Plain => &mut self.outbox,
+            Queue::Cipher => &mut self.cipher,
+        };
+        if !self.writable || queue.is_empty() {
+            return Ok(0);
+        }
+        let written = queue.flush_to(&mut self.link).map_err(|_| Close::Reset)?;
+        self.writable = queue.is_empty();
+        Ok(written)
+    }
+
+    fn send_fin(&mut self, scratch: &mut Scratch, pool: &Pool) -> Result<(), Close> {
+        if !std::mem::replace(&mut self.sent_fin, true)
+            && let Some(tls) = &mut self.tls
+        {
+            scratch.sealed.clear();
+            tls.close(&mut scratch.sealed);
+            for slice in pool.slices(&scratch.sealed) {
+                let _ = self.cipher.push(slice);
+            }
+            self.write_queue(Queue::Cipher)?;
+        }
+        if self.cipher.is_empty() {
+            self.shut = true;
+            self.link.shutdown_write();
+        }
+        Ok(())
+    }
+
+    /// On a pipe in memory: takes note that everything has been moved, if the end was asked for.
+    pub(super) fn end_in_memory(&mut self) -> bool {
+        if self.finishing && self.outbox.is_empty() {
+            (self.sent_fin, self.shut) = (true, true);
+        }
+        self.shut
+    }
+
+    /// Starts TLS with what is there to say first.
+    pub(super) fn start_tls(
+        &mut self,
+        mut session: tls::Session,
+        pool: &Pool,
+    ) -> Result<(), Close> {
+        let mut flight = Vec::new();
+        session
+            .receive(&mut [], |_| (), &mut flight)
+            .map_err(|err| Close::Untrusted(describe(&err)))?;
+        for slice in pool.slices(&flight) {
+            let _ = self.cipher.push(slice);
+        }
+        self.tls = Some(session);
+        Ok(())
+    }
+
+    /// There are bytes that a flush would try to write.
+    pub(super) fn has_output(&self) -> bool {
+        !self.cipher.is_empty() || !self.outbox.is_empty()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Queue {
+    Plain,
+    Cipher,
+}
+
+/// Puts a record's plaintext into the inbox: behind the last one if it fits there whole, so that a
+/// frame that is one record stays in one buffer.
+fn gather(inbox: &mut VecDeque<Lease>, pool: &Pool, record: &[u8]) {
+    if let Some(last) = inbox.back_mut().filter(|last| record.len() <= last.spare()) {
+        last.fill(record);
+    } else if !record.is_empty() {
+        let mut lease = pool.lease_beyond();
+        lease.fill(record);
+        inbox.push_back(lease);
+    }
+}
+
+/// What is wrong with the peer's TLS, in words that an operator can act on.
+fn describe(err: &rustls::Error) -> String {
+    use rustls::{CertificateError, Error};
+    match err {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "its certificate is signed by an authority that is not trusted here".into()
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => format!("its certificate is for another name: {err}"),
+        Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "its certificate has expired, or the clock here is wrong".into(),
+        Error::InvalidCertificate(_) => format!("its certificate is not valid: {err}"),
+        Error::AlertReceived(_) => format!("it refused the TLS session: {err}"),
+        _ => format!("TLS failed: {err}"),
+    }
+}

@@ -1,0 +1,22 @@
+//! What the process was started with.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The arguments, without the name of the program.
+#[must_use]
+pub fn arguments() -> Vec<OsString> {
+    std::env::args_os().skip(1).collect()
+}
+
+/// A variable of the environment. One that is empty or not UTF-8 counts as absent.
+#[must_use]
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The user's home directory.
+#[must_use]
+pub fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from)
+}

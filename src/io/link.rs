@@ -1,0 +1,117 @@
+//! One socket, or one end of a pipe in memory.
+
+use std::io::{self, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::role::ConnId;
+
+/// Where the bytes of a connection come from and go to.
+#[derive(Debug)]
+pub(super) enum Link {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// The other end lives in the same reactor.
+    Memory(ConnId),
+}
+
+impl Link {
+    pub(super) fn register(&mut self, registry: &Registry, id: ConnId) -> io::Result<()> {
+        let token = Token(usize::try_from(id.0).expect("64-bit targets only"));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(socket) => {
+                socket.set_nodelay(true).ok();
+                let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+                SockRef::from(&*socket).set_tcp_keepalive(&keepalive).ok();
+                registry.register(socket, token, both)
+            }
+            Self::Unix(socket) => registry.register(socket, token, both),
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn deregister(&mut self, registry: &Registry) {
+        // A socket that is about to be closed leaves the poll by itself, if not here.
+        match self {
+            Self::Tcp(socket) => registry.deregister(socket).ok(),
+            Self::Unix(socket) => registry.deregister(socket).ok(),
+            Self::Memory(_) => None,
+        };
+    }
+
+    /// `None` while the connection is still being made.
+    pub(super) fn connected(&self) -> io::Result<Option<()>> {
+        match self {
+            Self::Tcp(socket) => {
+                if let Some(err) = socket.take_error()? {
+                    return Err(err);
+                }
+                match socket.peer_addr() {
+                    Ok(_) => Ok(Some(())),
+                    Err(err) if err.kind() == io::ErrorKind::NotConnected => Ok(None),
+                    Err(err) => Err(err),
+                }
+            }
+            Self::Unix(_) | Self::Memory(_) => Ok(Some(())),
+        }
+    }
+
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read(into),
+            Self::Unix(socket) => socket.read(into),
+            Self::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    pub(super) fn read_vectored(&mut self, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.read_vectored(into),
+            Self::Unix(socket) => socket.read_vectored(into),
+            Self::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    pub(super) fn shutdown_write(&self) {
+        // The peer may be gone already, and then there is nobody to tell.
+        match self {
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Write).ok(),
+            Self::Unix(socket) => socket.shutdown(Shutdown::Write).ok(),
+            Self::Memory(_) => None,
+        };
+    }
+
+    /// Makes the drop that follows a reset instead of a FIN.
+    pub(super) fn reset_on_drop(&self) {
+        if let Self::Tcp(socket) = self {
+            SockRef::from(socket).set_linger(Some(Duration::ZERO)).ok();
+        }
+    }
+}
+
+impl Write for Link {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write(bytes),
+            Self::Unix(socket) => socket.write(bytes),
+            Self::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn write_vectored(&mut self, bytes: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(socket) => socket.write_vectored(bytes),
+            Self::Unix(socket) => socket.write_vectored(bytes),
+            Self::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

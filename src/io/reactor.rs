@@ -1,0 +1,494 @@
+//! The event loop. A turn has four steps, always in this order: wait; note readiness; let the role
+//! act on what is ready; flush what it queued. Nothing is written while the role runs, and the
+//! role is never re-entered.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Events, Interest, Poll, Token, Waker};
+use ring::rand::SystemRandom;
+use rustls::ServerConfig;
+
+use super::audit::AuditSink;
+use super::conn::{LEASES_PER_READ, Scratch};
+use super::dial::{Origin, Stage};
+use super::link::Link;
+use super::signals::Signals;
+use super::sockets::Sockets;
+use super::workers::{Finished, Journal, Workers};
+use crate::buf::Pool;
+use crate::engine::timers::Timers;
+use crate::limits::{BUFFER_SIZE, READS_PER_TURN};
+use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Peer, Role, Signal};
+
+/// How large a loop may become.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections, accepted and made together.
+    pub conns: usize,
+    /// Buffers in use at a time, of [`BUFFER_SIZE`] bytes.
+    pub buffers: usize,
+    /// Buffers kept when nobody uses them.
+    pub keep: usize,
+}
+
+/// What a loop has beside its role.
+#[expect(missing_debug_implementations, reason = "a journal is a function")]
+pub struct Setup {
+    /// How large it may become.
+    pub limits: Limits,
+    /// Where audit lines go.
+    pub audit: AuditSink,
+    /// Where records go, for a role that has any.
+    pub journal: Option<Journal>,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub enum Bind {
+    /// An address; port 0 takes any that is free.
+    Tcp(SocketAddr),
+    /// A path, which is removed first if it is a socket that nobody listens on.
+    Unix(PathBuf),
+}
+
+/// Drives `R` on real sockets.
+#[derive(Debug)]
+pub struct Reactor<R> {
+    poll: Poll,
+    listeners: Vec<Listener>,
+    signals: Signals,
+    role: R,
+    net: Sockets,
+    scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct Listener {
+    socket: Socket,
+    tag: ListenerTag,
+    tls: Option<Arc<ServerConfig>>,
+    /// There may be connections to accept that could not be accepted yet.
+    ready: bool,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+const WAKER: Token = Token(usize::MAX);
+const STOP: Token = Token(usize::MAX - 1);
+const RELOAD: Token = Token(usize::MAX - 2);
+/// Listeners have the tokens from here down; connections count up from 1.
+const LISTENERS: usize = usize::MAX - 16;
+
+impl<R: Role> Reactor<R> {
+    /// A loop for `role`, which starts with [`Self::run`].
+    ///
+    /// # Errors
+    ///
+    /// The system has no more descriptors or threads.
+    pub fn new(role: R, setup: Setup) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        let signals = Signals::register(poll.registry(), STOP, RELOAD)?;
+        let net = Sockets {
+            registry: poll.registry().try_clone()?,
+            pool: Pool::new(setup.limits.buffers, setup.limits.keep, BUFFER_SIZE),
+            conns: Default::default(),
+            most_conns: setup.limits.conns,
+            ready: Default::default(),
+            dirty: Default::default(),
+            hungry: Default::default(),
+            news: [Event::Started].into(),
+            notices: Default::default(),
+            timers: Timers::new(),
+            workers: Workers::start(2, setup.journal, &waker)?,
+            audit: setup.audit,
+            random: SystemRandom::new(),
+            freed: false,
+            next_id: 1,
+            now: Instant::now(),
+        };
+        Ok(Self { poll, listeners: Vec::new(), signals, role, net, scratch: Scratch::new() })
+    }
+
+    /// Accepts connections on `bind`, with TLS if there is a configuration for it. Returns the
+    /// address in use, for callers that asked for port 0.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be bound.
+    pub fn listen(
+        &mut self,
+        tag: ListenerTag,
+        bind: &Bind,
+        tls: Option<Arc<ServerConfig>>,
+    ) -> io::Result<Option<SocketAddr>> {
+        let token = Token(LISTENERS - self.listeners.len());
+        let (socket, address) = match bind {
+            Bind::Tcp(address) => {
+                let mut socket = TcpListener::bind(*address)?;
+                let address = socket.local_addr()?;
+                self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+                (Socket::Tcp(socket), Some(address))
+            }
+            Bind::Unix(path) => {
+                let stale = std::os::unix::net::UnixStream::connect(path)
+                    .is_err_and(|err| err.kind() == io::ErrorKind::ConnectionRefused);
+                if stale {
+                    std::fs::remove_file(path)?;
+                }
+                let mut socket = UnixListener::bind(path)?;
+                self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
+                (Socket::Unix(socket), None)
+            }
+        };
+        self.listeners.push(Listener { socket, tag, tls, ready: true });
+        Ok(address)
+    }
+
+    /// Runs until a notice says [`Notice::Exit`]; `hear` gets all the others.
+    ///
+    /// # Errors
+    ///
+    /// What the system reports for the poll.
+    pub fn run(mut self, mut hear: impl FnMut(Notice)) -> io::Result<(u8, Option<Fault>)> {
+        let mut events = Events::with_capacity(256);
+        loop {
+            self.turn(&mut events)?;
+            while let Some(notice) = self.net.notices.pop_front() {
+                match notice {
+                    Notice::Exit(code, why) => {
+                        self.flush();
+                        return Ok((code, why));
+                    }
+                    Notice::Ready | Notice::Say(_) => hear(notice),
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self, events: &mut Events) -> io::Result<()> {
+        match self.poll.poll(events, self.timeout()) {
+            Err(err) if err.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        self.net.now = Instant::now();
+        self.note(events);
+        self.spread_news();
+        self.expire();
+        if self.role.deadline().is_some_and(|at| at <= self.net.now) {
+            self.role.on_event(Event::Deadline, &mut self.net);
+        }
+        for id in std::mem::take(&mut self.net.ready) {
+            self.serve(id);
+        }
+        self.flush();
+        self.spread_news();
+        if LEASES_PER_READ <= self.net.pool.available() {
+            self.net.ready.append(&mut self.net.hungry);
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let work = !self.net.ready.is_empty()
+            || !self.net.dirty.is_empty()
+            || !self.net.news.is_empty()
+            || !self.net.notices.is_empty();
+        if work {
+            return Some(Duration::ZERO);
+        }
+        let at = [self.role.deadline(), self.net.timers.next()].into_iter().flatten().min()?;
+        Some(at.saturating_duration_since(Instant::now()))
+    }
+
+    fn note(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKER => self.collect(),
+                STOP => self.signal(Signal::Stop),
+                RELOAD => self.signal(Signal::Reload),
+                Token(id) if LISTENERS - self.listeners.len() < id => {
+                    if let Some(listener) = self.listeners.get_mut(LISTENERS - id) {
+                        listener.ready = true;
+                    }
+                }
+                Token(id) => self.net.note(ConnId(id as u64), event),
+            }
+        }
+        if std::mem::take(&mut self.net.freed) || !events.is_empty() {
+            self.accept();
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        if self.signals.take(signal) {
+            self.net.news.push_back(Event::Signal(signal));
+        }
+    }
+
+    fn collect(&mut self) {
+        while let Some(finished) = self.net.workers.poll() {
+            match finished {
+                Finished::Job(id, outcome) => self.net.news.push_back(Event::Done(id, outcome)),
+                Finished::Resolved(id, found) => self.net.on_resolved(id, found),
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        for listener in &mut self.listeners {
+            while listener.ready && self.net.conns.len() < self.net.most_conns {
+                match listener.socket.accept() {
+                    Ok((link, peer)) => {
+                        self.net.accept(link, listener.tag, peer, listener.tls.clone());
+                    }
+                    Err(err) if err.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                    // Out of descriptors: the edge will not come again, a closed one will.
+                    Err(err) if is_exhausted(&err) => break,
+                    // Other errors of accept(2) concern the connection that was to come.
+                    Err(_) => (),
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        while let Some(id) = self.net.timers.expire(self.net.now) {
+            let why = match self.net.conns.get(&id).map(|conn| &conn.stage) {
+                Some(Stage::Asking(dial, _)) => {
+                    let (proxy, port) = dial.first_hop();
+                    format!("the proxy {proxy}:{port} did not answer in time")
+                }
+                Some(Stage::Open) | None => {
+                    self.net.abort_quietly(id);
+                    continue;
+                }
+                Some(_) => "it did not answer in time".into(),
+            };
+            self.net.fail(id, Close::Refused(why));
+        }
+    }
+
+    fn spread_news(&mut self) {
+        while let Some(event) = self.net.news.pop_front() {
+            if let Event::Connected(id) | Event::Accepted(id, ..) = &event
+                && !self.net.conns.contains_key(id)
+            {
+                continue;
+            }
+            self.role.on_event(event, &mut self.net);
+        }
+    }
+
+    /// Gives the role what `id` has to read, up to the limit of one turn.
+    fn serve(&mut self, id: ConnId) {
+        for _ in 0..READS_PER_TURN {
+            if !self.bring_up(id) {
+                return;
+            }
+            self.deliver(id);
+            let Some(conn) = self.net.conns.get_mut(&id) else { return };
+            if conn.lingering {
+                self.sink(id);
+                return;
+            }
+            if conn.paused && matches!(conn.stage, Stage::Open) || !conn.inbox.is_empty() {
+                return;
+            }
+            if !conn.wants_read() {
+                return;
+            }
+            if self.net.pool.available() < LEASES_PER_READ {
+                self.net.hungry.insert(id);
+                return;
+            }
+            match conn.read(&mut self.scratch, &self.net.pool) {
+                Ok(true) => {
+                    if conn.has_output() {
+                        self.net.dirty.insert(id);
+                    }
+                }
+                Ok(false) => return,
+                Err(why) => {
+                    self.net.dirty.insert(id);
+                    conn.failed = Some(why);
+                }
+            }
+        }
+        self.net.ready.insert(id);
+    }
+
+    /// Takes a connection on from stage to stage. `false` when it is not up yet, or gone.
+    fn bring_up(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.net.conns.get_mut(&id) else { return false };
+        if matches!(conn.stage, Stage::Open) {
+            return true;
+        }
+        let before = std::mem::discriminant(&conn.stage);
+        match conn.progress(&self.net.pool) {
+            Ok(Some(origin)) => {
+                self.net.timers.cancel(id);
+                self.net.dirty.insert(id);
+                self.announce(id, origin);
+                self.net.conns.contains_key(&id)
+            }
+            Ok(None) => {
+                if before != std::mem::discriminant(&conn.stage) || conn.has_output() {
+                    self.net.dirty.insert(id);
+                }
+                match conn.failed.take() {
+                    Some(why) if conn.inbox.is_empty() => {
+                        self.last_words(id);
+                        self.net.fail(id, in_handshake(why));
+                        false
+                    }
+                    _ => true,
+                }
+            }
+            Err(why) => {
+                if !self.net.try_next(id) {
+                    self.net.fail(id, why);
+                }
+                false
+            }
+        }
+    }
+
+    fn announce(&mut self, id: ConnId, origin: Origin) {
+        self.role.on_event(origin.event(id), &mut self.net);
+    }
+
+    /// Hands on what is in the inbox, then the end, then the failure.
+    fn deliver(&mut self, id: ConnId) {
+        loop {
+            let Some(conn) = self.net.conns.get_mut(&id) else { return };
+            if conn.lingering || !matches!(conn.stage, Stage::Open) {
+                return;
+            }
+            if conn.failed == Some(Close::Reset) {
+                return self.net.fail(id, Close::Reset);
+            }
+            if conn.paused {
+                return;
+            }
+            if let Some(lease) = conn.inbox.pop_front() {
+                if let Link::Memory(peer) = conn.link {
+                    self.net.dirty.insert(peer);
+                }
+                self.role.on_event(Event::Data(id, lease), &mut self.net);
+            } else if conn.got_fin && !conn.told_fin {
+                conn.told_fin = true;
+                self.net.dirty.insert(id);
+                self.role.on_event(Event::Finished(id), &mut self.net);
+            } else {
+                if let Some(why) = conn.failed.take() {
+                    self.last_words(id);
+                    self.net.fail(id, why);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Reads what the peer of a closed connection still sends, and drops it.
+    fn sink(&mut self, id: ConnId) {
+        let Some(conn) = self.net.conns.get_mut(&id) else { return };
+        let ended = match conn.read(&mut self.scratch, &self.net.pool) {
+            Ok(_) => conn.got_fin,
+            Err(_) => true,
+        };
+        conn.inbox.clear();
+        if ended && (conn.has_sent_all() || conn.failed.is_some()) {
+            self.net.remove(id);
+        }
+    }
+
+    /// Sends the alert that tells the peer why, if the socket takes it.
+    fn last_words(&mut self, id: ConnId) {
+        if let Some(conn) = self.net.conns.get_mut(&id) {
+            // The connection ends whether or not the peer hears of it.
+            let _ = conn.flush(&mut self.scratch, &self.net.pool);
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(id) = self.net.dirty.pop_first() {
+            let Some(conn) = self.net.conns.get_mut(&id) else { continue };
+            if let Link::Memory(peer) = conn.link {
+                let moved = if peer.0 == 0 { 0 } else { self.net.pour(id, peer) };
+                self.flushed(id, moved);
+                continue;
+            }
+            match conn.flush(&mut self.scratch, &self.net.pool) {
+                Ok(drained) => self.flushed(id, drained),
+                Err(why) => {
+                    conn.failed.get_or_insert(why);
+                    self.net.ready.insert(id);
+                    if conn.lingering {
+                        self.net.remove(id);
+                    }
+                }
+            }
+        }
+    }
+
+    fn flushed(&mut self, id: ConnId, drained: usize) {
+        let Some(conn) = self.net.conns.get_mut(&id) else { return };
+        if conn.lingering {
+            if conn.has_sent_all() && (conn.got_fin || matches!(conn.link, Link::Memory(_))) {
+                self.net.remove(id);
+            }
+        } else if conn.is_over() {
+            self.net.remove(id);
+            self.role.on_event(Event::Closed(id, Close::Clean), &mut self.net);
+        } else if 0 < drained && matches!(conn.stage, Stage::Open) {
+            self.role.on_event(Event::Drained(id, drained), &mut self.net);
+        }
+    }
+}
+
+impl Sockets {
+    /// A lingering connection has had its time.
+    fn abort_quietly(&mut self, id: ConnId) {
+        if let Some(conn) = self.remove(id) {
+            conn.link.reset_on_drop();
+        }
+    }
+}
+
+impl Socket {
+    fn accept(&self) -> io::Result<(Link, Peer)> {
+        match self {
+            Self::Tcp(socket) => {
+                socket.accept().map(|(socket, peer)| (Link::Tcp(socket), Peer::Tcp(peer)))
+            }
+            Self::Unix(socket) => {
+                socket.accept().map(|(socket, _)| (Link::Unix(socket), Peer::Local))
+            }
+        }
+    }
+}
+
+/// A peer that goes away in the handshake has refused us.
+fn in_handshake(why: Close) -> Close {
+    match why {
+        Close::Reset | Close::Truncated => {
+            Close::Refused("it closed the connection during the handshake".into())
+        }
+        other => other,
+    }
+}
+
+fn is_exhausted(err: &io::Error) -> bool {
+    // EMFILE and ENFILE have no kind of their own in the standard library.
+    matches!(err.raw_os_error(), Some(23 | 24))
+}

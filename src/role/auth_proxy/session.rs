@@ -1,0 +1,106 @@
+//! One session and the movement of its bytes: between the rendezvous and the tunnel, and between
+//! the tunnel's streams and their machines.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use super::stream::Stream;
+use super::{AuthProxy, Key};
+use crate::buf::Pressure;
+use crate::engine::mux::Event;
+use crate::engine::tunnel::Tunnel;
+use crate::role::{ConnId, Net, Peer};
+use crate::wire::mux::StreamId;
+
+/// One client proxy's session, which is one rendezvous.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) tunnel: Tunnel,
+    pub(super) streams: BTreeMap<StreamId, Stream>,
+    /// Requests in flight.
+    pub(super) in_flight: usize,
+    pub(super) peer: Peer,
+}
+
+impl Session {
+    pub(super) fn accept(tls: Arc<ServerConfig>, peer: Peer) -> Result<Self, rustls::Error> {
+        let tunnel = Tunnel::accept(tls)?;
+        Ok(Self { tunnel, streams: BTreeMap::new(), in_flight: 0, peer })
+    }
+
+    /// No request is in flight and nothing is half read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.streams.values().all(|stream| stream.exchange.is_idle())
+    }
+}
+
+impl AuthProxy {
+    /// Hands on what the tunnel has received, and sends what it has to send, until neither is left.
+    pub(super) fn serve(&mut self, conn: ConnId, net: &mut dyn Net) {
+        loop {
+            let Some(session) = self.sessions.get_mut(&conn) else { return };
+            let Some(event) = session.tunnel.poll_event() else { break };
+            self.on_tunnel_event(conn, event, net);
+        }
+        self.pump(conn, net);
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if session.tunnel.is_stalled() {
+            net.pause(conn);
+        } else {
+            net.resume(conn);
+        }
+    }
+
+    fn on_tunnel_event(&mut self, conn: ConnId, event: Event, net: &mut dyn Net) {
+        match event {
+            Event::Opened(id) => self.on_stream_opened(conn, id, net),
+            Event::Data(id, data) => self.on_stream_data(conn, id, &data, net),
+            Event::Finished(id) => self.on_stream_finished(conn, id, net),
+            Event::Writable(id) => self.on_stream_writable(conn, id, net),
+            Event::Closed(id, _) => self.on_stream_closed(conn, id, net),
+            Event::GoingAway | Event::Pong(_) => (),
+        }
+    }
+
+    /// Gives the rendezvous as many records as it takes now.
+    pub(super) fn pump(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let pool = net.pool().clone();
+        while net.pressure(conn) == Pressure::Open {
+            self.scratch.clear();
+            if !session.tunnel.transmit(&mut self.scratch) {
+                break;
+            }
+            for slice in pool.slices(&self.scratch) {
+                // The loop asks before the next record.
+                let _ = net.send(conn, slice);
+            }
+        }
+    }
+
+    /// The rendezvous is gone, and every stream with it.
+    pub(super) fn on_session_gone(&mut self, conn: ConnId, net: &mut dyn Net) {
+        self.timers.cancel(Key::Handshake(conn));
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let ids: Vec<StreamId> = session.streams.keys().copied().collect();
+        for id in ids {
+            self.on_stream_closed(conn, id, net);
+        }
+        self.sessions.remove(&conn);
+    }
+
+    /// Takes no new streams, and ends those that are idle.
+    pub(super) fn close_when_idle(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.tunnel.go_away();
+        let ids: Vec<StreamId> = session.streams.keys().copied().collect();
+        for id in ids {
+            self.with_stream(conn, id, net, |stream, now, out| {
+                stream.exchange.close_when_idle(now, out);
+            });
+        }
+        self.pump(conn, net);
+    }
+}

@@ -1,0 +1,260 @@
+//! The client proxy: kubectl's way into connected clusters, by a port on this machine.
+//!
+//! ```text
+//! kubectl ── loopback TLS ── Exchange ── stream ── Tunnel ── WebSocket ── relay
+//!             local           │ admission, route: whose request, for which cluster?
+//!                             └ fetch: tokens, credentials, renewed before they end
+//! ```
+//!
+//! Its decisions stand in files without effects: which cluster a request is for ([`route`]),
+//! whether the caller may use the port ([`admission`]), where tokens come from ([`identity`]), what
+//! a credential must say ([`credential`]), whom it trusts ([`known`]), and when it asks again
+//! ([`renewal`]). [`local`], [`fetch`] and [`session`] act on them.
+
+pub mod admission;
+pub mod credential;
+mod fetch;
+pub mod identity;
+pub mod known;
+mod local;
+pub mod renewal;
+pub mod route;
+mod session;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::time_provider::TimeProvider;
+
+use self::admission::Bearer;
+use self::fetch::Asked;
+use self::identity::Source;
+use self::known::Known;
+use self::local::Local;
+use self::session::Session;
+use super::egress::Egress;
+use super::{Close, ConnId, Event, Fault, JobId, Net, Notice, Role, Signal};
+use crate::auth::certify::Fingerprint;
+use crate::buf::Lease;
+use crate::engine::timers::Timers;
+use crate::secret::Secret;
+use crate::wire::resource::ResourceId;
+use crate::wire::url::Url;
+
+/// What differs from client proxy to client proxy.
+#[derive(Debug)]
+pub struct Config {
+    /// The relay's API.
+    pub relay: Url,
+    /// The roots for it, instead of the system's.
+    pub roots: Option<Arc<Vec<CertificateDer<'static>>>>,
+    /// TLS towards the relay.
+    pub tls: Arc<ClientConfig>,
+    /// Which connections go through an HTTP proxy.
+    pub egress: Egress,
+    /// The clusters to reach.
+    pub clusters: Vec<ResourceId>,
+    /// Where the caller's tokens come from.
+    pub identity: Source,
+    /// The audiences for `--identity exec:`: the relay's, the cluster's.
+    pub audiences: [String; 2],
+    /// The caller's own Kubernetes token, which goes to the API server as it is.
+    pub kubernetes_token: Option<Secret<String>>,
+    /// The bearer that the kubeconfig carries.
+    pub bearer: Bearer,
+    /// The CAs that are known, and the file they are in.
+    pub known: Known,
+    /// See [`Config::known`].
+    pub known_path: PathBuf,
+    /// The CA that the command line names.
+    pub fingerprint: Option<Fingerprint>,
+    /// A changed CA is accepted.
+    pub accept_new_ca: bool,
+    /// The clock by which certificates are judged.
+    pub time: Arc<dyn TimeProvider>,
+}
+
+/// The role of the client proxy.
+#[derive(Debug)]
+pub struct ClientProxy {
+    config: Config,
+    clusters: BTreeMap<String, Cluster>,
+    sessions: BTreeMap<ConnId, Session>,
+    locals: BTreeMap<ConnId, Local>,
+    jobs: BTreeMap<JobId, Asked>,
+    timers: Timers<Key>,
+    scratch: Vec<u8>,
+    is_ready: bool,
+}
+
+/// One cluster, by its id.
+#[derive(Debug)]
+struct Cluster {
+    resource: ResourceId,
+    credential: fetch::Credentials,
+    token: fetch::ClusterToken,
+    /// The session that takes new streams, up or on its way.
+    session: Option<ConnId>,
+    /// Local connections that wait for a session.
+    waiting: Vec<ConnId>,
+    /// Local connections whose request waits for the caller's token.
+    undecided: Vec<ConnId>,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Key {
+    /// A credential or token is due.
+    Renew,
+    /// A session has to be up.
+    Opening(ConnId),
+    /// A sign of life of a session is due.
+    Ping(ConnId),
+    /// The machine of a local connection has one.
+    Exchange(ConnId),
+}
+
+impl ClientProxy {
+    /// A client proxy that has no credential yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let clusters = config.clusters.iter().map(|resource| {
+            let cluster = Cluster {
+                resource: resource.clone(),
+                credential: fetch::Credentials::default(),
+                token: fetch::ClusterToken::default(),
+                session: None,
+                waiting: Vec::new(),
+                undecided: Vec::new(),
+            };
+            (resource.cluster_id(), cluster)
+        });
+        Self {
+            clusters: clusters.collect(),
+            config,
+            sessions: BTreeMap::new(),
+            locals: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            timers: Timers::new(),
+            scratch: Vec::new(),
+            is_ready: false,
+        }
+    }
+
+    /// Local connections, and streams towards clusters: a test that ends with other than nothing
+    /// has found a leak.
+    #[must_use]
+    pub fn leftovers(&self) -> (usize, usize) {
+        let streams = self.sessions.values().map(|session| session.tunnel.streams()).sum();
+        (self.locals.len(), streams)
+    }
+
+    fn on_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
+        if self.sessions.contains_key(&conn) {
+            self.on_session_data(conn, data, net);
+        } else {
+            self.on_local_data(conn, &data, net);
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId, why: &Close, net: &mut dyn Net) {
+        if self.sessions.contains_key(&conn) {
+            self.on_session_lost(conn, &why.to_string(), net);
+        } else {
+            self.on_local_gone(conn, net);
+        }
+    }
+
+    fn on_deadline(&mut self, net: &mut dyn Net) {
+        let now = net.now();
+        while let Some(key) = self.timers.expire(now) {
+            match key {
+                Key::Renew => self.renew(net),
+                Key::Opening(conn) => {
+                    net.abort(conn);
+                    let why = "the cluster did not answer in time";
+                    self.on_session_lost(conn, why, net);
+                }
+                Key::Ping(conn) => self.on_ping_due(conn, net),
+                Key::Exchange(conn) => self.on_exchange_deadline(conn, net),
+            }
+        }
+    }
+
+    fn on_started(&mut self, net: &mut dyn Net) {
+        let ids: Vec<String> = self.clusters.keys().cloned().collect();
+        for id in ids {
+            self.want_token(&id, net);
+            self.want_credential(&id, net);
+        }
+        self.become_ready(net);
+    }
+
+    /// Once every cluster has a session the process does what it is for. A cluster that fails
+    /// before that ends the process with the reason; one that fails later does not.
+    fn become_ready(&mut self, net: &mut dyn Net) {
+        let up = |cluster: &Cluster| {
+            let session = cluster.session.and_then(|conn| self.sessions.get(&conn));
+            session.is_some_and(|session| session.tunnel.is_established())
+                && cluster.token.is_good(net.now(), self.config.kubernetes_token.is_some())
+        };
+        if !self.is_ready && self.clusters.values().all(up) {
+            self.is_ready = true;
+            net.tell(Notice::Ready);
+        }
+    }
+
+    /// A cluster cannot be reached: at start that is the end, later it is a line in the log and an
+    /// answer to those who wait.
+    fn on_trouble(&mut self, id: &str, code: &'static str, why: &str, net: &mut dyn Net) {
+        if self.is_ready {
+            log::warn!("cluster={} {why}", self.name(id));
+        } else {
+            net.tell(Notice::Exit(1, Some(Fault { code, message: why.to_owned() })));
+        }
+        self.refuse_waiting(id, why, net);
+    }
+
+    fn name(&self, id: &str) -> String {
+        self.clusters.get(id).map_or_else(String::new, |it| it.resource.name().to_owned())
+    }
+}
+
+impl Role for ClientProxy {
+    fn on_event(&mut self, event: Event, net: &mut dyn Net) {
+        match event {
+            Event::Started => self.on_started(net),
+            Event::Accepted(conn, ..) => self.on_local_accepted(conn, net),
+            Event::Connected(conn) => self.on_session_connected(conn, net),
+            Event::Data(conn, data) => self.on_data(conn, data, net),
+            Event::Finished(conn) if self.sessions.contains_key(&conn) => {
+                net.close(conn);
+                self.on_session_lost(conn, "the relay closed the connection", net);
+            }
+            Event::Finished(conn) => self.on_local_finished(conn, net),
+            Event::Drained(conn, _) if self.sessions.contains_key(&conn) => {
+                self.serve_session(conn, net);
+            }
+            Event::Drained(conn, len) => self.on_local_drained(conn, len, net),
+            Event::Closed(conn, why) => self.on_closed(conn, &why, net),
+            Event::Done(job, outcome) => self.on_done(job, outcome, net),
+            Event::Signal(Signal::Stop) => net.tell(Notice::Exit(0, None)),
+            Event::Signal(Signal::Reload) => self.renew_all(net),
+            Event::Deadline => self.on_deadline(net),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+}
+
+fn random_u64(net: &mut dyn Net) -> u64 {
+    let mut bytes = [0; 8];
+    net.random(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}

@@ -1,0 +1,373 @@
+//! One session with a cluster: the rendezvous through the relay, and the tunnel inside it.
+
+use std::collections::BTreeMap;
+
+use log::{debug, info};
+use rustls::pki_types::ServerName;
+
+use super::{ClientProxy, Key, random_u64};
+use crate::buf::{Lease, Pressure};
+use crate::engine::mux::{Ended, Event};
+use crate::engine::tlsconf::{self, Versions};
+use crate::engine::tunnel::{ALPN_MUX, Broken, Tunnel};
+use crate::engine::upgrade::{Dial, Handshake, Refused};
+use crate::engine::ws::{self, Side, Splice, Step};
+use crate::limits::{SESSION_OPENING, SESSION_PING};
+use crate::role::{ConnId, Endpoint, Net, Tls};
+use crate::wire::mux::StreamId;
+use crate::wire::ws::Opcode;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Session {
+    cluster: String,
+    stage: Stage,
+    frames: Splice,
+    pub(super) tunnel: Tunnel,
+    /// The local connection that each stream belongs to.
+    pub(super) streams: BTreeMap<StreamId, ConnId>,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    Upgrading(Handshake),
+    Open,
+}
+
+impl ClientProxy {
+    /// Starts a session with a cluster unless there is one, up or on its way.
+    pub(super) fn want_session(&mut self, id: &str, net: &mut dyn Net) {
+        let Some(cluster) = self.clusters.get(id) else { return };
+        if cluster.session.is_some() {
+            return;
+        }
+        if !self.has_credential(id, net.now()) {
+            self.want_credential(id, net);
+            return;
+        }
+        match self.start_session(id, net) {
+            Ok(conn) => {
+                self.timers.set(Key::Opening(conn), net.now() + SESSION_OPENING);
+                if let Some(cluster) = self.clusters.get_mut(id) {
+                    cluster.session = Some(conn);
+                }
+            }
+            Err(why) => self.on_trouble(id, "CLUSTER_UNREACHABLE", &why, net),
+        }
+    }
+
+    fn start_session(&mut self, id: &str, net: &mut dyn Net) -> Result<ConnId, String> {
+        let cluster = self.clusters.get(id).ok_or("no such cluster")?;
+        let credential = cluster.credential.current.as_ref().ok_or("no credential")?;
+        let roots = std::slice::from_ref(&credential.authority);
+        let time = self.config.time.clone();
+        let tls = tlsconf::client(roots, None, &[ALPN_MUX], Versions::Newest, time)
+            .map_err(|why| why.to_string())?;
+        let name = ServerName::try_from(credential.server_name.clone())
+            .map_err(|_| "the cluster's server name is none".to_owned())?;
+        let tunnel = Tunnel::dial(tls, name).map_err(|why| why.to_string())?;
+        let outer = ServerName::try_from(credential.host.clone())
+            .map_err(|_| "the relay's name is none".to_owned())?;
+        let secure = self.config.relay.tls;
+        let to = Endpoint::Tcp {
+            host: credential.host.clone(),
+            port: credential.port,
+            tls: secure.then(|| Tls { config: self.config.tls.clone(), name: outer }),
+            via: self.config.egress.via(&credential.host),
+        };
+        let conn = net.connect(&to).ok_or("too many connections")?;
+        let session = Session {
+            cluster: id.to_owned(),
+            stage: Stage::Connecting,
+            frames: Splice::payload(Side::Client),
+            tunnel,
+            streams: BTreeMap::new(),
+            steps: Vec::new(),
+        };
+        self.sessions.insert(conn, session);
+        Ok(conn)
+    }
+
+    pub(super) fn on_session_connected(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let cluster = self.clusters.get(&session.cluster);
+        let Some(credential) = cluster.and_then(|it| it.credential.current.as_ref()) else {
+            return;
+        };
+        let mut nonce = [0; 16];
+        net.random(&mut nonce);
+        let standard = credential.port == 443;
+        let host = match (standard, &credential.host) {
+            (true, host) => host.clone(),
+            (false, host) => format!("{host}:{}", credential.port),
+        };
+        let id = ws_id(net);
+        let target = format!("/$hc/{}?sb-hc-action=connect&sb-hc-id={id}", credential.entity);
+        let dial = Dial {
+            host: &host,
+            target: &target,
+            nonce,
+            protocol: None,
+            token: Some(&credential.token),
+        };
+        let (request, handshake) = dial.start();
+        session.stage = Stage::Upgrading(handshake);
+        let pool = net.pool().clone();
+        for slice in pool.slices(request.expose()) {
+            let _ = net.send(conn, slice);
+        }
+    }
+
+    pub(super) fn on_session_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if let Stage::Upgrading(handshake) = &mut session.stage {
+            match handshake.handle(&data) {
+                Ok(None) => return,
+                Ok(Some(used)) => {
+                    data.advance(used);
+                    session.stage = Stage::Open;
+                    self.serve_session(conn, net);
+                }
+                Err(refused) => {
+                    net.close(conn);
+                    let why = match refused {
+                        Refused::Status(answer) => {
+                            format!("the relay refused with {} {}", answer.status, answer.reason)
+                        }
+                        Refused::Malformed => "the relay did not open a WebSocket".to_owned(),
+                    };
+                    return self.on_session_lost(conn, &why, net);
+                }
+            }
+        }
+        if let Err(why) = self.read_frames(conn, data, net) {
+            // What the tunnel still has to say may tell the other end why.
+            self.pump_session(conn, net);
+            net.close(conn);
+            return self.on_session_lost(conn, &why, net);
+        }
+        self.serve_session(conn, net);
+    }
+
+    fn read_frames(
+        &mut self,
+        conn: ConnId,
+        mut data: Lease,
+        net: &mut dyn Net,
+    ) -> Result<(), String> {
+        let pool = net.pool().clone();
+        let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
+        let mut steps = std::mem::take(&mut session.steps);
+        let result = session.frames.handle(data.filled_mut(), &mut steps);
+        for step in steps.drain(..) {
+            match step {
+                Step::Bytes(range) => {
+                    let bytes = data.filled_mut().get_mut(range).unwrap_or_default();
+                    session.tunnel.receive(bytes, &pool, net.now()).map_err(tell)?;
+                }
+                Step::Head(_) => (),
+                Step::Ping(ping) => {
+                    let mut key = [0; 4];
+                    net.random(&mut key);
+                    let pong = ws::frame(Opcode::Pong, Some(key), &ping);
+                    for slice in pool.slices(&pong) {
+                        let _ = net.send(conn, slice);
+                    }
+                }
+                Step::Close(close) => {
+                    let reason = crate::wire::ws::close_reason(&close);
+                    let reason = reason.map(|(code, text)| format!(" ({code} {text})"));
+                    return Err(format!(
+                        "the other end closed the session{}",
+                        reason.unwrap_or_default()
+                    ));
+                }
+            }
+        }
+        session.steps = steps;
+        result.map_err(|why| format!("the relay broke the WebSocket protocol: {why}"))
+    }
+
+    /// Hands on what the tunnel has received, and sends what it has to send.
+    pub(super) fn serve_session(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        if session.tunnel.is_established() && self.timers.get(Key::Opening(conn)).is_some() {
+            self.on_session_up(conn, net);
+        }
+        loop {
+            let Some(session) = self.sessions.get_mut(&conn) else { return };
+            let Some(event) = session.tunnel.poll_event() else { break };
+            self.on_tunnel_event(conn, event, net);
+        }
+        self.pump_session(conn, net);
+    }
+
+    fn on_session_up(&mut self, conn: ConnId, net: &mut dyn Net) {
+        self.timers.cancel(Key::Opening(conn));
+        self.timers.set(Key::Ping(conn), net.now() + SESSION_PING);
+        let value = random_u64(net);
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if let Some(mux) = session.tunnel.session() {
+            mux.ping(u32::try_from(value >> 32).unwrap_or_default(), net.now());
+        }
+        let id = session.cluster.clone();
+        info!("cluster={} connected, end-to-end session established", self.name(&id));
+        let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
+        for local in waiting.unwrap_or_default() {
+            self.give_stream(local, &id, net);
+        }
+        self.become_ready(net);
+    }
+
+    fn on_tunnel_event(&mut self, conn: ConnId, event: Event, net: &mut dyn Net) {
+        let local = |session: &Session, id: &StreamId| session.streams.get(id).copied();
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        match event {
+            Event::Data(id, data) => match local(session, &id) {
+                Some(to) => self.on_cluster_data(to, &data, net),
+                None => session.tunnel.drained(id, data.len(), net.now()),
+            },
+            Event::Finished(id) => {
+                if let Some(to) = local(session, &id) {
+                    self.on_cluster_finished(to, net);
+                }
+            }
+            Event::Writable(id) => {
+                if let Some(to) = local(session, &id) {
+                    self.on_cluster_writable(to, net);
+                }
+            }
+            Event::Closed(id, how) => {
+                if let Some(to) = session.streams.remove(&id)
+                    && how == Ended::Reset
+                {
+                    self.on_cluster_lost(to, net);
+                }
+            }
+            // The auth proxy has no business opening streams.
+            Event::Opened(id) => drop(session.tunnel.reset(id)),
+            Event::GoingAway => self.retire(conn),
+            Event::Pong(round_trip) => debug!("conn={} round trip {round_trip:?}", conn.0),
+        }
+    }
+
+    /// The session takes no new streams; the next request starts another one.
+    fn retire(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        if let Some(cluster) = self.clusters.get_mut(&session.cluster)
+            && cluster.session == Some(conn)
+        {
+            cluster.session = None;
+        }
+    }
+
+    /// Frames what the tunnel has to send, record by record, as long as the relay takes it.
+    pub(super) fn pump_session(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if !matches!(session.stage, Stage::Open) {
+            return;
+        }
+        let pool = net.pool().clone();
+        let mut steps = std::mem::take(&mut session.steps);
+        while net.pressure(conn) == Pressure::Open {
+            self.scratch.clear();
+            if !session.tunnel.transmit(&mut self.scratch) {
+                break;
+            }
+            let keys = || {
+                let mut key = [0; 4];
+                net.random(&mut key);
+                key
+            };
+            ws::frame_up(&mut self.scratch, keys, &mut steps);
+            let mut lease = pool.lease_beyond();
+            for step in steps.drain(..) {
+                let bytes = match &step {
+                    Step::Head(head) => &head[..],
+                    Step::Bytes(range) => self.scratch.get(range.clone()).unwrap_or_default(),
+                    Step::Ping(_) | Step::Close(_) => &[],
+                };
+                let mut rest = bytes;
+                while !rest.is_empty() {
+                    let used = lease.fill(rest);
+                    rest = rest.get(used..).unwrap_or_default();
+                    if lease.spare() == 0 {
+                        let full = std::mem::replace(&mut lease, pool.lease_beyond());
+                        let _ = net.send(conn, full.freeze());
+                    }
+                }
+            }
+            let _ = net.send(conn, lease.freeze());
+        }
+        session.steps = steps;
+        let retired = !self.clusters.values().any(|cluster| cluster.session == Some(conn));
+        if retired && session.tunnel.streams() == 0 && session.tunnel.is_established() {
+            net.close(conn);
+            self.forget_session(conn);
+        }
+    }
+
+    pub(super) fn on_ping_due(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let value = random_u64(net);
+        let now = net.now();
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Some(mux) = session.tunnel.session() else { return };
+        if mux.unanswered().is_some_and(|at| at + SESSION_PING <= now) {
+            net.abort(conn);
+            return self.on_session_lost(conn, "the cluster has stopped answering", net);
+        }
+        mux.ping(u32::try_from(value >> 32).unwrap_or_default(), now);
+        self.timers.set(Key::Ping(conn), now + SESSION_PING);
+        self.pump_session(conn, net);
+    }
+
+    fn forget_session(&mut self, conn: ConnId) -> Option<Session> {
+        self.timers.cancel(Key::Opening(conn));
+        self.timers.cancel(Key::Ping(conn));
+        let session = self.sessions.remove(&conn)?;
+        if let Some(cluster) = self.clusters.get_mut(&session.cluster)
+            && cluster.session == Some(conn)
+        {
+            cluster.session = None;
+        }
+        Some(session)
+    }
+
+    /// The session is gone: what was on it fails, what waited for it is told.
+    pub(super) fn on_session_lost(&mut self, conn: ConnId, why: &str, net: &mut dyn Net) {
+        let current = self.clusters.values().any(|cluster| cluster.session == Some(conn));
+        let Some(session) = self.forget_session(conn) else { return };
+        let id = session.cluster;
+        let name = self.name(&id);
+        info!("cluster={name} session ended: {why}");
+        for local in session.streams.into_values() {
+            self.on_cluster_lost(local, net);
+        }
+        if current && !session.tunnel.is_established() {
+            let code = match &session.stage {
+                Stage::Connecting => "RELAY_UNREACHABLE",
+                Stage::Upgrading(_) => "CLUSTER_UNREACHABLE",
+                Stage::Open => "CLUSTER_UNTRUSTED",
+            };
+            let why = format!("cluster {name} cannot be reached: {why}");
+            self.on_trouble(&id, code, &why, net);
+        }
+    }
+}
+
+fn tell(why: Broken) -> String {
+    match why {
+        Broken::Tls(why) => format!(
+            "the cluster's certificate is not the one that is pinned, or the session was tampered \
+             with: {why}"
+        ),
+        other => format!("the session broke: {other}"),
+    }
+}
+
+/// A tracing id for the relay's log.
+fn ws_id(net: &mut dyn Net) -> String {
+    format!("cc-{:016x}", random_u64(net))
+}

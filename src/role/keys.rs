@@ -1,0 +1,195 @@
+//! A verifier whose keys stay fresh: it says what to fetch, through the worker threads, and takes
+//! the answers. Auth proxy and relay each have one, with issuers of their own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use log::{info, warn};
+use rustls::pki_types::CertificateDer;
+
+use super::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome};
+use crate::auth::refresh::{Answer, Clock, Fetch, KeyPolicy};
+use crate::auth::{Denied, Verifier};
+use crate::limits::{KEY_FETCH_TIMEOUT, KEY_FILE_PERIOD, KEY_SET_BYTES};
+use crate::secret::Secret;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Keys {
+    verifier: Verifier,
+    sources: BTreeMap<usize, Source>,
+    policies: Vec<KeyPolicy>,
+    /// Keys of these issuers come from files, which are read again from time to time.
+    files_due: Option<Instant>,
+    jobs: BTreeMap<JobId, Asked>,
+}
+
+/// What the configuration says about an issuer's keys beside their address.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// Roots for the issuer's own TLS, instead of the system's.
+    pub roots: Option<Arc<Vec<CertificateDer<'static>>>>,
+    /// The file with the keys, where nothing is fetched.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Fetch(usize),
+    File(usize),
+}
+
+impl Keys {
+    /// Keeps the keys of `verifier`; `sources` goes by the index of the issuer.
+    #[must_use]
+    pub fn new(verifier: Verifier, sources: BTreeMap<usize, Source>) -> Self {
+        let (policies, jobs) = (Vec::new(), BTreeMap::new());
+        Self { verifier, sources, policies, files_due: None, jobs }
+    }
+
+    /// The verifier, with the keys it has now.
+    #[must_use]
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// Begins: everything is due.
+    pub fn start(&mut self, net: &mut dyn Net) {
+        self.policies = KeyPolicy::all(&self.verifier, net.now());
+        if self.sources.values().any(|source| source.file.is_some()) {
+            self.files_due = Some(net.now());
+        }
+        self.handle_deadline(net);
+    }
+
+    /// A token was refused; perhaps because its key is newer than ours.
+    pub fn on_denied(&mut self, denied: &Denied, net: &mut dyn Net) {
+        let Some(issuer) = denied.refresh() else { return };
+        let now = net.now();
+        for policy in self.policies.iter_mut().filter(|policy| policy.issuer() == issuer) {
+            policy.on_unknown_key(now);
+        }
+        self.handle_deadline(net);
+    }
+
+    /// Submits what is due.
+    pub fn handle_deadline(&mut self, net: &mut dyn Net) {
+        let now = net.now();
+        for policy in &mut self.policies {
+            let issuer = policy.issuer();
+            let Some(fetch) = policy.poll(now) else { continue };
+            let roots = self.sources.get(&issuer).and_then(|source| source.roots.clone());
+            match net.submit(Job::Http(call(&fetch, roots))) {
+                Ok(job) => drop(self.jobs.insert(job, Asked::Fetch(issuer))),
+                Err(super::Busy) => {
+                    let answer = Answer::Failed("the worker threads are busy".into());
+                    let (clock, random) = (clock(net), random(net));
+                    // It is tried again by itself.
+                    let _ = policy.fetched(answer, &mut self.verifier, clock, random);
+                }
+            }
+        }
+        if self.files_due.is_some_and(|due| due <= now) {
+            self.files_due = Some(now + KEY_FILE_PERIOD);
+            self.read_files(net);
+        }
+    }
+
+    fn read_files(&mut self, net: &mut dyn Net) {
+        for (&issuer, source) in &self.sources {
+            let Some(path) = source.file.clone() else { continue };
+            // A full queue: the next period comes.
+            if let Ok(job) = net.submit(Job::Read { path, limit: KEY_SET_BYTES }) {
+                self.jobs.insert(job, Asked::File(issuer));
+            }
+        }
+    }
+
+    /// Takes the outcome of a job, if it was one of these. Gives it back if not.
+    pub fn handle_done(
+        &mut self,
+        job: JobId,
+        outcome: Outcome,
+        net: &mut dyn Net,
+    ) -> Option<Outcome> {
+        match (self.jobs.remove(&job), outcome) {
+            (Some(Asked::Fetch(issuer)), Outcome::Http(result)) => {
+                self.on_fetched(issuer, result, net);
+            }
+            (Some(Asked::File(issuer)), Outcome::Read(result)) => {
+                let taken = result.and_then(|bytes| {
+                    self.verifier
+                        .install_keys(issuer, bytes.expose(), net.unix_time())
+                        .map_err(|err| err.to_string())
+                });
+                if let Err(why) = taken {
+                    warn!("issuer={} keys not read from file: {why}", self.name(issuer));
+                }
+            }
+            (None, outcome) => return Some(outcome),
+            (Some(_), outcome) => unreachable!("another kind of outcome: {outcome:?}"),
+        }
+        None
+    }
+
+    fn on_fetched(&mut self, issuer: usize, result: Result<HttpAnswer, String>, net: &mut dyn Net) {
+        let (clock, random) = (clock(net), random(net));
+        let answer = match &result {
+            Ok(answer) if answer.status == 200 => {
+                let etag = answer.headers.iter().find(|(name, _)| name == "etag");
+                let etag = etag.map(|(_, value)| value.clone());
+                Answer::Body { bytes: &answer.body, etag }
+            }
+            Ok(answer) if answer.status == 304 => Answer::Unchanged,
+            Ok(answer) => Answer::Failed(format!("status {}", answer.status)),
+            Err(why) => Answer::Failed(why.clone()),
+        };
+        let name = self.name(issuer);
+        let policy = self.policies.iter_mut().find(|policy| policy.issuer() == issuer);
+        match policy.map(|policy| policy.fetched(answer, &mut self.verifier, clock, random)) {
+            Some(Ok(_)) => info!("issuer={name} keys are fresh"),
+            Some(Err(why)) => warn!("issuer={name} {why}"),
+            None => (),
+        }
+        self.handle_deadline(net);
+    }
+
+    fn name(&self, issuer: usize) -> String {
+        self.verifier.issuers().get(issuer).map(|it| it.name().to_owned()).unwrap_or_default()
+    }
+
+    /// When [`Self::handle_deadline`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let fetches = self.policies.iter().filter_map(KeyPolicy::deadline);
+        fetches.chain(self.files_due).min()
+    }
+}
+
+fn call(fetch: &Fetch, roots: Option<Arc<Vec<CertificateDer<'static>>>>) -> HttpCall {
+    let mut headers = vec![("accept".to_owned(), Secret::new("application/json".to_owned()))];
+    if let Fetch::Keys { etag: Some(etag), .. } = fetch {
+        headers.push(("if-none-match".to_owned(), Secret::new(etag.clone())));
+    }
+    HttpCall {
+        method: "GET",
+        url: fetch.url().to_owned(),
+        headers,
+        body: Vec::new(),
+        roots,
+        limit: KEY_SET_BYTES,
+        timeout: KEY_FETCH_TIMEOUT,
+    }
+}
+
+fn clock(net: &dyn Net) -> Clock {
+    Clock { now: net.now(), unix: net.unix_time() }
+}
+
+fn random(net: &mut dyn Net) -> u64 {
+    let mut bytes = [0; 8];
+    net.random(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}

@@ -1,0 +1,224 @@
+//! The authority of a relay with connected clusters: its registry decides about SAS tokens, its
+//! verifier about callers of the API, and its desk answers them, durably.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::api::{Caller, User};
+use super::authority::{
+    Answer, Authority, Call, Entity, Grant, Order, Refusal, Request, Right, Ticket,
+};
+use super::desk::{Desk, Done, Query};
+use crate::auth::{Denied, sas};
+use crate::engine::upgrade::Fields;
+use crate::role::keys::Keys;
+use crate::role::{Event, Net, Outcome, Peer};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Provider {
+    desk: Desk,
+    keys: Keys,
+    orders: VecDeque<Order>,
+    download: Option<Download>,
+}
+
+/// The executable that the relay hands out, so that a site without any other network has it.
+#[derive(Clone, Debug)]
+pub struct Download {
+    /// `linux/amd64`, as in the path.
+    pub platform: String,
+    /// The file's bytes.
+    pub bytes: std::sync::Arc<Vec<u8>>,
+    /// Its SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+impl Provider {
+    /// With the state that was read from the store, and the issuers of the relay's own audience.
+    #[must_use]
+    pub const fn new(desk: Desk, keys: Keys, download: Option<Download>) -> Self {
+        Self { desk, keys, orders: VecDeque::new(), download }
+    }
+
+    fn caller(&mut self, fields: &Fields, net: &mut dyn Net) -> Caller {
+        let mut values = fields.all("Authorization");
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return match fields.get("Authorization") {
+                None => Caller::Nobody,
+                Some(_) => denied(401, "two_credentials", "more than one Authorization field"),
+            };
+        };
+        let token = match crate::auth::credential::bearer(value.as_bytes()) {
+            Ok(token) => token.to_owned(),
+            Err(_) => return denied(401, "not_bearer", "Authorization is not one bearer token"),
+        };
+        if self.desk.is_operator(&token) {
+            return Caller::Operator;
+        }
+        match self.keys.verifier().verify(&token, net.unix_time()) {
+            Ok(principal) => Caller::User(User {
+                issuer: principal.issuer,
+                subject: principal.subject,
+                user: principal.user,
+                groups: principal.groups,
+                display: principal.display,
+            }),
+            Err(why) => {
+                self.keys.on_denied(&why, net);
+                log::info!("a token for the relay was refused: {why}");
+                refused(&why)
+            }
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, status: u16, content_type: &str, body: Vec<u8>) {
+        let fields = vec![("Content-Type".to_owned(), content_type.to_owned())];
+        self.orders.push_back(Order::Answer(ticket, Answer { status, fields, body }));
+    }
+
+    /// Paths that are not the API's. `false` if it is none of them.
+    fn serve_plain(&mut self, ticket: Ticket, call: &Call, path: &str) -> bool {
+        let first = path.split('/').nth(1).unwrap_or_default();
+        match first {
+            "healthz" => self.answer(ticket, 200, "text/plain", b"ok\n".to_vec()),
+            "download" if call.method == "GET" => {
+                let file = path.strip_prefix("/download/").unwrap_or_default();
+                let found = self.download.as_ref().and_then(|it| it.find(file));
+                match found {
+                    Some((kind, body)) => self.answer(ticket, 200, kind, body),
+                    None => self.answer(ticket, 404, "text/plain", b"no such file\n".to_vec()),
+                }
+            }
+            "subscriptions" => return false,
+            _ => self.answer(ticket, 404, "text/plain", b"no such path\n".to_vec()),
+        }
+        true
+    }
+
+    fn collect(&mut self) {
+        while let Some(done) = self.desk.poll_done() {
+            let order = match done {
+                Done::Reply(ticket, reply) => {
+                    let fields = reply.headers.into_iter();
+                    let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect();
+                    let answer = Answer { status: reply.status, fields, body: reply.body };
+                    Order::Answer(Ticket(ticket), answer)
+                }
+                Done::Effect(effect) => {
+                    let (entity, bearer) = effect.ends();
+                    Order::Revoke { entity: entity.to_ascii_lowercase(), bearer }
+                }
+            };
+            self.orders.push_back(order);
+        }
+    }
+}
+
+impl Authority for Provider {
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn entity(&self, path: &str) -> Option<Entity> {
+        let (entity, _) = self.desk.registry().resolve(path)?;
+        Some(Entity {
+            name: entity.name.to_ascii_lowercase(),
+            needs_token: entity.requires_client_authorization,
+            http: entity.http,
+        })
+    }
+
+    fn authorize(&mut self, request: &Request<'_>, unix_now: u64) -> Result<Grant, Refusal> {
+        let right = match request.right {
+            Right::Listen => sas::Right::Listen,
+            Right::Send => sas::Right::Send,
+        };
+        let registry = self.desk.registry();
+        match registry.authorize(request.token, request.host, request.path, right, unix_now) {
+            Ok(authorized) => {
+                Ok(Grant { expires: authorized.expires, bearer: authorized.bearer.to_string() })
+            }
+            Err(why) => Err(Refusal { status: 401, text: why.to_string() }),
+        }
+    }
+
+    fn note_listeners(&mut self, entity: &str, count: usize, net: &mut dyn Net) {
+        self.desk.handle_listeners(entity, count, net);
+        self.collect();
+    }
+
+    fn handle_call(&mut self, ticket: Ticket, call: Call, net: &mut dyn Net) {
+        let (path, query) = call.target.split_once('?').unwrap_or((&call.target, ""));
+        let (path, query) = (path.to_owned(), query.to_owned());
+        if self.serve_plain(ticket, &call, &path) {
+            return;
+        }
+        let caller = self.caller(&call.fields, net);
+        let query = Query {
+            method: call.method,
+            path,
+            query,
+            host: call.fields.get("Host").unwrap_or_default().to_owned(),
+            body: call.body,
+            peer: address(call.peer),
+            caller,
+        };
+        self.desk.handle_call(ticket.0, query, net);
+        self.collect();
+    }
+
+    fn handle_event(&mut self, event: Event, net: &mut dyn Net) {
+        match event {
+            Event::Started => self.keys.start(net),
+            Event::Deadline => self.keys.handle_deadline(net),
+            Event::Done(job, outcome) => {
+                if let Some(Outcome::Appended(result)) = self.keys.handle_done(job, outcome, net) {
+                    if let Err(why) = &result {
+                        log::error!("the registry cannot be written: {why}");
+                    }
+                    self.desk.handle_appended(job, result.is_ok(), net);
+                }
+            }
+            _ => (),
+        }
+        self.collect();
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.keys.deadline()
+    }
+
+    fn poll_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+}
+
+impl Download {
+    fn find(&self, file: &str) -> Option<(&'static str, Vec<u8>)> {
+        let name = file.strip_prefix(self.platform.as_str())?;
+        match name {
+            "/cluster-connect" => Some(("application/octet-stream", self.bytes.to_vec())),
+            "/cluster-connect.sha256" => {
+                Some(("text/plain", format!("{}  cluster-connect\n", self.sha256).into_bytes()))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn refused(why: &Denied) -> Caller {
+    denied(why.status(), why.reason(), why.public())
+}
+
+fn denied(status: u16, reason: &'static str, message: &str) -> Caller {
+    Caller::Denied { status, reason, message: message.to_owned() }
+}
+
+fn address(peer: Peer) -> Option<IpAddr> {
+    match peer {
+        Peer::Tcp(address) => Some(address.ip()),
+        Peer::Local => None,
+    }
+}

@@ -1,0 +1,217 @@
+//! One simulated process: its role, and the network as its role sees it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use cluster_connect::buf::{Lease, Outbox, Pool, Pressure, Slice};
+use cluster_connect::limits::CONN_OUTBOX;
+use cluster_connect::role::{
+    Busy, Close, ConnId, Endpoint, Event, Job, JobId, Net, Notice, Role, Unrecorded,
+};
+
+use super::{Bytes, Clerk, Rng};
+
+pub(super) struct Node {
+    pub(super) host: String,
+    pub(super) role: Box<dyn Role>,
+    pub(super) net: SimNet,
+    pub(super) up: bool,
+}
+
+pub(super) struct SimNet {
+    pub(super) now: Instant,
+    pub(super) unix: u64,
+    pub(super) pool: Pool,
+    pub(super) conns: BTreeMap<ConnId, SimConn>,
+    pub(super) dials: Vec<(ConnId, Endpoint)>,
+    jobs: VecDeque<(Instant, JobId, Job)>,
+    pub(super) clerk: Clerk,
+    pub(super) notices: Vec<Notice>,
+    pub(super) records: Vec<String>,
+    rng: Rng,
+    next_id: u64,
+}
+
+pub(super) struct SimConn {
+    pub(super) outbox: Outbox,
+    pub(super) inbound: VecDeque<(Instant, Piece)>,
+    /// Node and connection at the other end, once there is one.
+    pub(super) peer: Option<(usize, ConnId)>,
+    pub(super) paused: bool,
+    pub(super) finishing: bool,
+    pub(super) lingering: bool,
+    pub(super) sent_fin: bool,
+    pub(super) got_fin: bool,
+}
+
+pub(super) enum Piece {
+    Bytes(Bytes),
+    Fin,
+    Reset,
+}
+
+impl Piece {
+    pub(super) fn len(&self) -> usize {
+        if let Self::Bytes(bytes) = self { bytes.len() } else { 0 }
+    }
+}
+
+impl SimConn {
+    /// When something will come in, unless the role does not want it.
+    pub(super) fn next_arrival(&self) -> Option<Instant> {
+        let (at, piece) = self.inbound.front()?;
+        (!self.paused || self.lingering || matches!(piece, Piece::Reset)).then_some(*at)
+    }
+}
+
+impl SimNet {
+    pub(super) fn new(now: Instant, seed: u64, clerk: Clerk) -> Self {
+        Self {
+            now,
+            unix: super::EPOCH,
+            pool: Pool::new(256, 16, 32 * 1024),
+            conns: BTreeMap::new(),
+            dials: Vec::new(),
+            jobs: VecDeque::new(),
+            clerk,
+            notices: Vec::new(),
+            records: Vec::new(),
+            rng: Rng(seed),
+            next_id: 1,
+        }
+    }
+
+    pub(super) fn add(&mut self, peer: Option<(usize, ConnId)>) -> ConnId {
+        let id = ConnId(self.next_id);
+        self.next_id += 1;
+        let conn = SimConn {
+            outbox: Outbox::new(CONN_OUTBOX),
+            inbound: VecDeque::new(),
+            peer,
+            paused: false,
+            finishing: false,
+            lingering: false,
+            sent_fin: false,
+            got_fin: false,
+        };
+        self.conns.insert(id, conn);
+        id
+    }
+
+    pub(super) fn receive(&mut self, id: ConnId, now: Instant, want: usize) -> Option<Event> {
+        let conn = self.conns.get_mut(&id)?;
+        if conn.next_arrival().is_none_or(|at| now < at) {
+            return None;
+        }
+        let (_, piece) = conn.inbound.front_mut()?;
+        match piece {
+            Piece::Bytes(bytes) => {
+                let mut lease: Lease = self.pool.lease()?;
+                let take = want.min(bytes.len()).min(lease.spare());
+                let front: Vec<u8> = bytes.drain(..take).collect();
+                lease.fill(&front);
+                if bytes.is_empty() {
+                    conn.inbound.pop_front();
+                }
+                Some(Event::Data(id, lease))
+            }
+            Piece::Fin => {
+                conn.inbound.pop_front();
+                conn.got_fin = true;
+                Some(Event::Finished(id))
+            }
+            Piece::Reset => Some(Event::Closed(id, Close::Reset)),
+        }
+    }
+
+    pub(super) fn take_job(&mut self, now: Instant) -> Option<(JobId, Job)> {
+        if self.jobs.front()?.0 > now {
+            return None;
+        }
+        self.jobs.pop_front().map(|(_, id, job)| (id, job))
+    }
+
+    pub(super) fn next_job(&self) -> Option<Instant> {
+        self.jobs.front().map(|(at, ..)| *at)
+    }
+
+    pub(super) fn forget_jobs(&mut self) {
+        self.jobs.clear();
+    }
+}
+
+impl Net for SimNet {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn unix_time(&self) -> u64 {
+        self.unix
+    }
+
+    fn random(&mut self, into: &mut [u8]) {
+        for chunk in into.chunks_mut(8) {
+            let bytes = self.rng.next().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    }
+
+    fn connect(&mut self, to: &Endpoint) -> Option<ConnId> {
+        let id = self.add(None);
+        self.dials.push((id, to.clone()));
+        Some(id)
+    }
+
+    fn send(&mut self, conn: ConnId, data: Slice) -> Pressure {
+        self.conns.get_mut(&conn).map_or(Pressure::Open, |state| state.outbox.push(data))
+    }
+
+    fn pressure(&self, conn: ConnId) -> Pressure {
+        self.conns.get(&conn).map_or(Pressure::Open, |state| state.outbox.pressure())
+    }
+
+    fn pause(&mut self, conn: ConnId) {
+        self.conns.entry(conn).and_modify(|state| state.paused = true);
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        self.conns.entry(conn).and_modify(|state| state.paused = false);
+    }
+
+    fn finish(&mut self, conn: ConnId) {
+        self.conns.entry(conn).and_modify(|state| state.finishing = true);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.conns.entry(conn).and_modify(|state| {
+            state.finishing = true;
+            state.lingering = true;
+        });
+    }
+
+    fn abort(&mut self, conn: ConnId) {
+        self.conns.remove(&conn);
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    fn submit(&mut self, job: Job) -> Result<JobId, Busy> {
+        let id = JobId(self.next_id);
+        self.next_id += 1;
+        let last = self.jobs.back().map_or(self.now, |(at, ..)| *at);
+        let at = last.max(self.now + Duration::from_millis(self.rng.below(30)));
+        self.jobs.push_back((at, id, job));
+        Ok(id)
+    }
+
+    fn record(&mut self, line: &str) -> Result<(), Unrecorded> {
+        self.records.push(line.into());
+        Ok(())
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+}

@@ -1,0 +1,4 @@
+#![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this")]
+//! What several tests need.
+
+pub mod tls;
