@@ -127,13 +127,14 @@ fn what_is_not_an_upgrade_is_told_so() {
     let (mut stage, _) = relay();
     for (head, status, text) in [
         ("GET /$hc/ent HTTP/1.1\r\nHost: n\r\n\r\n", 400, "only for web-socket requests. Tr"),
-        ("GET http://n/$hc/ent HTTP/1.1\r\nHost: n\r\n\r\n", 400, "malformed"),
-        ("GET /$hc/ent HTTP/1.1\r\nHost: n/evil\r\n\r\n", 400, "malformed"),
+        ("GET http://n/$hc/ent HTTP/1.1\r\nHost: n\r\n\r\n", 400, "cannot be read"),
+        ("GET /$hc/ent HTTP/1.1\r\nHost: n/evil\r\n\r\n", 400, "cannot be read"),
+        ("GET /$hc/ent HTTP/1.1\r\nHost: n\nX: y\r\n\r\n", 400, "cannot be read"),
         ("\x16\x03\x01\x02\r\n\r\n", 400, "cannot be read"),
         (
             "GET /$hc/ent HTTP/1.1\r\nHost: n\r\nUpgrade: websocket\r\n\r\n",
             400,
-            "not to WebSocket version 13",
+            "not to websocket version 13",
         ),
     ] {
         let conn = stage.request(head.as_bytes());
