@@ -25,7 +25,7 @@ pub use audit::AuditSink;
 pub use child::Child;
 pub use log::start as start_log;
 pub use notify::{notify_ready, write_ready};
-pub use reactor::{Bind, Limits, Reactor, Setup, Stopper};
+pub use reactor::{Bind, Chore, Limits, Reactor, Setup, Stopper};
 pub use workers::Journal;
 
 pub mod environment;

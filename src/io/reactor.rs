@@ -46,6 +46,18 @@ pub struct Setup {
     pub audit: AuditSink,
     /// Where records go, for a role that has any.
     pub journal: Option<Journal>,
+    /// What is to be done from time to time.
+    pub chore: Option<Chore>,
+}
+
+/// Something short that a process does for itself: read a certificate again, make a new one. Done
+/// on SIGHUP, too.
+#[expect(missing_debug_implementations, reason = "what is done is a function")]
+pub struct Chore {
+    /// How often.
+    pub every: Duration,
+    /// What.
+    pub act: Box<dyn FnMut()>,
 }
 
 /// Where to listen.
@@ -58,12 +70,13 @@ pub enum Bind {
 }
 
 /// Drives `R` on real sockets.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "a chore is a function")]
 pub struct Reactor<R> {
     poll: Poll,
     listeners: Vec<Listener>,
     signals: Signals,
     stopper: Stopper,
+    chore: Option<(Instant, Chore)>,
     role: R,
     net: Sockets,
     scratch: Scratch,
@@ -135,8 +148,9 @@ impl<R: Role> Reactor<R> {
             now: Instant::now(),
         };
         let stopper = Stopper { asked: Arc::default(), waker };
+        let chore = setup.chore.map(|chore| (net.now + chore.every, chore));
         let (listeners, scratch) = (Vec::new(), Scratch::new());
-        Ok(Self { poll, listeners, signals, stopper, role, net, scratch })
+        Ok(Self { poll, listeners, signals, stopper, chore, role, net, scratch })
     }
 
     /// Accepts connections on `bind`, with TLS if there is a configuration for it. Returns the
@@ -210,6 +224,7 @@ impl<R: Role> Reactor<R> {
         self.note(events);
         self.spread_news();
         self.expire();
+        self.do_chore();
         if self.role.deadline().is_some_and(|at| at <= self.net.now) {
             self.role.on_event(Event::Deadline, &mut self.net);
         }
@@ -232,7 +247,9 @@ impl<R: Role> Reactor<R> {
         if work {
             return Some(Duration::ZERO);
         }
-        let at = [self.role.deadline(), self.net.timers.next()].into_iter().flatten().min()?;
+        let chore = self.chore.as_ref().map(|(at, _)| *at);
+        let all = [self.role.deadline(), self.net.timers.next(), chore];
+        let at = all.into_iter().flatten().min()?;
         Some(at.saturating_duration_since(Instant::now()))
     }
 
@@ -257,6 +274,11 @@ impl<R: Role> Reactor<R> {
 
     fn signal(&mut self, signal: Signal) {
         if self.signals.take(signal) {
+            if signal == Signal::Reload
+                && let Some((at, _)) = &mut self.chore
+            {
+                *at = self.net.now;
+            }
             self.net.news.push_back(Event::Signal(signal));
         }
     }
@@ -304,6 +326,13 @@ impl<R: Role> Reactor<R> {
                 Some(_) => "it did not answer in time".into(),
             };
             self.net.fail(id, Close::Refused(why));
+        }
+    }
+
+    fn do_chore(&mut self) {
+        if let Some((at, chore)) = self.chore.as_mut().filter(|(at, _)| *at <= self.net.now) {
+            (chore.act)();
+            *at = self.net.now + chore.every;
         }
     }
 
