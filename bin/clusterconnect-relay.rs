@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `clusterconnect-relay`; see its `--help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cluster_connect::start::main(Some("relay"))
+}

@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary `kube-aad-proxy`; see its `--help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cluster_connect::start::main(Some("auth-proxy"))
+}

@@ -455,6 +455,9 @@ pub const SESSION_OPENING: Duration = Duration::from_secs(45);
 /// How often a session is asked for a sign of life.
 pub const SESSION_PING: Duration = Duration::from_secs(30);
 
+/// Bytes of the file of known clusters.
+pub const KNOWN_HOSTS_MAX: usize = 1024 * 1024;
+
 /// How long a call to the relay's API may take.
 pub const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -528,3 +531,12 @@ pub const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How far before now it begins: nodes at the edge have clocks that are ahead of their clients'.
 pub const LEAF_BACKDATED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Connections of one process.
+pub const CONNS_MAX: usize = 60_000;
+
+/// Buffers in use at a time: 256 MiB.
+pub const BUFFERS: usize = 8 * 1024;
+
+/// Buffers kept when nobody uses them: 1 MiB.
+pub const BUFFERS_KEPT: usize = 32;

@@ -249,6 +249,17 @@ impl AgentKey {
     }
 }
 
+impl AgentKey {
+    /// Signs bytes (ECDSA, P-256, SHA-256, ASN.1).
+    ///
+    /// # Errors
+    ///
+    /// [`Unfit::Library`] when the system gives no randomness.
+    pub fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, Unfit> {
+        Ok(self.0.sign(bytes)?)
+    }
+}
+
 /// What an agent signs to be given a token to listen with.
 #[must_use]
 pub fn listen_message(cluster_id: &str, challenge: &str) -> String {

@@ -9,6 +9,7 @@
 
 mod alphabet;
 pub mod assignments;
+pub mod certify;
 pub mod credential;
 mod denied;
 pub mod discovery;
@@ -89,4 +90,3 @@ pub fn same_secret(one: &[u8], other: &[u8]) -> bool {
     let differences = one.iter().zip(other).fold(0, |sum, (a, b)| sum | (a ^ b));
     one.len() == other.len() && std::hint::black_box(differences) == 0
 }
-pub mod certify;

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::io::{files, roots};
+use crate::io::{files, kubeconfig, roots};
 
 /// What went wrong, as a word that scripts and manuals can name.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -70,6 +70,12 @@ pub enum Code {
     PrincipalUnknown,
     /// The service account may do more than it must.
     LeastPrivilege,
+    /// The state directory is damaged, in use, or of a newer version.
+    StateUnusable,
+    /// The cluster cannot be reached through the relay.
+    ClusterUnreachable,
+    /// The end-to-end session with the cluster is not what it should be.
+    ClusterUntrusted,
     /// A fault of ours.
     Internal,
 }
@@ -173,6 +179,15 @@ impl From<files::Failure> for Error {
     }
 }
 
+impl From<kubeconfig::Failure> for Error {
+    fn from(failure: kubeconfig::Failure) -> Self {
+        match failure {
+            kubeconfig::Failure::File(why) => Self::from(why),
+            kubeconfig::Failure::Content(path, why) => super::kubeconfig::refused(&path, &why),
+        }
+    }
+}
+
 impl Error {
     /// There are no roots to trust; `content` is the code for a file that holds none.
     #[must_use]
@@ -205,7 +220,7 @@ pub fn catalogue() -> String {
 }
 
 /// Code, name, explanation. A test holds it against the enum.
-const CATALOGUE: [(Code, &str, &str); 31] = [
+const CATALOGUE: [(Code, &str, &str); 34] = [
     (
         Code::Usage,
         "USAGE",
@@ -398,6 +413,27 @@ const CATALOGUE: [(Code, &str, &str); 31] = [
         "The auth proxy's service account may do more than impersonate users and groups. \
              Whoever breaks\ninto it would have those rights. Apply the ClusterRole of \
              cluster-connect manifest, or start with\n--no-require-least-privilege.",
+    ),
+    (
+        Code::StateUnusable,
+        "STATE_UNUSABLE",
+        "The state directory cannot be used: another process has it, its version is newer than \
+             this\nprogram, or it is damaged. The sentence names the file. Nothing was changed in \
+             it.",
+    ),
+    (
+        Code::ClusterUnreachable,
+        "CLUSTER_UNREACHABLE",
+        "The relay was reached, but no session with the cluster came about: its agent did not \
+             accept\nin time, or its auth proxy does not run. cluster-connect cluster show NAME \
+             tells since when.",
+    ),
+    (
+        Code::ClusterUntrusted,
+        "CLUSTER_UNTRUSTED",
+        "The other end of the session does not have the certificate that is pinned for the \
+             cluster, or\nthe session was tampered with. Somebody may be in the middle: compare \
+             the CA with what the\ncluster's own log says at its start.",
     ),
     (
         Code::Internal,

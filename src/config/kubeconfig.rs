@@ -130,7 +130,8 @@ fn identity(path: &Path, base: &Path, chain: &Material, key: &Material) -> Resul
     })
 }
 
-fn refused(path: &Path, why: &Malformed) -> Error {
+/// What is wrong with a kubeconfig, with the code for it.
+pub(super) fn refused(path: &Path, why: &Malformed) -> Error {
     let code = match why {
         Malformed::Unsupported(_) => Code::KubeconfigUnsupported,
         Malformed::Unknown(..) | Malformed::NoCurrent => Code::ContextUnknown,

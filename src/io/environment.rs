@@ -20,3 +20,9 @@ pub fn variable(name: &str) -> Option<String> {
 pub fn home() -> Option<PathBuf> {
     variable("HOME").map(PathBuf::from)
 }
+
+/// The bytes of the executable that runs, where they can be read.
+#[must_use]
+pub fn own_executable() -> Option<Vec<u8>> {
+    std::env::current_exe().ok().and_then(|path| std::fs::read(path).ok())
+}

@@ -5,12 +5,15 @@
 //! [`workers`] and [`jobs`] what blocks.
 
 mod audit;
+mod child;
 mod conn;
 mod dial;
 pub mod files;
 mod jobs;
+pub mod kubeconfig;
 mod link;
 mod log;
+mod notify;
 pub mod operator;
 mod reactor;
 pub mod roots;
@@ -19,8 +22,10 @@ mod sockets;
 mod workers;
 
 pub use audit::AuditSink;
+pub use child::Child;
 pub use log::start as start_log;
-pub use reactor::{Bind, Limits, Reactor, Setup};
+pub use notify::{notify_ready, write_ready};
+pub use reactor::{Bind, Limits, Reactor, Setup, Stopper};
 pub use workers::Journal;
 
 pub mod environment;

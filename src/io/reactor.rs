@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, UnixListener};
@@ -62,9 +63,26 @@ pub struct Reactor<R> {
     poll: Poll,
     listeners: Vec<Listener>,
     signals: Signals,
+    stopper: Stopper,
     role: R,
     net: Sockets,
     scratch: Scratch,
+}
+
+/// Stops a loop from another thread, as SIGTERM would.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    asked: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
+
+impl Stopper {
+    /// Asks the loop to stop.
+    pub fn stop(&self) {
+        self.asked.store(true, Ordering::Release);
+        // A loop that is gone has stopped.
+        let _ = self.waker.wake();
+    }
 }
 
 #[derive(Debug)]
@@ -116,7 +134,9 @@ impl<R: Role> Reactor<R> {
             next_id: 1,
             now: Instant::now(),
         };
-        Ok(Self { poll, listeners: Vec::new(), signals, role, net, scratch: Scratch::new() })
+        let stopper = Stopper { asked: Arc::default(), waker };
+        let (listeners, scratch) = (Vec::new(), Scratch::new());
+        Ok(Self { poll, listeners, signals, stopper, role, net, scratch })
     }
 
     /// Accepts connections on `bind`, with TLS if there is a configuration for it. Returns the
@@ -152,6 +172,12 @@ impl<R: Role> Reactor<R> {
         };
         self.listeners.push(Listener { socket, tag, tls, ready: true });
         Ok(address)
+    }
+
+    /// A way to stop the loop from another thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
     }
 
     /// Runs until a notice says [`Notice::Exit`]; `hear` gets all the others.
@@ -236,6 +262,9 @@ impl<R: Role> Reactor<R> {
     }
 
     fn collect(&mut self) {
+        if self.stopper.asked.swap(false, Ordering::Acquire) {
+            self.net.news.push_back(Event::Signal(Signal::Stop));
+        }
         while let Some(finished) = self.net.workers.poll() {
             match finished {
                 Finished::Job(id, outcome) => self.net.news.push_back(Event::Done(id, outcome)),

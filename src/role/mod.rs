@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod auth_proxy;
 pub mod client_proxy;
+pub mod edge;
 pub mod egress;
 mod frames;
 mod job;

@@ -13,7 +13,7 @@ use super::{ClientProxy, Key, random_u64};
 use crate::limits::{CLUSTER_TOKEN_LIFE, CREDENTIAL_MAX, CREDENTIAL_TIMEOUT};
 use crate::role::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome, WriteFile};
 use crate::secret::Secret;
-use crate::wire::arm::Refusal;
+use crate::wire::arm::{Kind, Refusal};
 
 /// The right to connect to one cluster.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl ClientProxy {
         match asked {
             Asked::ClusterToken(id) => self.on_token_failed(&id, why, net),
             Asked::RelayToken(id) => self.on_credential_failed(&id, "IDENTITY_FAILED", why, net),
-            Asked::Credential(id) => self.on_credential_failed(&id, "RELAY_FAILED", why, net),
+            Asked::Credential(id) => self.on_credential_failed(&id, "RELAY_ANSWER", why, net),
             Asked::KnownWritten => warn!("the cluster's CA could not be written down: {why}"),
         }
     }
@@ -167,14 +167,10 @@ impl ClientProxy {
         let (now, random) = (net.now(), random_u64(net));
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         cluster.token.busy = false;
-        match &mut cluster.token.renewal {
-            Some(renewal) => renewal.failed(now, random),
-            None => {
-                let mut renewal = Renewal::new(now, Duration::ZERO, random);
-                renewal.failed(now, random);
-                cluster.token.renewal = Some(renewal);
-            }
-        }
+        let renewal = &mut cluster.token.renewal;
+        renewal
+            .get_or_insert_with(|| Renewal::new(now, Duration::ZERO, random))
+            .failed(now, random);
         let alive = cluster.token.is_good(now, false);
         self.schedule();
         if alive {
@@ -211,12 +207,18 @@ impl ClientProxy {
         let Some(cluster) = self.clusters.get(id) else { return };
         if answer.status != 200 {
             let error = Refusal::read(answer.status, &answer.body);
-            let code = match answer.status {
-                401 => "RELAY_UNAUTHENTICATED",
-                403 => "ACCESS_DENIED",
-                404 => "CLUSTER_UNKNOWN",
-                409 => "CLUSTER_OFFLINE",
-                _ => "RELAY_FAILED",
+            let code = match error.kind {
+                Kind::TokenRefused => "TOKEN_REFUSED",
+                Kind::Forbidden => "FORBIDDEN",
+                Kind::ClusterUnknown => "CLUSTER_UNKNOWN",
+                Kind::NeverConnected => "CLUSTER_NEVER_CONNECTED",
+                Kind::Offline => "CLUSTER_OFFLINE",
+                Kind::AudienceConflict
+                | Kind::JoinTokenRefused
+                | Kind::PrincipalUnknown
+                | Kind::Wrong
+                | Kind::Passing
+                | Kind::Foreign => "RELAY_ANSWER",
             };
             return self.on_credential_failed(id, code, &error.to_string(), net);
         }
@@ -224,7 +226,7 @@ impl ClientProxy {
             Ok(credential) => self.on_credential(id, credential, net),
             Err(why) => {
                 let why = format!("the relay's answer cannot be used: {why}");
-                self.on_credential_failed(id, "RELAY_FAILED", &why, net);
+                self.on_credential_failed(id, "RELAY_ANSWER", &why, net);
             }
         }
     }
@@ -246,7 +248,7 @@ impl ClientProxy {
                 self.submit(Job::Write(write), Asked::KnownWritten, net);
             }
             Err(why @ (Distrust::Changed { .. } | Distrust::Unexpected { .. })) => {
-                return self.on_credential_failed(id, "CA_CHANGED", &why.to_string(), net);
+                return self.on_credential_failed(id, "CLUSTER_CHANGED", &why.to_string(), net);
             }
         }
         let life = Duration::from_secs(credential.expires.saturating_sub(net.unix_time()));
@@ -265,12 +267,13 @@ impl ClientProxy {
         let usable = self.has_credential(id, now);
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         cluster.credential.busy = false;
-        if let Some(renewal) = &mut cluster.credential.renewal {
-            renewal.failed(now, random);
-        }
+        let renewal = &mut cluster.credential.renewal;
+        renewal
+            .get_or_insert_with(|| Renewal::new(now, Duration::ZERO, random))
+            .failed(now, random);
         self.schedule();
         // A changed CA is not a renewal that fails: somebody may be in the middle.
-        if usable && code != "CA_CHANGED" {
+        if usable && code != "CLUSTER_CHANGED" {
             warn!("cluster={} the credential could not be renewed: {why}", self.name(id));
         } else {
             self.on_trouble(id, code, why, net);

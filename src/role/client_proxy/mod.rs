@@ -24,7 +24,7 @@ mod session;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -74,6 +74,8 @@ pub struct Config {
     pub fingerprint: Option<Fingerprint>,
     /// A changed CA is accepted.
     pub accept_new_ca: bool,
+    /// How long a cluster that is not connected is waited for at start.
+    pub patience: Duration,
     /// The clock by which certificates are judged.
     pub time: Arc<dyn TimeProvider>,
 }
@@ -88,6 +90,8 @@ pub struct ClientProxy {
     jobs: BTreeMap<JobId, Asked>,
     timers: Timers<Key>,
     scratch: Vec<u8>,
+    /// Until when trouble at start is waited out.
+    patient_until: Option<Instant>,
     is_ready: bool,
 }
 
@@ -141,6 +145,7 @@ impl ClientProxy {
             jobs: BTreeMap::new(),
             timers: Timers::new(),
             scratch: Vec::new(),
+            patient_until: None,
             is_ready: false,
         }
     }
@@ -186,6 +191,7 @@ impl ClientProxy {
     }
 
     fn on_started(&mut self, net: &mut dyn Net) {
+        self.patient_until = Some(net.now() + self.config.patience);
         let ids: Vec<String> = self.clusters.keys().cloned().collect();
         for id in ids {
             self.want_token(&id, net);
@@ -211,8 +217,17 @@ impl ClientProxy {
     /// A cluster cannot be reached: at start that is the end, later it is a line in the log and an
     /// answer to those who wait.
     fn on_trouble(&mut self, id: &str, code: &'static str, why: &str, net: &mut dyn Net) {
+        let may_pass = [
+            "CLUSTER_OFFLINE",
+            "CLUSTER_NEVER_CONNECTED",
+            "CLUSTER_UNREACHABLE",
+            "RELAY_UNREACHABLE",
+        ];
+        let patient = self.patient_until.is_some_and(|until| net.now() < until);
         if self.is_ready {
             log::warn!("cluster={} {why}", self.name(id));
+        } else if patient && may_pass.contains(&code) {
+            net.tell(Notice::Say(format!("waiting: {why}")));
         } else {
             net.tell(Notice::Exit(1, Some(Fault { code, message: why.to_owned() })));
         }

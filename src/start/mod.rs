@@ -1,0 +1,145 @@
+//! From a configuration to a running process: what each role is made of, and its way into the
+//! reactor. The mains in `bin/` call [`main`] and nothing else.
+
+mod agent;
+mod auth_proxy;
+mod edge;
+mod issuers;
+mod proxy;
+mod relay;
+mod state;
+mod upstream;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use crate::config::errors::{Code, Error};
+use crate::config::{self, Command};
+use crate::io::{self, AuditSink, Journal, Limits, Reactor, Setup, environment};
+use crate::limits::{BUFFERS, BUFFERS_KEPT, CONNS_MAX};
+use crate::role::{Fault, Notice, Role};
+
+/// Runs the process: `role` is that of a binary with only one, otherwise the first argument says
+/// what to do.
+#[must_use]
+pub fn main(role: Option<&str>) -> ExitCode {
+    let arguments = environment::arguments();
+    run(role, arguments)
+}
+
+/// The same with the arguments given.
+#[must_use]
+pub fn run(role: Option<&str>, arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    let variable = &environment::variable;
+    let command = match role {
+        None => config::command(arguments, variable),
+        Some(name) => config::role(name, arguments, variable),
+    };
+    match command.and_then(obey) {
+        Ok(code) => ExitCode::from(code),
+        Err(err) => {
+            // Without standard error there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{err}");
+            ExitCode::from(err.code.exit())
+        }
+    }
+}
+
+fn obey(command: Command) -> Result<u8, Error> {
+    match command {
+        Command::Print(text) => print(&text),
+        Command::Relay(config) => relay::run(&config),
+        Command::Agent(config) => agent::run(&config),
+        Command::AuthProxy(config) => auth_proxy::run(&config),
+        Command::Edge(config) => edge::run(&config),
+        Command::Proxy(config) => proxy::run(*config, None),
+        Command::Run(config) => proxy::run(config.proxy, Some(config.command)),
+        Command::Cluster(config) => {
+            let (text, remark) = config.run()?;
+            if let Some(remark) = remark {
+                say(&remark);
+            }
+            print(&text)
+        }
+        Command::Manifest(config) => {
+            let token = config.token()?;
+            print(&config.render(token.as_ref()))
+        }
+    }
+}
+
+fn print(text: &str) -> Result<u8, Error> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(0),
+        // A reader that has seen enough, as `head` has, is no fault.
+        Err(err) if err.kind() == std::io::ErrorKind::BrokenPipe => Ok(0),
+        Err(err) => Err(Error::new(Code::FileUnwritable, format!("standard output: {err}"))),
+    }
+}
+
+/// A line for the person at the terminal.
+fn say(text: &str) {
+    // Without standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+fn log(level: log::LevelFilter) -> Result<(), Error> {
+    io::start_log(level.as_str()).map_err(|why| Error::new(Code::Usage, why))
+}
+
+/// A reactor for `role` with the limits of a process.
+fn reactor<R: Role>(
+    role: R,
+    audit: AuditSink,
+    journal: Option<Journal>,
+) -> Result<Reactor<R>, Error> {
+    let limits = Limits { conns: CONNS_MAX, buffers: BUFFERS, keep: BUFFERS_KEPT };
+    Reactor::new(role, Setup { limits, audit, journal })
+        .map_err(|err| Error::new(Code::Internal, format!("the event loop cannot start: {err}")))
+}
+
+/// Runs the loop to its end.
+fn drive<R: Role>(reactor: Reactor<R>, hear: impl FnMut(Notice)) -> Result<u8, Error> {
+    let ended = reactor
+        .run(hear)
+        .map_err(|err| Error::new(Code::Internal, format!("the event loop has failed: {err}")))?;
+    match ended {
+        (0, _) => Ok(0),
+        (_, Some(fault)) => Err(from_fault(fault)),
+        (code, None) => Ok(code),
+    }
+}
+
+fn from_fault(Fault { code, message }: Fault) -> Error {
+    let known = Code::parse(code);
+    let hint = match known {
+        Some(Code::Forbidden) => Some("ask for: cluster-connect cluster grant NAME --user YOU"),
+        Some(Code::ClusterOffline | Code::ClusterNeverConnected) => Some("--wait 5m waits for it"),
+        Some(Code::ClusterChanged) => {
+            Some("if the cluster was set up anew, --accept-new-ca accepts its new CA")
+        }
+        Some(Code::RelayUntrusted) => Some("--relay-ca FILE names the authority to trust"),
+        _ => None,
+    };
+    let error = Error::new(known.unwrap_or(Code::Internal), message);
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn audit(path: Option<&std::path::Path>) -> Result<AuditSink, Error> {
+    let Some(path) = path else { return Ok(AuditSink::nowhere()) };
+    AuditSink::open(path).map_err(|err| {
+        Error::new(Code::FileUnwritable, format!("the audit log {}: {err}", path.display()))
+    })
+}
+
+/// Tells systemd, where it waits to be told, and says so to the terminal.
+fn announce(text: &str) {
+    say(text);
+    if let Some(err) = io::notify_ready().err() {
+        log::warn!("systemd was not told that the process is ready: {err}");
+    }
+}

@@ -1,0 +1,174 @@
+//! A relay from its configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls::ServerConfig;
+use rustls::time_provider::DefaultTimeProvider;
+
+use super::{announce, audit, drive, issuers, log, reactor, say, state};
+use crate::auth::Verifier;
+use crate::auth::certify::Fingerprint;
+use crate::auth::pop::Possession;
+use crate::config::errors::{Code, Error};
+use crate::config::relay::{Relay as Config, Tls};
+use crate::engine::tlsconf::{self, Identity, Versions};
+use crate::io::files;
+use crate::io::store::Store;
+use crate::io::{Bind, Journal};
+use crate::limits::{CERTIFICATES_MAX, SECRET_FILE_MAX};
+use crate::role::relay::api::{Api, Issuer, Settings};
+use crate::role::relay::desk::Desk;
+use crate::role::relay::provider::{Download, Provider};
+use crate::role::relay::registry::{Ledger, Request, encode};
+use crate::role::relay::{self, Relay};
+use crate::role::{ListenerTag, Notice};
+
+/// Runs until it is told to stop.
+pub(super) fn run(config: &Config) -> Result<u8, Error> {
+    log(config.log)?;
+    let (mut store, mut ledger) = open(&config.state_dir)?;
+    initialise(&mut store, &mut ledger)?;
+    let admin_token = store.admin_token().map_err(|why| unusable(&why))?;
+    let token_path = store.admin_token_path();
+    let keys = issuers::keys(&config.issuers, Possession::Off, None)?;
+    let mut seed = [0; 32];
+    SystemRandom::new()
+        .fill(&mut seed)
+        .map_err(|_| Error::new(Code::Internal, "the system gives no random bytes"))?;
+    let api = Api::new(settings(config, keys.verifier()), admin_token, &seed);
+    let provider = Provider::new(Desk::new(api, ledger), keys, own_executable());
+    let tls = tls(config)?;
+    let role = Relay::new(
+        relay::Config {
+            public_host: config.public_name.clone(),
+            secure: tls.is_some(),
+            ..relay::Config::default()
+        },
+        Box::new(provider),
+    );
+    let journal: Journal =
+        Box::new(move |record| store.append(record).map_err(|why| why.to_string()));
+    let mut reactor = reactor(role, audit(config.audit_log.as_deref())?, Some(journal))?;
+    let mut places = Vec::new();
+    for address in &config.listen {
+        let bound = reactor
+            .listen(ListenerTag::Main, &Bind::Tcp(*address), tls.clone())
+            .map_err(|err| port_taken(&address.to_string(), &err))?;
+        places.extend(bound.map(|address| address.to_string()));
+    }
+    let text = format!(
+        "relay listens on {}; the admin token is in {}",
+        places.join(", "),
+        token_path.display()
+    );
+    drive(reactor, |notice| match notice {
+        Notice::Ready => announce(&text),
+        Notice::Say(text) => say(&text),
+        Notice::Exit(..) => (),
+    })
+}
+
+/// A listening address that cannot be had.
+pub(super) fn port_taken(address: &str, err: &std::io::Error) -> Error {
+    Error::new(Code::PortTaken, format!("cannot listen on {address}: {err}"))
+        .hint("another process may have the port: choose another one, or 0 for any that is free")
+}
+
+fn open(dir: &Path) -> Result<(Store, Ledger), Error> {
+    let (mut store, records) = Store::open(dir).map_err(|why| unusable(&why))?;
+    let ledger = Ledger::replay(records.iter().map(Vec::as_slice)).map_err(|(number, why)| {
+        Error::new(Code::StateUnusable, format!("{}: record {number}: {why}", dir.display()))
+    })?;
+    if store.wants_compaction() {
+        store.compact(&ledger.snapshot()).map_err(|why| unusable(&why))?;
+    }
+    Ok((store, ledger))
+}
+
+fn initialise(store: &mut Store, ledger: &mut Ledger) -> Result<(), Error> {
+    let random = SystemRandom::new();
+    let changes = ledger
+        .registry()
+        .plan(Request::Initialise, state::unix_now(), &mut |into| {
+            random.fill(into).expect("the system gives random bytes");
+        })
+        .unwrap_or_default();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    store.append(&encode(&changes)).map_err(|why| unusable(&why))?;
+    if ledger.begin(changes).is_ok() {
+        ledger.finish(true);
+    }
+    Ok(())
+}
+
+fn unusable(why: &dyn std::fmt::Display) -> Error {
+    Error::new(Code::StateUnusable, why.to_string())
+}
+
+fn settings(config: &Config, verifier: &Verifier) -> Settings {
+    let mut issuers: Vec<Issuer> = verifier
+        .issuers()
+        .iter()
+        .map(|issuer| Issuer {
+            issuer: issuer.canonical_name(),
+            name_is_subject: issuer.subject_of("alice").is_some(),
+        })
+        .collect();
+    // The two forms of an Entra ID tenant have one name.
+    issuers.dedup();
+    Settings {
+        public_name: config.public_name.clone(),
+        audiences: config.issuers.audiences(),
+        issuers,
+        send_token_life: config.send_token_lifetime,
+    }
+}
+
+fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Error> {
+    match &config.tls {
+        Tls::Off => Ok(None),
+        Tls::Files { certificate, key } => {
+            let chain = files::read_limited(certificate, CERTIFICATES_MAX)?;
+            let secret = files::read_secret(key, SECRET_FILE_MAX)?;
+            let identity = Identity::from_pem(&chain, secret.expose()).map_err(|why| {
+                let place = format!("{} and {}", certificate.display(), key.display());
+                Error::new(Code::TlsFileInvalid, format!("{place}: {why}"))
+            })?;
+            tlsconf::server(identity, &[b"http/1.1"], Versions::Both, Arc::new(DefaultTimeProvider))
+                .map(Some)
+                .map_err(|why| Error::new(Code::TlsFileInvalid, why.to_string()))
+        }
+        Tls::SelfSigned(names) => {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let authority = state::authority(&config.state_dir, &names)?;
+            let path = config.state_dir.join("ca.pem");
+            say(&format!(
+                "agents and clients need --relay-ca {} ({})",
+                path.display(),
+                Fingerprint::of(authority.certificate())
+            ));
+            state::server(&authority, &[b"http/1.1"], Versions::Both).map(Some)
+        }
+    }
+}
+
+/// This executable, for `/download`. One that cannot be read is not handed out.
+fn own_executable() -> Option<Download> {
+    let bytes = crate::io::environment::own_executable()?;
+    let sum = digest::digest(&digest::SHA256, &bytes);
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    Some(Download {
+        platform: format!("{}/{arch}", std::env::consts::OS),
+        sha256: crate::wire::resource::hex(sum.as_ref()),
+        bytes: Arc::new(bytes),
+    })
+}

@@ -1,0 +1,101 @@
+//! Keys that are made where they are used, and stay there: the auth proxy's CA, the agent's key.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls::ServerConfig;
+use rustls::time_provider::DefaultTimeProvider;
+
+use crate::auth::certify::{AgentKey, Authority, Unfit};
+use crate::config::agent::State;
+use crate::config::errors::{Code, Error};
+use crate::engine::tlsconf::{self, Versions};
+use crate::engine::tunnel::{ALPN_HTTP, ALPN_MUX};
+use crate::io::files;
+use crate::limits::SECRET_FILE_MAX;
+use crate::secret::Secret;
+
+/// The directory of `state`, made if it is not there.
+pub(super) fn directory(state: &State) -> Result<PathBuf, Error> {
+    match state {
+        State::Directory(path) => {
+            files::private_directory(path)?;
+            Ok(path.clone())
+        }
+        State::Secret(name) => Err(Error::new(
+            Code::NotAvailable,
+            format!("state in the Secret {name} is not in this build"),
+        )
+        .hint("use --state-dir with a volume")),
+    }
+}
+
+/// The authority for `names`, made at the first start: its key in `dir/authority.pem`, and its
+/// certificate, which is for others, in `dir/ca.pem`.
+pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> {
+    let path = dir.join("authority.pem");
+    let bytes = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
+    let authority = Authority::from_pem(names, bytes.expose(), unix_now())
+        .map_err(|why| broken(&path, &why))?;
+    let public = authority.certificate_pem();
+    files::write_atomic(&dir.join("ca.pem"), public.as_bytes(), 0o644)?;
+    Ok(authority)
+}
+
+/// The agent's key in `dir/agent-key.pem`, made at the first start.
+pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
+    let path = dir.join("agent-key.pem");
+    let bytes = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
+    AgentKey::from_pem(bytes.expose()).map_err(|why| broken(&path, &why))
+}
+
+/// The end-to-end session's side of the auth proxy, under a new certificate of `authority`.
+pub(super) fn session_tls(authority: &Authority) -> Result<Arc<ServerConfig>, Error> {
+    server(authority, &[ALPN_MUX, ALPN_HTTP], Versions::Newest)
+}
+
+/// A TLS server under a new certificate of `authority`.
+pub(super) fn server(
+    authority: &Authority,
+    alpn: &[&[u8]],
+    versions: Versions,
+) -> Result<Arc<ServerConfig>, Error> {
+    let mut serial = [0; 16];
+    SystemRandom::new()
+        .fill(&mut serial)
+        .map_err(|_| Error::new(Code::Internal, "the system gives no random bytes"))?;
+    let leaf = authority.leaf(unix_now(), serial).map_err(internal)?;
+    tlsconf::server(leaf, alpn, versions, Arc::new(DefaultTimeProvider))
+        .map_err(|why| Error::new(Code::Internal, why.to_string()))
+}
+
+pub(super) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What is in a file, or what `make` gives and the file has from then on.
+fn kept(
+    path: &Path,
+    make: impl FnOnce() -> Result<Secret<String>, Unfit>,
+) -> Result<Secret<Vec<u8>>, Error> {
+    match files::read_secret(path, SECRET_FILE_MAX) {
+        Ok(bytes) => Ok(bytes),
+        Err(why) if why.is_not_found() => {
+            let text = make().map_err(internal)?;
+            files::write_atomic(path, text.expose().as_bytes(), 0o600)?;
+            Ok(Secret::new(text.expose().clone().into_bytes()))
+        }
+        Err(why) => Err(why.into()),
+    }
+}
+
+fn internal(why: Unfit) -> Error {
+    Error::new(Code::Internal, why.to_string())
+}
+
+fn broken(path: &Path, why: &Unfit) -> Error {
+    Error::new(Code::TlsFileInvalid, format!("{}: {why}", path.display()))
+        .hint("the file was made by this program; a damaged one is best replaced from a copy")
+}
