@@ -157,6 +157,10 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest gap within the body of an HTTP request or response (protocol guide).
 pub const BODY_GAP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes queued for a control channel past which its listener is passed over. Many requests may
+/// come within one turn of the loop.
+pub const CONTROL_QUEUE_MAX: usize = 1024 * 1024;
+
 /// How long a sender waits for a listener to accept (protocol guide).
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 
