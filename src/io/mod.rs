@@ -12,6 +12,7 @@ pub mod files;
 mod jobs;
 pub mod kubeconfig;
 mod link;
+mod listener;
 mod log;
 mod notify;
 pub mod operator;
@@ -25,7 +26,8 @@ pub use audit::AuditSink;
 pub use child::Child;
 pub use log::start as start_log;
 pub use notify::{notify_ready, write_ready};
-pub use reactor::{Bind, Chore, Limits, Reactor, Setup, Stopper};
+pub use listener::Bind;
+pub use reactor::{Chore, Limits, Reactor, Setup, Stopper};
 pub use workers::Journal;
 
 pub mod environment;
