@@ -6,7 +6,7 @@ pub mod exchange;
 pub mod mux;
 pub mod timers;
 pub mod tls;
-pub mod tunnel;
 pub mod tlsconf;
+pub mod tunnel;
 pub mod upgrade;
 pub mod ws;

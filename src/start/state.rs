@@ -11,9 +11,9 @@ use rustls::time_provider::DefaultTimeProvider;
 use crate::auth::certify::{AgentKey, Authority, Unfit};
 use crate::config::agent::State;
 use crate::config::errors::{Code, Error};
-use crate::engine::tlsconf::{self, Versions};
+use crate::engine::tlsconf::{self, Identity, Versions};
 use crate::engine::tunnel::{ALPN_HTTP, ALPN_MUX};
-use crate::io::files;
+use crate::io::{Chore, files};
 use crate::limits::SECRET_FILE_MAX;
 use crate::secret::Secret;
 
@@ -32,38 +32,57 @@ pub(super) fn directory(state: &State) -> Result<PathBuf, Error> {
     }
 }
 
-/// The authority for `names` in `dir/ca.pem`, made at the first start.
+/// The authority for `names`, made at the first start: its key in `dir/authority.pem`, and its
+/// certificate, which is for others, in `dir/ca.pem`.
 pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> {
-    let path = dir.join("ca.pem");
-    let (bytes, _) = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
-    Authority::from_pem(names, bytes.expose(), unix_now()).map_err(|why| broken(&path, &why))
+    let path = dir.join("authority.pem");
+    let bytes = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
+    let authority = Authority::from_pem(names, bytes.expose(), unix_now())
+        .map_err(|why| broken(&path, &why))?;
+    let public = authority.certificate_pem();
+    files::write_atomic(&dir.join("ca.pem"), public.as_bytes(), 0o644)?;
+    Ok(authority)
 }
 
 /// The agent's key in `dir/agent-key.pem`, made at the first start.
 pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
     let path = dir.join("agent-key.pem");
-    let (bytes, _) = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
+    let bytes = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
     AgentKey::from_pem(bytes.expose()).map_err(|why| broken(&path, &why))
 }
 
-/// The end-to-end session's side of the auth proxy, under a new certificate of `authority`.
-pub(super) fn session_tls(authority: &Authority) -> Result<Arc<ServerConfig>, Error> {
+/// The end-to-end session's side of the auth proxy, under certificates of `authority`.
+pub(super) fn session_tls(authority: Authority) -> Result<(Arc<ServerConfig>, Chore), Error> {
     server(authority, &[ALPN_MUX, ALPN_HTTP], Versions::Newest)
 }
 
-/// A TLS server under a new certificate of `authority`.
+/// A TLS server under a new certificate of `authority`, and the chore that makes the next ones.
 pub(super) fn server(
-    authority: &Authority,
+    authority: Authority,
     alpn: &[&[u8]],
     versions: Versions,
-) -> Result<Arc<ServerConfig>, Error> {
+) -> Result<(Arc<ServerConfig>, Chore), Error> {
+    let server = tlsconf::server(leaf(&authority)?, alpn, versions, Arc::new(DefaultTimeProvider))
+        .map_err(|why| Error::new(Code::Internal, why.to_string()))?;
+    let current = server.current;
+    let act = Box::new(move || {
+        let renewed = leaf(&authority).and_then(|leaf| {
+            current.replace(leaf).map_err(|why| Error::new(Code::Internal, why.to_string()))
+        });
+        match renewed {
+            Ok(()) => log::info!("a new certificate is in use"),
+            Err(why) => log::error!("the certificate cannot be renewed: {}", why.message),
+        }
+    });
+    Ok((server.config, Chore { every: Authority::renew_after(), act }))
+}
+
+fn leaf(authority: &Authority) -> Result<Identity, Error> {
     let mut serial = [0; 16];
     SystemRandom::new()
         .fill(&mut serial)
         .map_err(|_| Error::new(Code::Internal, "the system gives no random bytes"))?;
-    let leaf = authority.leaf(unix_now(), serial).map_err(internal)?;
-    tlsconf::server(leaf, alpn, versions, Arc::new(DefaultTimeProvider))
-        .map_err(|why| Error::new(Code::Internal, why.to_string()))
+    authority.leaf(unix_now(), serial).map_err(internal)
 }
 
 pub(super) fn unix_now() -> u64 {
@@ -74,13 +93,13 @@ pub(super) fn unix_now() -> u64 {
 fn kept(
     path: &Path,
     make: impl FnOnce() -> Result<Secret<String>, Unfit>,
-) -> Result<(Secret<Vec<u8>>, bool), Error> {
+) -> Result<Secret<Vec<u8>>, Error> {
     match files::read_secret(path, SECRET_FILE_MAX) {
-        Ok(bytes) => Ok((bytes, false)),
+        Ok(bytes) => Ok(bytes),
         Err(why) if why.is_not_found() => {
             let text = make().map_err(internal)?;
             files::write_atomic(path, text.expose().as_bytes(), 0o600)?;
-            Ok((Secret::new(text.expose().clone().into_bytes()), true))
+            Ok(Secret::new(text.expose().clone().into_bytes()))
         }
         Err(why) => Err(why.into()),
     }
