@@ -53,12 +53,10 @@ impl ClientProxy {
     }
 
     pub(super) fn on_local_drained(&mut self, conn: ConnId, len: usize, net: &mut dyn Net) {
-        let open = net.pressure(conn) == Pressure::Open;
+        let pressure = net.pressure(conn);
         self.with_local(conn, net, |local, now, out| {
             local.queued = local.queued.saturating_sub(len);
-            if open {
-                local.exchange.down_pressure(Pressure::Open, now, out);
-            }
+            local.exchange.down_pressure(pressure, now, out);
         });
     }
 
@@ -125,6 +123,9 @@ impl ClientProxy {
 
     /// Gives a waiting connection its stream.
     pub(super) fn give_stream(&mut self, conn: ConnId, id: &str, net: &mut dyn Net) {
+        if !self.locals.contains_key(&conn) {
+            return;
+        }
         let session = self.clusters.get(id).and_then(|cluster| cluster.session);
         let stream = session
             .and_then(|session| Some((session, self.sessions.get_mut(&session)?.tunnel.open()?)));
@@ -201,11 +202,7 @@ impl ClientProxy {
         };
         let Some((status, why)) = refused else { return };
         let Some(local) = self.locals.get_mut(&conn) else { return };
-        let (mut answer, body) = status_response(status, &why);
-        if status == 401 {
-            // A constant that obeys the grammar.
-            let _ = answer.fields.push("WWW-Authenticate", "Bearer");
-        }
+        let (answer, body) = status_response(status, &why);
         local.exchange.respond(&answer, &body, now, out);
         if status == 421 {
             local.exchange.close_when_idle(now, out);
