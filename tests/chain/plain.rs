@@ -125,7 +125,7 @@ impl Role for Plain {
 fn request(size: u64) -> (Vec<u8>, Vec<u8>) {
     let body = pattern(7, size);
     let head = format!(
-        "POST /api/v1/namespaces/n/configmaps HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\
+        "POST /api/v1/namespaces/n/configmaps?slow=1 HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\
          Authorization: Bearer {}\r\n\r\n",
         tokens::token("alice", "cluster", crate::sim::EPOCH, 3600)
     );
