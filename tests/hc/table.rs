@@ -92,7 +92,7 @@ impl Authority for Table {
     fn handle_call(&mut self, ticket: Ticket, call: Call, _: &mut dyn Net) {
         let mut state = self.0.borrow_mut();
         if call.target == "/status" {
-            let answer = Answer { status: 200, fields: Vec::new(), body: call.body.clone() };
+            let answer = Answer { status: 200, fields: Vec::new(), body: call.body.clone().into() };
             state.orders.push_back(Order::Answer(ticket, answer));
         }
         state.calls.push((ticket, call));
