@@ -235,7 +235,7 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::buf::{Lease, Pressure, Slice};
+    use crate::buf::{Lease, Pool, Pressure, Slice};
     use crate::role::relay::api::Settings;
     use crate::role::relay::registry::{Presence, decode};
     use crate::role::{Busy, ConnId, Endpoint, Notice, Unrecorded};
@@ -272,6 +272,9 @@ mod tests {
         }
         fn pause(&mut self, _: ConnId) {}
         fn resume(&mut self, _: ConnId) {}
+        fn pool(&self) -> &Pool {
+            unreachable!("the desk sends nothing itself")
+        }
         fn finish(&mut self, _: ConnId) {}
         fn close(&mut self, _: ConnId) {}
         fn abort(&mut self, _: ConnId) {}
