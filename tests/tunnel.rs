@@ -185,7 +185,9 @@ fn a_plain_connection_is_a_session_of_one_stream() {
     tls.close(&mut up);
     far.receive(&mut up, &pool, now).unwrap();
     assert!(matches!(far.poll_event(), Some(Event::Opened(StreamId(1)))));
-    assert!(matches!(far.poll_event(), Some(Event::Data(StreamId(1), data)) if data.starts_with(b"GET")));
+    assert!(
+        matches!(far.poll_event(), Some(Event::Data(StreamId(1), data)) if data.starts_with(b"GET"))
+    );
     assert!(matches!(far.poll_event(), Some(Event::Finished(StreamId(1)))));
     let mut lease = pool.lease().unwrap();
     lease.fill(b"HTTP/1.1 204 No Content\r\n\r\n");
