@@ -446,6 +446,23 @@ pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a stopping auth proxy lets requests go on.
 pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
 
+// ---- auth proxy: an account of its own ----
+
+/// Seconds of life that are asked for each token: an edge that was off for a night still has one.
+pub const ACCOUNT_TOKEN_LIFE: u64 = 24 * 3600;
+
+/// A token that the API server refuses is a reason to ask for a new one, this often at most.
+pub const ACCOUNT_TOKEN_GAP: Duration = Duration::from_secs(30);
+
+/// Refusals in a row after which a token is lost: one may be a fault of the server's start.
+pub const ACCOUNT_TOKEN_REFUSALS: u32 = 3;
+
+/// For one question to the API server.
+pub const API_SERVER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long new rights may take until they hold: API servers see them through a cache.
+pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);
+
 // ---- client proxy ----
 
 /// How long a session may take from the first packet to the end of the inner handshake. The relay

@@ -3,6 +3,7 @@
 
 mod agent;
 mod auth_proxy;
+pub mod bootstrap;
 mod edge;
 mod issuers;
 mod proxy;
