@@ -1,8 +1,10 @@
 //! A sender, the relay, the agent and an echo in place of the auth proxy, under simulated time:
 //! what goes in comes back, whatever the schedule, and after any accident things work again.
+#![allow(clippy::unwrap_used)]
 
 mod sim;
 #[path = "hc/table.rs"]
+#[allow(dead_code, reason = "shared with tests/hc")]
 mod table;
 
 use std::cell::RefCell;
