@@ -48,8 +48,6 @@ pub const CONN_OUTBOX: usize = 8;
 /// Stream ids are not reused: a session that has come this far is replaced.
 pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
 
-// ---- wire::h1 ----
-
 // ---- wire::resource ----
 
 /// Characters of a cluster's name: what Azure takes.
@@ -60,95 +58,9 @@ pub const RESOURCE_GROUP_MAX: usize = 90;
 
 /// Bytes of a resource id: the longest valid one has 276.
 pub const RESOURCE_ID_MAX: usize = 320;
-// ---- hybrid connections ----
 
-/// Bytes of a request or answer head: Azure allows 32 kB of header data, plus the request line.
-pub const HEAD_LIMIT: usize = 34 * 1024;
+// ---- wire::h1 ----
 
-/// Fields of a head.
-pub const HEAD_FIELDS: usize = 128;
-
-pub const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Bytes of a command on a control channel: .NET and Java read them into buffers of this size.
-pub const COMMAND_MAX: usize = 64 * 1024;
-
-/// Bytes of a body on a control channel: what the guide allows, and as much again, because
-/// closing a channel hurts more than a body that is too long.
-pub const CONTROL_BODY_MAX: usize = 128 * 1024;
-
-/// How long a sender waits for a listener to accept (protocol guide).
-pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// After this long without a rendezvous the sender is offered to a second listener.
-pub const SECOND_OFFER: Duration = Duration::from_secs(5);
-
-/// A socket that was silent for this long is asked for a sign of life. Load balancers forget
-/// connections after four minutes.
-pub const PING_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Pings without an answer after which a control channel is dead.
-pub const CONTROL_PINGS: u8 = 2;
-
-/// The same for relayed sockets: .NET answers pings there only while its application reads.
-pub const RELAYED_PINGS: u8 = 4;
-
-/// How long a control channel outlives its token. SDKs renew at the moment of expiry or later, and
-/// Azure waits about as long.
-pub const TOKEN_GRACE: Duration = Duration::from_secs(300);
-
-/// A relayed socket that is closed in one direction lives on for as long as bytes are delivered in
-/// the other, and for this long without any.
-pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long a peer may take to answer our Close of a control channel.
-pub const CLOSE_ANSWER: Duration = Duration::from_secs(5);
-
-/// Control channels of one entity (Azure's own number).
-pub const LISTENERS_MAX: usize = 25;
-
-/// Bytes that a sender may send before it is answered.
-pub const EARLY_MAX: usize = 64 * 1024;
-
-/// Bytes of a body of the relay's own API.
-pub const API_CALL_MAX: usize = 1024 * 1024;
-
-pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// An agent asks its relay for a sign of life after this much silence. Load balancers forget
-/// connections after four minutes.
-pub const AGENT_PING: Duration = Duration::from_secs(60);
-
-/// Pings without an answer after which an agent gives a connection up.
-pub const AGENT_PINGS: u8 = 2;
-
-/// The shortest and the longest ceiling of the time between two attempts to reach the relay.
-pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
-/// A control channel that lived for this long is replaced at once.
-pub const CHANNEL_LASTED: Duration = Duration::from_secs(60);
-
-/// How long a handshake may take once the connection has been asked for. SDKs give up after 20 s,
-/// and a sender waits for 30 s.
-pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);
-
-/// Sessions that an agent carries at a time.
-pub const SESSIONS_MAX: usize = 4096;
-
-/// How long a token that an agent signs with a shared key is good.
-pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
-
-/// Bounds of the time until a token is renewed, whatever the clock says.
-pub const RENEWAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2400));
-
-/// For one call of the connected-clusters API.
-pub const API_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Bytes of an answer of the connected-clusters API that an agent reads.
-pub const API_ANSWER_MAX: usize = 64 * 1024;
-
-/// When to ask for a buffer again after the pool had none.
-pub const LEASE_RETRY: Duration = Duration::from_millis(10);
 /// Bytes of a request head; kubectl's are under 4 KiB, and a token with many groups adds 30.
 pub const REQUEST_HEAD_MAX: usize = 64 * 1024;
 
@@ -217,6 +129,108 @@ pub const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// An upgraded connection without traffic: the kubelet's own figure.
 pub const UPGRADED_IDLE_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+
+// ---- hybrid connections ----
+
+/// Bytes of a request or answer head: Azure allows 32 kB of header data, plus the request line.
+pub const HEAD_LIMIT: usize = 34 * 1024;
+
+/// How long a peer may take to send a head, from the moment it is connected or was last answered.
+pub const OPENING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of a command on a control channel: .NET and Java read them into buffers of this size.
+pub const COMMAND_MAX: usize = 64 * 1024;
+
+/// Bytes of a body on a control channel: what the guide allows, and as much again, because
+/// closing a channel hurts more than a body that is too long.
+pub const CONTROL_BODY_MAX: usize = 128 * 1024;
+
+/// Bytes of the body of an HTTP request that goes over the control channel (protocol guide).
+pub const INLINE_BODY_MAX: usize = 64 * 1024;
+
+/// How long a body of unknown length may turn out to be a small one.
+pub const INLINE_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a listener has to answer an HTTP request (protocol guide).
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest gap within the body of an HTTP request or response (protocol guide).
+pub const BODY_GAP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes queued for a control channel past which its listener is passed over. Many requests may
+/// come within one turn of the loop.
+pub const CONTROL_QUEUE_MAX: usize = 1024 * 1024;
+
+/// How long a sender waits for a listener to accept (protocol guide).
+pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// After this long without a rendezvous the sender is offered to a second listener.
+pub const SECOND_OFFER: Duration = Duration::from_secs(5);
+
+/// A socket that was silent for this long is asked for a sign of life. Load balancers forget
+/// connections after four minutes.
+pub const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Pings without an answer after which a control channel is dead.
+pub const CONTROL_PINGS: u8 = 2;
+
+/// The same for relayed sockets: .NET answers pings there only while its application reads.
+pub const RELAYED_PINGS: u8 = 4;
+
+/// How long a control channel outlives its token. SDKs renew at the moment of expiry or later, and
+/// Azure waits about as long.
+pub const TOKEN_GRACE: Duration = Duration::from_secs(300);
+
+/// A relayed socket that is closed in one direction lives on for as long as bytes are delivered in
+/// the other, and for this long without any.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a peer may take to answer our Close of a control channel.
+pub const CLOSE_ANSWER: Duration = Duration::from_secs(5);
+
+/// Control channels of one entity (Azure's own number).
+pub const LISTENERS_MAX: usize = 25;
+
+/// Bytes that a sender may send before it is answered.
+pub const EARLY_MAX: usize = 64 * 1024;
+
+/// Bytes of a body of the relay's own API.
+pub const API_CALL_MAX: usize = 1024 * 1024;
+
+/// How long a stopping relay lets relayed sockets go on.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// An agent asks its relay for a sign of life after this much silence. Load balancers forget
+/// connections after four minutes.
+pub const AGENT_PING: Duration = Duration::from_secs(60);
+
+/// Pings without an answer after which an agent gives a connection up.
+pub const AGENT_PINGS: u8 = 2;
+
+/// The shortest and the longest ceiling of the time between two attempts to reach the relay.
+pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// A control channel that lived for this long is replaced at once.
+pub const CHANNEL_LASTED: Duration = Duration::from_secs(60);
+
+/// How long a handshake may take once the connection has been asked for. SDKs give up after 20 s,
+/// and a sender waits for 30 s.
+pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Sessions that an agent carries at a time.
+pub const SESSIONS_MAX: usize = 4096;
+
+/// How long a token that an agent signs with a shared key is good.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// Bounds of the time until a token is renewed, whatever the clock says.
+pub const RENEWAL: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(2400));
+
+/// For one call of the connected-clusters API.
+pub const API_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer of the connected-clusters API that an agent reads.
+pub const API_ANSWER_MAX: usize = 64 * 1024;
 
 // ---- auth ----
 
@@ -543,3 +557,6 @@ pub const BUFFERS: usize = 8 * 1024;
 
 /// Buffers kept when nobody uses them: 1 MiB.
 pub const BUFFERS_KEPT: usize = 32;
+
+/// How often a relay looks whether its certificate's files have changed.
+pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(300);

@@ -71,6 +71,7 @@ fn serve(pki: &Pki, to: Endpoint, tls: bool) -> SocketAddr {
             limits: Limits { conns: 64, buffers: 256, keep: 16 },
             audit: AuditSink::nowhere(),
             journal: None,
+            chore: None,
         };
         let mut reactor = Reactor::new(Splice::new(to), setup).unwrap();
         let any = Bind::Tcp(([127, 0, 0, 1], 0).into());
@@ -180,7 +181,8 @@ fn a_server_that_is_not_trusted_or_not_there_refuses_the_caller() {
         via: None,
     };
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let nobody = Endpoint::Tcp { host: "127.0.0.1".into(), port: gone.port(), tls: None, via: None };
+    let nobody =
+        Endpoint::Tcp { host: "127.0.0.1".into(), port: gone.port(), tls: None, via: None };
     for to in [untrusted, nobody] {
         let near = serve(&pki, to, false);
         let mut stream = TcpStream::connect(near).unwrap();

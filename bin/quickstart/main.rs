@@ -12,8 +12,8 @@ mod processes;
 mod show;
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -132,15 +132,10 @@ impl Chain {
         write(&dir.join("join-token"), token)?;
         start_cluster(&mut processes, &issuer, dir, &relay, &kubeconfig)?;
         listed(&["grant", NAME, "--user", ALICE])?;
-        let groups = ["developers"];
-        write(
-            &dir.join("relay.jwt"),
-            &issuer.user_token(RELAY_AUDIENCE, ALICE, &groups, TOKEN_LIFE),
-        )?;
-        write(
-            &dir.join("cluster.jwt"),
-            &issuer.user_token(CLUSTER_AUDIENCE, ALICE, &groups, TOKEN_LIFE),
-        )?;
+        for (file, audience) in [("relay.jwt", RELAY_AUDIENCE), ("cluster.jwt", CLUSTER_AUDIENCE)] {
+            let claims = issuer.user_claims(audience, ALICE, &["developers"], TOKEN_LIFE);
+            write(&dir.join(file), &issuer.token_with(issuer::Algorithm::Rs256, &claims))?;
+        }
         let kubeconfig = start_client(&mut processes, dir, &relay)?;
         Ok(Self { kubeconfig, processes, real_cluster, api, _issuer: issuer })
     }
@@ -312,7 +307,8 @@ fn start_cluster(
 
 fn start_client(processes: &mut Processes, dir: &Path, relay: &str) -> Result<PathBuf> {
     let kubeconfig = dir.join("kubeconfig");
-    let tokens = format!("file:{},{}", utf8(&dir.join("relay.jwt"))?, utf8(&dir.join("cluster.jwt"))?);
+    let tokens =
+        format!("file:{},{}", utf8(&dir.join("relay.jwt"))?, utf8(&dir.join("cluster.jwt"))?);
     let ready = processes.start(&Wish {
         name: "proxy",
         words: &[

@@ -43,11 +43,8 @@ impl Access {
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .root_certs(RootCerts::new_with_certs(&[Certificate::from_der(&der).to_owned()]))
             .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .http_status_as_error(false)
-            .build()
-            .new_agent();
+        let agent =
+            Agent::config_builder().tls_config(tls).http_status_as_error(false).build().new_agent();
         let url = access.server;
         let server = format!("https://{}{}", url.authority(), url.path);
         Ok(Self { agent, server, token: token.expose().clone() })

@@ -8,6 +8,7 @@
 //! authenticators would let one's failure be another's success.
 
 mod alphabet;
+pub mod assignments;
 pub mod certify;
 pub mod credential;
 mod denied;
@@ -20,7 +21,6 @@ pub mod overage;
 pub mod pop;
 pub mod profile;
 pub mod refresh;
-pub mod assignments;
 pub mod review;
 pub mod sas;
 pub mod settings;

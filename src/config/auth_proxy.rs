@@ -9,6 +9,8 @@ use super::args::{Args, Page};
 use super::auth_config::AuthConfig;
 use super::errors::Error;
 use super::values::{Level, Place, duration, listen_address, number, one_of, place};
+use crate::auth::Verifier;
+use crate::auth::pop::Possession;
 use crate::wire::resource::ResourceId;
 
 /// What an auth proxy was started with.
@@ -29,7 +31,7 @@ pub struct AuthProxy {
 }
 
 /// What auth proxy and edge have in common.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Gate {
     /// How to reach the API server.
     pub api: ApiServer,
@@ -38,7 +40,7 @@ pub struct Gate {
     /// Kubernetes tokens go through as they are.
     pub passthrough: Option<Passthrough>,
     /// Tokens that are bound to a key.
-    pub pop: Pop,
+    pub possession: Possession,
     /// What becomes of a caller's own impersonation headers.
     pub impersonation: Impersonation,
     /// How long an exec, attach or port-forward may last.
@@ -73,18 +75,6 @@ pub struct Passthrough {
     pub issuer: Option<String>,
     /// Audiences to ask TokenReview for; the API server's own when there is none.
     pub audiences: Vec<String>,
-}
-
-/// Tokens that are bound to a key.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum Pop {
-    /// Not taken.
-    #[default]
-    Off,
-    /// Taken beside bearer tokens, for this resource id.
-    Accept(String),
-    /// Nothing else is taken.
-    Require(String),
 }
 
 /// What becomes of a caller's own `Impersonate-…`.
@@ -144,7 +134,7 @@ impl Gate {
             api: ApiServer::parse(args)?,
             issuers: AuthConfig::from_args(args)?,
             passthrough: Passthrough::parse(args)?,
-            pop: Pop::parse(args)?,
+            possession: possession(args)?,
             impersonation: args
                 .value("--impersonation", |text| {
                     one_of(text, &[("off", Impersonation::Off), ("sar", Impersonation::Sar)])
@@ -167,7 +157,18 @@ impl Gate {
                 "an issuer (--auth-config, --entra-tenant, --oidc-issuer) or --sa-passthrough",
             ));
         }
+        gate.verifier()?;
         Ok(gate)
+    }
+
+    /// A verifier for what may come in, without keys yet.
+    ///
+    /// # Errors
+    ///
+    /// `AUTH_CONFIG_INVALID`
+    pub fn verifier(&self) -> Result<Verifier, Error> {
+        let service_accounts = self.passthrough.as_ref().and_then(|it| it.issuer.clone());
+        self.issuers.verifier(self.possession.clone(), service_accounts)
     }
 }
 
@@ -209,18 +210,16 @@ impl Passthrough {
     }
 }
 
-impl Pop {
-    fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
-        let words = [("off", 0), ("accept", 1), ("require", 2)];
-        let mode = args.value("--pop", |text| one_of(text, &words))?.unwrap_or_default();
-        let of = args.text("--pop-u")?;
-        match (mode, of) {
-            (0, None) => Ok(Self::Off),
-            (0, Some(_)) => Err(args.missing("--pop accept or require")),
-            (_, None) => Err(args.missing("--pop-u")),
-            (1, Some(of)) => Ok(Self::Accept(of)),
-            (_, Some(of)) => Ok(Self::Require(of)),
-        }
+fn possession(args: &mut Args<'_>) -> Result<Possession, Error> {
+    let words = [("off", 0), ("accept", 1), ("require", 2)];
+    let mode = args.value("--pop", |text| one_of(text, &words))?.unwrap_or_default();
+    let target = args.text("--pop-u")?;
+    match (mode, target) {
+        (0, None) => Ok(Possession::Off),
+        (0, Some(_)) => Err(args.missing("--pop accept or require")),
+        (_, None) => Err(args.missing("--pop-u")),
+        (1, Some(target)) => Ok(Possession::Accept(target)),
+        (_, Some(target)) => Ok(Possession::Require(target)),
     }
 }
 
@@ -269,7 +268,10 @@ OPTIONS
   --oidc-jwks-file FILE        its keys from a file; nothing is fetched
   --entra-tenant ID            short form for one tenant of Entra ID
   --entra-cloud CLOUD          public, usgov, china                             [public]
+  --entra-authority URL        another host with its keys                       [the cloud's]
   --entra-audience AUD         audience of this cluster; may come several times
+  --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
+  --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --sa-passthrough             take Kubernetes tokens, and pass them on as they are
   --sa-issuer URL              their issuer                             [that of the own token]
   --sa-audience AUD            their audience; may come several times           [the API server's]
@@ -294,7 +296,8 @@ ISSUERS
   {\"issuers\": [
     {\"type\": \"oidc\",
      \"issuer\": {\"url\": \"https://token.actions.githubusercontent.com\", \"audiences\": [\"edge\"],
-                \"discoveryURL\": ..., \"certificateAuthorityFile\": ..., \"jwksFile\": ...},
+                \"discoveryURL\": ..., \"keysHosts\": [...], \"jwksURL\": ..., \"jwksFile\": ...,
+                \"certificateAuthorityFile\": ...},
      \"claimMappings\": {\"username\": {\"claim\": \"sub\", \"prefix\": \"github:\"},
                        \"groups\": {\"claim\": \"groups\", \"prefix\": \"github:\"}},
      \"requiredClaims\": {\"repository_owner\": \"contoso\", \"environment\": [\"prod\", \"stage\"],
@@ -305,7 +308,8 @@ ISSUERS
      \"entra\": {\"tenant\": ID, \"cloud\": \"public\", \"audiences\": [...], \"clients\": [...],
                \"username\": \"upn\" or \"oid\", \"groups\": \"groups\", \"roles\" or \"none\",
                \"overage\": \"refuse\" or \"ignore\", \"groupNames\": {ID: NAME},
-               \"usernamePrefix\": \"-\", \"groupsPrefix\": \"-\", \"authority\": ...}}]}
+               \"usernamePrefix\": \"-\", \"groupsPrefix\": \"-\", \"authority\": ...,
+               \"jwksFile\": ..., \"certificateAuthorityFile\": ..., \"signingApp\": ID}}]}
   Unknown keys are errors. UPNs are given to new people; \"username\": \"oid\" is the safer choice.
 
 TIME

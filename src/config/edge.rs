@@ -80,7 +80,10 @@ OPTIONS
   --oidc-jwks-file FILE        its keys from a file; nothing is fetched
   --entra-tenant ID            short form for one tenant of Entra ID
   --entra-cloud CLOUD          public, usgov, china                             [public]
+  --entra-authority URL        another host with its keys                       [the cloud's]
   --entra-audience AUD         audience of this cluster; may come several times
+  --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
+  --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --sa-passthrough             take Kubernetes tokens, and pass them on as they are
   --sa-issuer URL              their issuer                             [that of the own token]
   --sa-audience AUD            their audience; may come several times           [the API server's]

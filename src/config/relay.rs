@@ -11,7 +11,7 @@ use super::values::{Level, duration, listen_address, number};
 use crate::wire::url::authority_parts;
 
 /// What a relay was started with.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Relay {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
@@ -138,7 +138,10 @@ OPTIONS
   --oidc-jwks-file FILE        its keys from a file; nothing is fetched
   --entra-tenant ID            short form for one tenant of Entra ID
   --entra-cloud CLOUD          public, usgov, china                             [public]
+  --entra-authority URL        another host with its keys                       [the cloud's]
   --entra-audience AUD         audience of this relay; may come several times
+  --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
+  --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --send-token-lifetime TIME   life of a client's right to send                 [1h]
   --audit-log FILE             one JSON line for each grant, credential and refusal
   --admin-listen ADDR:PORT     health and metrics                               [none]

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{SecretSource, options};
-use super::auth_proxy::{ApiServer, Impersonation, Pop};
+use super::auth_proxy::{ApiServer, Impersonation};
 use super::proxy::Target;
 use super::relay::Tls;
 use super::values::{Output, Place};
 use super::*;
 use crate::auth::certify::Fingerprint;
+use crate::auth::pop::Possession;
 use crate::io::operator::{Action, Name};
 use crate::role::client_proxy::identity::Source;
 
@@ -238,7 +239,7 @@ fn an_auth_proxy_is_strict_by_default() {
     let gate = &auth.gate;
     assert_eq!(gate.api, ApiServer::Kubeconfig("/k".into(), None));
     assert!(gate.require_least_privilege && gate.passthrough.is_none());
-    assert_eq!((gate.impersonation, &gate.pop), (Impersonation::Off, &Pop::Off));
+    assert_eq!((gate.impersonation, &gate.possession), (Impersonation::Off, &Possession::Off));
     assert_eq!(gate.session_max, Duration::from_secs(12 * 3600));
     assert_eq!((gate.limits.per_user, gate.limits.per_tunnel, gate.limits.total), (200, 500, 2000));
     let line = format!(
@@ -247,7 +248,7 @@ fn an_auth_proxy_is_strict_by_default() {
         auth_proxy_line()
     );
     let Ok(Command::AuthProxy(auth)) = parse(&line) else { panic!() };
-    assert_eq!(auth.gate.pop, Pop::Require("/subscriptions/x".to_owned()));
+    assert_eq!(auth.gate.possession, Possession::Require("/subscriptions/x".to_owned()));
     assert!(auth.gate.session_ends_with_token && !auth.gate.require_least_privilege);
     assert_eq!(auth.gate.passthrough.unwrap().audiences, ["x"]);
     for rest in [
@@ -265,6 +266,11 @@ fn an_auth_proxy_is_strict_by_default() {
         let line = format!("{} {rest}", auth_proxy_line());
         assert_eq!(parse(&line).unwrap_err().code, Code::Usage, "{rest}");
     }
+    let same = format!(
+        "{} --sa-passthrough --sa-issuer https://sts.windows.net/{TENANT}/",
+        auth_proxy_line()
+    );
+    assert_eq!(parse(&same).unwrap_err().code, Code::AuthConfigInvalid);
     let nobody = "auth-proxy -n edge-7 --state-dir /s --kubeconfig /k";
     assert!(parse(nobody).unwrap_err().message.contains("an issuer"));
     assert!(parse(&format!("{nobody} --sa-passthrough")).is_ok());

@@ -7,7 +7,7 @@ pub mod mux;
 pub mod renewal;
 pub mod timers;
 pub mod tls;
-pub mod tunnel;
 pub mod tlsconf;
+pub mod tunnel;
 pub mod upgrade;
 pub mod ws;

@@ -14,15 +14,10 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::mux::{Ended, Event, Session, Violation};
 use super::tls::{self, State};
+pub use super::tlsconf::{ALPN_HTTP, ALPN_TUNNEL as ALPN_MUX};
 use crate::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use crate::limits::{CONN_OUTBOX, FRAME_MAX, WINDOW};
 use crate::wire::mux::StreamId;
-
-/// ALPN of a session with many streams.
-pub const ALPN_MUX: &[u8] = b"cluster-connect/1";
-
-/// ALPN of a session that is one HTTP connection.
-pub const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// One end of the session.
 #[derive(Debug)]

@@ -280,7 +280,11 @@ impl Conn {
     }
 
     /// Starts TLS with what is there to say first.
-    pub(super) fn start_tls(&mut self, mut session: tls::Session, pool: &Pool) -> Result<(), Close> {
+    pub(super) fn start_tls(
+        &mut self,
+        mut session: tls::Session,
+        pool: &Pool,
+    ) -> Result<(), Close> {
         let mut flight = Vec::new();
         session
             .receive(&mut [], |_| (), &mut flight)

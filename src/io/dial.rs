@@ -53,7 +53,8 @@ impl Dial {
     }
 
     fn request(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let target = format!("{host}:{}", self.port);
         let authorization = self.via.as_ref().and_then(|via| via.authorization.as_ref());
         let extra = authorization

@@ -17,8 +17,7 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn register(registry: &Registry, stop: Token, reload: Token) -> io::Result<Self> {
-        let mut signals =
-            Self { stop: pipe(&[SIGTERM, SIGINT])?, reload: pipe(&[SIGHUP])? };
+        let mut signals = Self { stop: pipe(&[SIGTERM, SIGINT])?, reload: pipe(&[SIGHUP])? };
         registry.register(&mut signals.stop, stop, Interest::READABLE)?;
         registry.register(&mut signals.reload, reload, Interest::READABLE)?;
         Ok(signals)

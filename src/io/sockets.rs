@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mio::net::UnixStream;
 use mio::Registry;
+use mio::net::UnixStream;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 

@@ -5,43 +5,23 @@ use crate::buf::Slice;
 use crate::engine::ws::{self, Step};
 use crate::wire::ws::Opcode;
 
-/// Queues `bytes`. Whether there were buffers for all of it.
-pub(super) fn write(net: &mut dyn Net, conn: ConnId, bytes: &[u8]) -> bool {
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let Some(mut lease) = net.lease() else { return false };
-        let (_, after) = rest.split_at(lease.fill(rest));
-        rest = after;
-        let _ = net.send(conn, lease.freeze());
+/// Queues `bytes`.
+pub(super) fn write(net: &mut dyn Net, conn: ConnId, bytes: &[u8]) {
+    let pool = net.pool().clone();
+    for slice in pool.slices(bytes) {
+        let _ = net.send(conn, slice);
     }
-    true
 }
 
 /// Sends to `to` what `steps` say: heads and an unmasked Close from one small buffer, everything
-/// else from where it lies in `data`. Pings are the caller's. `false`, and nothing sent, when there
-/// is no such buffer.
-pub(super) fn send_steps(to: ConnId, mut data: Slice, steps: &[Step], net: &mut dyn Net) -> bool {
-    let mut small = None;
-    if steps.iter().any(|step| matches!(step, Step::Head(_) | Step::Close(_))) {
-        let Some(mut lease) = net.lease() else { return false };
-        for step in steps {
-            let len = match step {
-                Step::Head(head) => head.len() - lease.fill(head),
-                Step::Close(payload) => {
-                    let frame = ws::frame(Opcode::Close, None, payload);
-                    frame.len() - lease.fill(&frame)
-                }
-                Step::Bytes(_) | Step::Ping(_) => 0,
-            };
-            assert_eq!(len, 0, "a buffer holds the heads of a buffer's frames");
-        }
-        small = Some(lease.freeze());
-    }
+/// else from where it lies in `data`. Pings are the caller's.
+pub(super) fn send_steps(to: ConnId, mut data: Slice, steps: &[Step], net: &mut dyn Net) {
+    let mut small = small_parts(steps, net);
     let mut at = 0;
     for step in steps {
         let slice = match (step, &mut small) {
             (Step::Bytes(range), _) => {
-                let _ = data.split_to(range.start - at);
+                data.advance(range.start - at);
                 at = range.end;
                 data.split_to(range.len())
             }
@@ -51,7 +31,26 @@ pub(super) fn send_steps(to: ConnId, mut data: Slice, steps: &[Step], net: &mut 
         };
         let _ = net.send(to, slice);
     }
-    true
+}
+
+/// The heads and the Close of `steps`, one after another.
+fn small_parts(steps: &[Step], net: &dyn Net) -> Option<Slice> {
+    if !steps.iter().any(|step| matches!(step, Step::Head(_) | Step::Close(_))) {
+        return None;
+    }
+    let mut lease = net.pool().lease_beyond();
+    for step in steps {
+        let left = match step {
+            Step::Head(head) => head.len() - lease.fill(head),
+            Step::Close(payload) => {
+                let frame = ws::frame(Opcode::Close, None, payload);
+                frame.len() - lease.fill(&frame)
+            }
+            Step::Bytes(_) | Step::Ping(_) => 0,
+        };
+        assert_eq!(left, 0, "a buffer holds the heads of a buffer's frames");
+    }
+    Some(lease.freeze())
 }
 
 /// Sends to `to` the bytes of `data` that `steps` name, and nothing else.
@@ -59,7 +58,7 @@ pub(super) fn send_payload(to: ConnId, mut data: Slice, steps: &[Step], net: &mu
     let mut at = 0;
     for step in steps {
         if let Step::Bytes(range) = step {
-            let _ = data.split_to(range.start - at);
+            data.advance(range.start - at);
             at = range.end;
             let _ = net.send(to, data.split_to(range.len()));
         }

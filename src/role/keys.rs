@@ -134,12 +134,7 @@ impl Keys {
         None
     }
 
-    fn on_fetched(
-        &mut self,
-        issuer: usize,
-        result: Result<HttpAnswer, String>,
-        net: &mut dyn Net,
-    ) {
+    fn on_fetched(&mut self, issuer: usize, result: Result<HttpAnswer, String>, net: &mut dyn Net) {
         let (clock, random) = (clock(net), random(net));
         let answer = match &result {
             Ok(answer) if answer.status == 200 => {

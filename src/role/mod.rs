@@ -3,11 +3,11 @@
 //! The reactor in [`crate::io`] and the simulator in `tests/sim` drive roles through the same two
 //! traits, [`Role`] and [`Net`], so what is tested under simulated time is the code that runs.
 
+pub mod agent;
 pub mod auth_proxy;
 pub mod client_proxy;
 pub mod edge;
 pub mod egress;
-pub mod agent;
 mod frames;
 mod job;
 pub mod keys;

@@ -41,7 +41,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     };
     let role = role(&config.joining, &dir, certificate, config.auth_proxy_audiences.clone(), to)?;
     let text = connected(&config.joining);
-    drive(reactor(role, audit(None)?, None)?, |notice| match notice {
+    drive(reactor(role, audit(None)?, None, None)?, |notice| match notice {
         Notice::Ready => announce(&text),
         Notice::Say(text) => say(&text),
         Notice::Exit(..) => (),

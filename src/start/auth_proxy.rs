@@ -1,13 +1,11 @@
 //! An auth proxy from its configuration.
 
-use super::issuers::{self, Rules};
-use super::{announce, audit, drive, log, reactor, relay, say, state, upstream};
+use super::{announce, audit, drive, issuers, log, reactor, relay, say, state, upstream};
 use crate::auth::certify::{Authority, Fingerprint};
-use crate::auth::pop::Possession;
-use crate::config::auth_proxy::{AuthProxy as Config, Gate, Impersonation, Pop};
+use crate::config::auth_proxy::{AuthProxy as Config, Gate, Impersonation};
 use crate::config::errors::{Code, Error};
 use crate::config::values::Place;
-use crate::io::Bind;
+use crate::io::{Bind, Chore};
 use crate::role::auth_proxy::{self, AuthProxy};
 use crate::role::{ListenerTag, Notice};
 
@@ -18,8 +16,9 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     let authority = state::authority(&dir, &[&config.cluster.server_name()])?;
     tell_fingerprint(&authority);
     let upstream = upstream::upstream(upstream::access(&config.gate)?)?;
-    let role = role(&config.gate, &authority, upstream)?;
-    let mut reactor = reactor(role, audit(config.gate.audit_log.as_deref())?, None)?;
+    let (role, chore) = role(&config.gate, authority, upstream)?;
+    let audit = audit(config.gate.audit_log.as_deref())?;
+    let mut reactor = reactor(role, audit, None, Some(chore))?;
     let (bind, place) = match &config.listen {
         Place::Tcp(address) => (Bind::Tcp(*address), address.to_string()),
         Place::Unix(path) => (Bind::Unix(path.clone()), path.display().to_string()),
@@ -41,12 +40,12 @@ pub(super) fn tell_fingerprint(authority: &Authority) {
     say(&format!("the cluster's CA: {}", Fingerprint::of(authority.certificate())));
 }
 
-/// The role.
+/// The role, and the chore that renews its certificate.
 pub(super) fn role(
     gate: &Gate,
-    authority: &Authority,
+    authority: Authority,
     upstream: auth_proxy::upstream::Upstream,
-) -> Result<AuthProxy, Error> {
+) -> Result<(AuthProxy, Chore), Error> {
     if gate.impersonation == Impersonation::Sar {
         let what = "--impersonation=sar is not in this build";
         return Err(Error::new(Code::NotAvailable, what));
@@ -58,21 +57,14 @@ pub(super) fn role(
         })?),
         None => None,
     };
-    let rules = Rules {
-        possession: match &gate.pop {
-            Pop::Off => Possession::Off,
-            Pop::Accept(id) => Possession::Accept(id.clone()),
-            Pop::Require(id) => Possession::Require(id.clone()),
-        },
-        service_account_issuer: passthrough.clone(),
-    };
-    let keys = issuers::keys(&gate.issuers, rules)?;
+    let keys = issuers::keys(&gate.issuers, gate.possession.clone(), passthrough.clone())?;
+    let (tls, chore) = state::session_tls(authority)?;
     let config = auth_proxy::Config {
-        tls: state::session_tls(authority)?,
+        tls,
         upstream,
         sa_passthrough: passthrough.is_some(),
         session_max: gate.session_max,
         audit_fail_open: false,
     };
-    Ok(AuthProxy::new(config, keys))
+    Ok((AuthProxy::new(config, keys), chore))
 }

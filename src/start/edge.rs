@@ -14,17 +14,18 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     let authority = state::authority(&dir, &[&joining.cluster.server_name()])?;
     auth_proxy::tell_fingerprint(&authority);
     let upstream = upstream::upstream(upstream::access(&config.gate)?)?;
-    let inner = auth_proxy::role(&config.gate, &authority, upstream)?;
+    let certificate = authority.certificate().clone();
+    let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream)?;
     let outer = agent::role(
         joining,
         &dir,
-        authority.certificate(),
+        &certificate,
         config.gate.issuers.audiences(),
         Endpoint::Local(ListenerTag::AuthProxy),
     )?;
     let audit = audit(config.gate.audit_log.as_deref())?;
     let text = agent::connected(joining);
-    drive(reactor(Edge::new(outer, inner), audit, None)?, |notice| match notice {
+    drive(reactor(Edge::new(outer, inner), audit, None, Some(chore))?, |notice| match notice {
         Notice::Ready => announce(&text),
         Notice::Say(text) => say(&text),
         Notice::Exit(..) => (),

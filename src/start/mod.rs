@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use crate::config::errors::{Code, Error};
 use crate::config::{self, Command};
-use crate::io::{self, AuditSink, Journal, Limits, Reactor, Setup, environment};
+use crate::io::{self, AuditSink, Chore, Journal, Limits, Reactor, Setup, environment};
 use crate::limits::{BUFFERS, BUFFERS_KEPT, CONNS_MAX};
 use crate::role::{Fault, Notice, Role};
 
@@ -94,9 +94,10 @@ fn reactor<R: Role>(
     role: R,
     audit: AuditSink,
     journal: Option<Journal>,
+    chore: Option<Chore>,
 ) -> Result<Reactor<R>, Error> {
     let limits = Limits { conns: CONNS_MAX, buffers: BUFFERS, keep: BUFFERS_KEPT };
-    Reactor::new(role, Setup { limits, audit, journal })
+    Reactor::new(role, Setup { limits, audit, journal, chore })
         .map_err(|err| Error::new(Code::Internal, format!("the event loop cannot start: {err}")))
 }
 
@@ -116,9 +117,7 @@ fn from_fault(Fault { code, message }: Fault) -> Error {
     let known = Code::parse(code);
     let hint = match known {
         Some(Code::Forbidden) => Some("ask for: cluster-connect cluster grant NAME --user YOU"),
-        Some(Code::ClusterOffline | Code::ClusterNeverConnected) => {
-            Some("--wait 5m waits for it")
-        }
+        Some(Code::ClusterOffline | Code::ClusterNeverConnected) => Some("--wait 5m waits for it"),
         Some(Code::ClusterChanged) => {
             Some("if the cluster was set up anew, --accept-new-ca accepts its new CA")
         }

@@ -11,9 +11,9 @@ use rustls::time_provider::DefaultTimeProvider;
 use crate::auth::certify::{AgentKey, Authority, Unfit};
 use crate::config::agent::State;
 use crate::config::errors::{Code, Error};
-use crate::engine::tlsconf::{self, Versions};
+use crate::engine::tlsconf::{self, Identity, Versions};
 use crate::engine::tunnel::{ALPN_HTTP, ALPN_MUX};
-use crate::io::files;
+use crate::io::{Chore, files};
 use crate::limits::SECRET_FILE_MAX;
 use crate::secret::Secret;
 
@@ -51,24 +51,38 @@ pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
     AgentKey::from_pem(bytes.expose()).map_err(|why| broken(&path, &why))
 }
 
-/// The end-to-end session's side of the auth proxy, under a new certificate of `authority`.
-pub(super) fn session_tls(authority: &Authority) -> Result<Arc<ServerConfig>, Error> {
+/// The end-to-end session's side of the auth proxy, under certificates of `authority`.
+pub(super) fn session_tls(authority: Authority) -> Result<(Arc<ServerConfig>, Chore), Error> {
     server(authority, &[ALPN_MUX, ALPN_HTTP], Versions::Newest)
 }
 
-/// A TLS server under a new certificate of `authority`.
+/// A TLS server under a new certificate of `authority`, and the chore that makes the next ones.
 pub(super) fn server(
-    authority: &Authority,
+    authority: Authority,
     alpn: &[&[u8]],
     versions: Versions,
-) -> Result<Arc<ServerConfig>, Error> {
+) -> Result<(Arc<ServerConfig>, Chore), Error> {
+    let server = tlsconf::server(leaf(&authority)?, alpn, versions, Arc::new(DefaultTimeProvider))
+        .map_err(|why| Error::new(Code::Internal, why.to_string()))?;
+    let current = server.current;
+    let act = Box::new(move || {
+        let renewed = leaf(&authority).and_then(|leaf| {
+            current.replace(leaf).map_err(|why| Error::new(Code::Internal, why.to_string()))
+        });
+        match renewed {
+            Ok(()) => log::info!("a new certificate is in use"),
+            Err(why) => log::error!("the certificate cannot be renewed: {}", why.message),
+        }
+    });
+    Ok((server.config, Chore { every: Authority::renew_after(), act }))
+}
+
+fn leaf(authority: &Authority) -> Result<Identity, Error> {
     let mut serial = [0; 16];
     SystemRandom::new()
         .fill(&mut serial)
         .map_err(|_| Error::new(Code::Internal, "the system gives no random bytes"))?;
-    let leaf = authority.leaf(unix_now(), serial).map_err(internal)?;
-    tlsconf::server(leaf, alpn, versions, Arc::new(DefaultTimeProvider))
-        .map_err(|why| Error::new(Code::Internal, why.to_string()))
+    authority.leaf(unix_now(), serial).map_err(internal)
 }
 
 pub(super) fn unix_now() -> u64 {

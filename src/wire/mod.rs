@@ -1,7 +1,7 @@
 //! Byte layouts: values to bytes and back. Nothing here keeps state between calls.
 
-pub mod control;
 pub mod arm;
+pub mod control;
 pub mod h1;
 pub mod json;
 pub mod jws;

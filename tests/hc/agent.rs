@@ -352,21 +352,6 @@ fn a_slow_side_stops_the_other() {
 }
 
 #[test]
-fn without_buffers_the_auth_proxys_bytes_wait() {
-    let (mut stage, _, rendezvous, local) = carrying();
-    stage.net.starved = true;
-    stage.data(local, b"one");
-    stage.data(local, b"two");
-    assert!(stage.net.paused.contains(&local));
-    assert_eq!(stage.take(rendezvous), b"");
-    stage.pass(1);
-    stage.net.starved = false;
-    stage.pass(1);
-    assert_eq!(frames(Side::Server, &stage.take(rendezvous)).concat_payload(), b"onetwo");
-    assert!(!stage.net.paused.contains(&local));
-}
-
-#[test]
 fn sessions_outlive_the_channel() {
     let (mut stage, channel, rendezvous, local) = carrying();
     stage.closed(channel, Close::Reset);

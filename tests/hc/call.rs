@@ -23,11 +23,11 @@ fn the_relays_own_api_gets_requests_whole_and_keeps_the_connection() {
 fn calls_with_bodies_that_cannot_be_are_refused() {
     for (fields, status) in [
         ("Content-Length: 1048577", 413),
-        ("Content-Length: 99999999999999999999", 413),
+        ("Content-Length: 99999999999999999999", 400),
         ("Content-Length: +5", 400),
         ("Content-Length: 5, 6", 400),
         ("Content-Length: 5\r\nContent-Length: 6", 400),
-        ("Transfer-Encoding: chunked", 411),
+        ("Transfer-Encoding: gzip", 400),
     ] {
         let (mut stage, _) = relay();
         let head = format!("POST /status HTTP/1.1\r\nHost: n\r\n{fields}\r\n\r\n");

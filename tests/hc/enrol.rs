@@ -95,7 +95,8 @@ fn an_agent_that_can_never_enrol_says_so_and_exits() {
     let foreign = br#"{"resourceId":"/other","relay":"https://relay.example:8443"}"#.to_vec();
     stage.done(read, Outcome::Read(Ok(Secret::new(foreign))));
     let [Notice::Exit(1, Some(why))] = &stage.net.notices[..] else { panic!("exits") };
-    assert!(why.starts_with("not enrolled: "), "{why}");
+    assert_eq!(why.code, "JOIN_TOKEN_REFUSED");
+    assert!(why.message.starts_with("not enrolled: "), "{why:?}");
 
     let mut stage = agent(enrolment(Some("ccj_used")));
     let read = stage.net.jobs[0].0;
@@ -103,7 +104,8 @@ fn an_agent_that_can_never_enrol_says_so_and_exits() {
     let (job, ..) = call(&stage);
     answer(&mut stage, job, 403, r#"{"error":{"code":"x","message":"used by another key"}}"#);
     let [Notice::Exit(1, Some(why))] = &stage.net.notices[..] else { panic!("exits") };
-    assert_eq!(why, "the relay refuses to enrol this agent: 403 used by another key");
+    assert_eq!(why.code, "JOIN_TOKEN_REFUSED");
+    assert_eq!(why.message, "the relay refuses to enrol this agent: 403 used by another key");
 }
 
 #[test]

@@ -6,6 +6,8 @@
 mod agent;
 mod call;
 mod enrol;
+mod http;
+mod http_ends;
 mod listen;
 mod net;
 mod pair;
@@ -21,6 +23,7 @@ use cluster_connect::role::relay::{Config, Relay};
 use cluster_connect::role::{ConnId, Endpoint, Event, ListenerTag, Notice};
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::control::{Accept, Command};
+use cluster_connect::wire::h1::Scan;
 use cluster_connect::wire::ws::Opcode;
 
 use self::net::Stage;
@@ -173,7 +176,7 @@ pub(crate) fn says(stage: &Stage<Agent>) -> Vec<String> {
 /// The request that was sent on `conn`.
 pub(crate) fn request(stage: &mut Stage<Agent>, conn: ConnId) -> Request {
     let bytes = stage.take(conn);
-    let (request, len) = Request::parse(&bytes).unwrap().unwrap();
+    let (request, len) = Request::parse(&bytes, &mut Scan::default()).unwrap().unwrap();
     assert_eq!(len, bytes.len());
     request
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster_connect::buf::{Lease, Pool, Pressure, Slice};
+use cluster_connect::buf::{Pool, Pressure, Slice};
 use cluster_connect::limits::BUFFER_SIZE;
 use cluster_connect::role::{
     Busy, Close, ConnId, Endpoint, Event, Job, JobId, ListenerTag, Net, Notice, Outcome, Peer,
@@ -30,7 +30,6 @@ pub(crate) struct Script {
     pub(crate) connects: Vec<(ConnId, Endpoint)>,
     pub(crate) jobs: Vec<(JobId, Job)>,
     pub(crate) notices: Vec<Notice>,
-    pub(crate) starved: bool,
     next: u64,
 }
 
@@ -40,7 +39,7 @@ impl Script {
             now: Instant::now(),
             unix: 1_795_463_640,
             seed: 1,
-            pool: Pool::new(64, BUFFER_SIZE),
+            pool: Pool::new(64, 64, BUFFER_SIZE),
             out: BTreeMap::new(),
             full: BTreeSet::new(),
             paused: BTreeSet::new(),
@@ -49,7 +48,6 @@ impl Script {
             connects: Vec::new(),
             jobs: Vec::new(),
             notices: Vec::new(),
-            starved: false,
             next: 1,
         }
     }
@@ -121,8 +119,8 @@ impl Net for Script {
         self.fates.entry(conn).or_insert(Fate::Aborted);
     }
 
-    fn lease(&mut self) -> Option<Lease> {
-        if self.starved { None } else { self.pool.lease() }
+    fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     fn submit(&mut self, job: Job) -> Result<JobId, Busy> {

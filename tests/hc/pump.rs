@@ -199,34 +199,6 @@ fn a_slow_reader_stops_its_source() {
 }
 
 #[test]
-fn without_buffers_bytes_wait_and_keep_their_order() {
-    let (mut stage, _) = relay();
-    let (sender, listener) = stage.joined();
-    stage.net.starved = true;
-    let mut bytes = masked(Opcode::Binary, &[1; 40_000]);
-    bytes.extend(masked(Opcode::Text, b"after"));
-    bytes.extend(masked(Opcode::Close, &[3, 232]));
-    stage.data(sender, &bytes);
-    assert!(stage.net.paused.contains(&sender));
-    stage.pass(1);
-    stage.net.starved = false;
-    stage.pass(1);
-    assert!(!stage.net.paused.contains(&sender));
-    let got = frames(Side::Client, &stage.take(listener));
-    let shape: Vec<_> = got.iter().map(|f| (f.0, f.2.len())).collect();
-    assert_eq!(
-        shape,
-        [
-            (Opcode::Binary, 32_768),
-            (Opcode::Continuation, 7_232),
-            (Opcode::Text, 5),
-            (Opcode::Close, 2)
-        ]
-    );
-    assert_eq!(stage.net.leased(), 0);
-}
-
-#[test]
 fn idle_legs_are_pinged_and_the_dead_are_dropped() {
     let (mut stage, _) = relay();
     let (sender, listener) = stage.joined();

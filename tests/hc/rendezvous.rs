@@ -127,13 +127,14 @@ fn what_is_not_an_upgrade_is_told_so() {
     let (mut stage, _) = relay();
     for (head, status, text) in [
         ("GET /$hc/ent HTTP/1.1\r\nHost: n\r\n\r\n", 400, "only for web-socket requests. Tr"),
-        ("GET http://n/$hc/ent HTTP/1.1\r\nHost: n\r\n\r\n", 400, "malformed"),
-        ("GET /$hc/ent HTTP/1.1\r\nHost: n/evil\r\n\r\n", 400, "malformed"),
+        ("GET http://n/$hc/ent HTTP/1.1\r\nHost: n\r\n\r\n", 400, "cannot be read"),
+        ("GET /$hc/ent HTTP/1.1\r\nHost: n/evil\r\n\r\n", 400, "cannot be read"),
+        ("GET /$hc/ent HTTP/1.1\r\nHost: n\nX: y\r\n\r\n", 400, "cannot be read"),
         ("\x16\x03\x01\x02\r\n\r\n", 400, "cannot be read"),
         (
             "GET /$hc/ent HTTP/1.1\r\nHost: n\r\nUpgrade: websocket\r\n\r\n",
             400,
-            "not to WebSocket version 13",
+            "not to websocket version 13",
         ),
     ] {
         let conn = stage.request(head.as_bytes());
@@ -310,6 +311,21 @@ fn senders_may_name_the_listeners_they_want() {
     let (status, answer) = stage.status(conn);
     assert_eq!(status, 404);
     assert!(answer.contains("AllowedListeners/DisallowedListeners criteria"), "{answer}");
+}
+
+#[test]
+fn a_listener_that_takes_nothing_in_is_passed_over() {
+    let (mut stage, _) = relay();
+    let control = stage.listener("ent", "");
+    let large = format!("X: {}\r\n{}", "x".repeat(30_000), auth("ent", "Send"));
+    let head = upgrade("/$hc/ent", &large);
+    let senders: Vec<_> = (0..40).map(|_| stage.request(&head)).collect();
+    let refused = senders.iter().filter(|s| !stage.net.out[s].is_empty()).count();
+    assert!((1..10).contains(&refused), "{refused}");
+    assert!(stage.take_text(*senders.last().unwrap()).contains("503 The listeners do not keep up"));
+    stage.drained(control, 100_000);
+    let sender = stage.request(&head);
+    assert_eq!(stage.take(sender), b"");
 }
 
 #[test]

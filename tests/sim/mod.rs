@@ -5,14 +5,21 @@
 //! schedule. A failing test names its seed; the same seed gives the same run. There is no TLS here
 //! between the processes: that is the reactor's. What roles encrypt themselves is real.
 
+pub mod courier;
+pub mod http;
 mod node;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use cluster_connect::buf::Slice;
-use cluster_connect::role::{Close, ConnId, Endpoint, Event, Job, Notice, Outcome, Peer, Role};
+use cluster_connect::role::{
+    Close, ConnId, Endpoint, Event, HttpAnswer, HttpCall, Job, ListenerTag, Notice, Outcome, Peer,
+    Role, Signal,
+};
 
+use courier::{Courier, Errands, Sender};
 use node::{Node, Piece, SimNet};
 
 /// What the two kernels of a connection hold at most, per direction.
@@ -21,14 +28,20 @@ const IN_FLIGHT: usize = 64 * 1024;
 /// Steps after which a run has no end.
 const STEPS_MAX: u64 = 3_000_000;
 
-/// Answers the jobs of a node.
-pub type Clerk = Box<dyn FnMut(&Job, u64) -> Outcome>;
+/// Deadlines in a row, without time passing, after which a role is taken to spin.
+const SPINS_MAX: u32 = 50;
+
+/// Answers the jobs of a node. `None` leaves an HTTP call to the courier, who takes it to the node
+/// that its URL names.
+pub type Clerk = Box<dyn FnMut(&Job, u64) -> Option<Outcome>>;
 
 pub struct World {
     pub now: Instant,
     start: Instant,
     pub rng: Rng,
     nodes: Vec<Node>,
+    errands: Rc<RefCell<Errands>>,
+    courier: Option<usize>,
     steps: u64,
 }
 
@@ -38,16 +51,31 @@ pub const EPOCH: u64 = 1_795_000_000;
 impl World {
     pub fn new(seed: u64) -> Self {
         let now = Instant::now();
-        Self { now, start: now, rng: Rng(seed), nodes: Vec::new(), steps: 0 }
+        let errands = Rc::default();
+        Self {
+            now,
+            start: now,
+            rng: Rng(seed),
+            nodes: Vec::new(),
+            errands,
+            courier: None,
+            steps: 0,
+        }
     }
 
     /// Adds a node that others reach as `host`, on any port. Returns its number.
     pub fn add(&mut self, host: &str, role: impl Role + 'static, clerk: Clerk) -> usize {
         let net = SimNet::new(self.now, self.rng.next(), clerk);
-        self.nodes.push(Node { host: host.into(), role: Box::new(role), net, up: true });
+        self.nodes.push(Node::new(host, Box::new(role), net));
         let number = self.nodes.len() - 1;
         self.emit(number, Event::Started);
         number
+    }
+
+    /// Adds the node that takes HTTP calls where they belong.
+    pub fn add_courier(&mut self) {
+        let errands = Rc::clone(&self.errands);
+        self.courier = Some(self.add("", Courier::new(errands), no_jobs()));
     }
 
     /// Gives `event` to the role on node `node`, from outside.
@@ -55,14 +83,28 @@ impl World {
         self.emit(node, event);
     }
 
-    /// Takes the process on `node` away and puts a new one in its place.
+    /// Makes an HTTP call from outside, and runs until there is an answer.
+    pub fn call(&mut self, call: HttpCall) -> Result<HttpAnswer, String> {
+        self.send_off(Sender::Test, call);
+        let errands = Rc::clone(&self.errands);
+        let limit = Duration::from_secs(60);
+        assert!(self.run_until(limit, |_| errands.borrow().has_answer_for_test()), "no answer");
+        let answer = self.errands.borrow_mut().take_for_test();
+        answer.expect("there is one")
+    }
+
+    /// Kills the process on `node` and puts a new one in its place. Its peers find out one by one.
     pub fn replace(&mut self, node: usize, role: impl Role + 'static) {
-        let ids: Vec<ConnId> = self.nodes[node].net.conns.keys().copied().collect();
-        for id in ids {
-            self.nodes[node].net.conns.remove(&id);
+        for (_, conn) in std::mem::take(&mut self.nodes[node].net.conns) {
+            let Some(peer) = conn.peer else { continue };
+            // The kernel of a dead process says FIN, or RST if there was something unread.
+            if self.rng.below(2) == 0 {
+                self.push(peer, self.now, Piece::Fin);
+            } else {
+                self.reset(peer);
+            }
         }
-        self.nodes[node].net.forget_jobs();
-        self.nodes[node].role = Box::new(role);
+        self.nodes[node].begin_anew(Box::new(role));
         self.emit(node, Event::Started);
     }
 
@@ -71,12 +113,10 @@ impl World {
         self.nodes[node].up = up;
     }
 
-    /// Runs until nothing can happen before `limit` has passed.
+    /// Runs until `limit` has passed.
     pub fn run_for(&mut self, limit: Duration) {
         let end = self.now + limit;
         while self.now < end {
-            self.steps += 1;
-            assert!(self.steps < STEPS_MAX, "no end after {STEPS_MAX} steps");
             if !self.step(end) {
                 self.now = end;
             }
@@ -87,8 +127,6 @@ impl World {
     pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
         let end = self.now + limit;
         while !done(self) {
-            self.steps += 1;
-            assert!(self.steps < STEPS_MAX, "no end after {STEPS_MAX} steps");
             if end <= self.now || !self.step(end) {
                 return done(self);
             }
@@ -105,6 +143,8 @@ impl World {
     }
 
     fn step(&mut self, end: Instant) -> bool {
+        self.steps += 1;
+        assert!(self.steps < STEPS_MAX, "no end after {STEPS_MAX} steps");
         let mut progress = self.dial();
         progress |= self.flush();
         progress |= self.deliver();
@@ -116,21 +156,18 @@ impl World {
 
     /// Breaks every connection of `node` that exists now, at both ends.
     pub fn break_conns(&mut self, node: usize) {
-        for conn in self.nodes[node].net.conns.values_mut() {
-            conn.inbound.push_back((self.now, Piece::Reset));
+        let ids: Vec<ConnId> = self.nodes[node].net.conns.keys().copied().collect();
+        for id in ids {
+            self.reset((node, id));
         }
     }
 
     /// Breaks one connection chosen by the seed, anywhere.
     pub fn break_one(&mut self) {
         let all = self.all();
-        if all.is_empty() {
-            return;
-        }
-        let (node, id) = all[self.rng.index(all.len())];
-        if let Some(conn) = self.nodes[node].net.conns.get_mut(&id) {
-            conn.inbound.clear();
-            conn.inbound.push_back((self.now, Piece::Reset));
+        if !all.is_empty() {
+            let unlucky = all[self.rng.index(all.len())];
+            self.reset(unlucky);
         }
     }
 
@@ -140,9 +177,19 @@ impl World {
         (net.pool.leased(), net.conns.len())
     }
 
-    /// What the role on `node` has told whoever runs it.
+    /// The most buffers that `node` ever had out at the end of an event.
+    pub fn peak(&self, node: usize) -> usize {
+        self.nodes[node].peak
+    }
+
+    /// What the process on `node` has told whoever runs it.
     pub fn notices(&self, node: usize) -> &[Notice] {
         &self.nodes[node].net.notices
+    }
+
+    /// Whether the process on `node` has said that it is ready.
+    pub fn is_ready(&self, node: usize) -> bool {
+        self.notices(node).iter().any(|notice| matches!(notice, Notice::Ready))
     }
 
     /// The audit log of `node`.
@@ -150,18 +197,46 @@ impl World {
         &self.nodes[node].net.records
     }
 
-    fn emit(&mut self, node: usize, event: Event) {
-        let elapsed = (self.now - self.start).as_secs();
-        let Node { role, net, .. } = &mut self.nodes[node];
-        net.now = self.now;
-        net.unix = EPOCH + elapsed;
-        role.on_event(event, net);
+    pub fn unix(&self) -> u64 {
+        EPOCH + (self.now - self.start).as_secs()
+    }
+
+    fn emit(&mut self, number: usize, event: Event) {
+        let unix = self.unix();
+        let node = &mut self.nodes[number];
+        (node.net.now, node.net.unix) = (self.now, unix);
+        node.role.on_event(event, &mut node.net);
+        node.peak = node.peak.max(node.net.pool.leased());
+        for peer in std::mem::take(&mut node.net.resets) {
+            self.reset(peer);
+        }
+    }
+
+    /// The kernel of the connection hears of a reset, after a while.
+    fn reset(&mut self, (node, id): (usize, ConnId)) {
+        let at = self.now + Duration::from_millis(self.rng.below(20));
+        if let Some(conn) = self.nodes[node].net.conns.get_mut(&id) {
+            conn.reset_at = Some(conn.reset_at.map_or(at, |before| before.min(at)));
+        }
+    }
+
+    fn send_off(&mut self, sender: Sender, call: HttpCall) {
+        self.errands.borrow_mut().asked.push_back((sender, call));
+        let courier = self.courier.expect("somebody makes a call, so there is a courier");
+        self.emit(courier, Event::Signal(Signal::Reload));
     }
 
     fn dial(&mut self) -> bool {
         let mut progress = false;
         for node in 0..self.nodes.len() {
             for (conn, to) in std::mem::take(&mut self.nodes[node].net.dials) {
+                let wait = if matches!(to, Endpoint::Local(_)) { 0 } else { self.rng.below(40) };
+                let at = self.now + Duration::from_millis(wait);
+                self.nodes[node].dialling.push((at, conn, to));
+            }
+            let due = |(at, ..): &mut (Instant, ConnId, Endpoint)| *at <= self.now;
+            let due: Vec<_> = self.nodes[node].dialling.extract_if(.., due).collect();
+            for (_, conn, to) in due {
                 progress = true;
                 self.connect(node, conn, &to);
             }
@@ -170,30 +245,31 @@ impl World {
     }
 
     fn connect(&mut self, node: usize, conn: ConnId, to: &Endpoint) {
+        if !self.nodes[node].net.conns.contains_key(&conn) {
+            return;
+        }
         let (target, tag, peer) = match to {
             Endpoint::Local(tag) => (Some(node), *tag, Peer::Local),
             Endpoint::Tcp { host, .. } => {
                 let found = self.nodes.iter().position(|node| node.up && node.host == *host);
                 let peer = Peer::Tcp(([192, 0, 2, 1], 40_000).into());
-                (found, cluster_connect::role::ListenerTag::Main, peer)
+                (found, ListenerTag::Main, peer)
             }
-            Endpoint::Unix(_) => (None, cluster_connect::role::ListenerTag::Main, Peer::Local),
+            Endpoint::Unix(_) => (None, ListenerTag::Main, Peer::Local),
         };
         let Some(target) = target else {
-            if self.nodes[node].net.conns.remove(&conn).is_some() {
-                let why = Close::Refused("nobody listens there".into());
-                self.emit(node, Event::Closed(conn, why));
-            }
-            return;
+            self.nodes[node].net.conns.remove(&conn);
+            let why = Close::Refused("nobody listens there".into());
+            return self.emit(node, Event::Closed(conn, why));
         };
         let accepted = self.nodes[target].net.add(Some((node, conn)));
-        let Some(state) = self.nodes[node].net.conns.get_mut(&conn) else {
-            self.nodes[target].net.conns.remove(&accepted);
-            return;
-        };
-        state.peer = Some((target, accepted));
+        if let Some(state) = self.nodes[node].net.conns.get_mut(&conn) {
+            state.peer = Some((target, accepted));
+        }
         self.emit(target, Event::Accepted(accepted, tag, peer));
-        self.emit(node, Event::Connected(conn));
+        if self.nodes[node].net.conns.contains_key(&conn) {
+            self.emit(node, Event::Connected(conn));
+        }
     }
 
     fn flush(&mut self) -> bool {
@@ -206,25 +282,26 @@ impl World {
             if IN_FLIGHT <= self.in_flight(peer) {
                 continue;
             }
+            let is_heard = self.nodes[peer.0].net.conns.contains_key(&peer.1);
             let Some(conn) = self.nodes[node].net.conns.get_mut(&id) else { continue };
-            let piece: Option<Slice> = conn.outbox.take(most);
-            let fin = piece.is_none() && conn.finishing && !conn.sent_fin;
-            conn.sent_fin |= fin;
-            match piece {
-                Some(slice) => {
-                    self.push(peer, at, Piece::Bytes(slice.to_vec().into()));
-                    let len = slice.len();
-                    drop(slice);
-                    if !self.nodes[node].net.conns[&id].lingering {
-                        self.emit(node, Event::Drained(id, len));
-                    }
-                    progress = true;
+            if let Some(slice) = conn.outbox.take(most) {
+                let is_lingering = conn.linger.is_some();
+                let bytes = slice.to_vec();
+                drop(slice);
+                progress = true;
+                let len = bytes.len();
+                if is_heard {
+                    self.push(peer, at, Piece::Bytes(bytes.into()));
+                } else {
+                    self.reset((node, id));
                 }
-                None if fin => {
-                    self.push(peer, at, Piece::Fin);
-                    progress = true;
+                if !is_lingering {
+                    self.emit(node, Event::Drained(id, len));
                 }
-                None => (),
+            } else if conn.finishing && !conn.sent_fin {
+                conn.sent_fin = true;
+                progress = true;
+                self.push(peer, at, Piece::Fin);
             }
         }
         progress
@@ -236,72 +313,97 @@ impl World {
             let want = self.rng.size(20_000);
             let Some(event) = self.nodes[node].net.receive(id, self.now, want) else { continue };
             progress = true;
-            let lingering = self.nodes[node].net.conns.get(&id).is_none_or(|conn| conn.lingering);
-            if let Event::Closed(..) = event {
-                self.nodes[node].net.conns.remove(&id);
-            }
-            if !lingering {
+            let conn = self.nodes[node].net.conns.get(&id);
+            if conn.is_some_and(|conn| conn.linger.is_none()) {
                 self.emit(node, event);
             }
         }
         progress
     }
 
+    /// Takes away connections that have ended.
     fn reap(&mut self) -> bool {
         let mut progress = false;
         for (node, id) in self.all() {
             let Some(conn) = self.nodes[node].net.conns.get(&id) else { continue };
-            let orphan = conn.peer.is_some_and(|(n, c)| !self.nodes[n].net.conns.contains_key(&c));
-            let why = if conn.sent_fin && (conn.got_fin || conn.lingering) {
-                Close::Clean
-            } else if orphan && conn.inbound.is_empty() && !conn.got_fin {
+            let why = if conn.reset_at.is_some_and(|at| at <= self.now)
+                || conn.linger.is_some_and(|until| until <= self.now)
+            {
                 Close::Reset
-            } else if orphan && conn.got_fin && conn.lingering {
+            } else if conn.sent_fin && conn.got_fin {
                 Close::Clean
             } else {
                 continue;
             };
-            let told = conn.lingering;
-            self.nodes[node].net.conns.remove(&id);
-            if !told {
+            progress = true;
+            let Some(conn) = self.nodes[node].net.conns.remove(&id) else { continue };
+            if let Some(peer) = conn.peer.filter(|_| why == Close::Reset) {
+                self.reset(peer);
+            }
+            let is_known = conn.linger.is_none();
+            drop(conn);
+            if is_known {
                 self.emit(node, Event::Closed(id, why));
             }
-            progress = true;
         }
         progress
     }
 
     fn do_jobs(&mut self) -> bool {
         let mut progress = false;
+        let unix = self.unix();
         for node in 0..self.nodes.len() {
-            let elapsed = (self.now - self.start).as_secs();
             while let Some((id, job)) = self.nodes[node].net.take_job(self.now) {
-                let outcome = (self.nodes[node].net.clerk)(&job, EPOCH + elapsed);
-                self.emit(node, Event::Done(id, outcome));
                 progress = true;
+                match ((self.nodes[node].net.clerk)(&job, unix), job) {
+                    (Some(outcome), _) => self.emit(node, Event::Done(id, outcome)),
+                    (None, Job::Http(call)) => {
+                        let process = self.nodes[node].process;
+                        self.send_off(Sender::Node { node, process, job: id }, call);
+                    }
+                    (None, job) => panic!("only calls are for the courier: {job:?}"),
+                }
+            }
+        }
+        while let Some((node, process, job, answer)) = self.take_answer() {
+            progress = true;
+            if self.nodes[node].process == process {
+                self.emit(node, Event::Done(job, Outcome::Http(answer)));
             }
         }
         progress
     }
 
+    fn take_answer(&mut self) -> Option<courier::Delivery> {
+        self.errands.borrow_mut().take_for_node()
+    }
+
+    /// A role whose deadline stays in the past would make the real loop spin.
     fn wake_roles(&mut self) -> bool {
         let mut progress = false;
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].role.deadline().is_some_and(|at| at <= self.now) {
-                self.emit(node, Event::Deadline);
+        for number in 0..self.nodes.len() {
+            let due = |node: &Node, now| node.role.deadline().is_some_and(|at| at <= now);
+            if due(&self.nodes[number], self.now) {
+                self.emit(number, Event::Deadline);
                 progress = true;
             }
+            let node = &mut self.nodes[number];
+            let is_spinning = due(node, self.now) && node.woken == self.now;
+            node.spins = if is_spinning { node.spins + 1 } else { 0 };
+            node.woken = self.now;
+            assert!(node.spins < SPINS_MAX, "{}: the deadline stays in the past", node.host);
         }
         progress
     }
 
     fn advance(&mut self, end: Instant) -> bool {
         let conns = self.nodes.iter().flat_map(|node| node.net.conns.values());
-        let arrivals = conns.filter_map(|conn| conn.next_arrival());
+        let arrivals = conns.flat_map(|conn| conn.next_events());
         let jobs = self.nodes.iter().filter_map(|node| node.net.next_job());
         let wishes = self.nodes.iter().filter_map(|node| node.role.deadline());
-        let next = arrivals.chain(jobs).chain(wishes).filter(|at| self.now < *at).min();
-        match next {
+        let dials = self.nodes.iter().flat_map(|node| node.dialling.iter().map(|(at, ..)| *at));
+        let all = arrivals.chain(jobs).chain(wishes).chain(dials);
+        match all.filter(|at| self.now < *at).min() {
             Some(at) if at < end => {
                 self.now = at;
                 true
@@ -333,6 +435,7 @@ pub fn no_jobs() -> Clerk {
 }
 
 /// `SplitMix64`: small, seedable, good enough to choose schedules.
+#[derive(Clone)]
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -357,6 +460,14 @@ impl Rng {
         let bits = 64 - max.leading_zeros();
         let most = max.min(1 << self.below(u64::from(bits) + 1));
         1 + self.index(usize::try_from(most).expect("small"))
+    }
+
+    /// Bytes that do not repeat.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes: Vec<u8> =
+            (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        bytes.truncate(len);
+        bytes
     }
 }
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use cluster_connect::buf::{Lease, Outbox, Pool, Pressure, Slice};
-use cluster_connect::limits::CONN_OUTBOX;
+use cluster_connect::limits::{CONN_OUTBOX, LINGER};
 use cluster_connect::role::{
-    Busy, Close, ConnId, Endpoint, Event, Job, JobId, Net, Notice, Role, Unrecorded,
+    Busy, ConnId, Endpoint, Event, Job, JobId, Net, Notice, Role, Unrecorded,
 };
 
 use super::{Bytes, Clerk, Rng};
@@ -16,6 +16,31 @@ pub(super) struct Node {
     pub(super) role: Box<dyn Role>,
     pub(super) net: SimNet,
     pub(super) up: bool,
+    /// Counts the processes that have been on this node.
+    pub(super) process: u64,
+    /// Connections on their way, and when they are made.
+    pub(super) dialling: Vec<(Instant, ConnId, Endpoint)>,
+    pub(super) peak: usize,
+    /// Deadlines in a row that moved nothing.
+    pub(super) spins: u32,
+    pub(super) woken: Instant,
+}
+
+impl Node {
+    pub(super) fn new(host: &str, role: Box<dyn Role>, net: SimNet) -> Self {
+        let (dialling, woken) = (Vec::new(), net.now);
+        let host = host.to_owned();
+        Self { host, role, net, up: true, process: 0, dialling, peak: 0, spins: 0, woken }
+    }
+
+    /// Another process; nothing is left of the one before.
+    pub(super) fn begin_anew(&mut self, role: Box<dyn Role>) {
+        self.role = role;
+        self.process += 1;
+        self.dialling.clear();
+        self.net.begin_anew();
+        assert_eq!(self.net.pool.leased(), 0, "buffers outlived their process");
+    }
 }
 
 pub(super) struct SimNet {
@@ -28,6 +53,8 @@ pub(super) struct SimNet {
     pub(super) clerk: Clerk,
     pub(super) notices: Vec<Notice>,
     pub(super) records: Vec<String>,
+    /// Ends of connections that were dropped here.
+    pub(super) resets: Vec<(usize, ConnId)>,
     rng: Rng,
     next_id: u64,
 }
@@ -39,15 +66,17 @@ pub(super) struct SimConn {
     pub(super) peer: Option<(usize, ConnId)>,
     pub(super) paused: bool,
     pub(super) finishing: bool,
-    pub(super) lingering: bool,
+    /// The role has closed it: what is queued still goes out until then, and what comes is dropped.
+    pub(super) linger: Option<Instant>,
     pub(super) sent_fin: bool,
     pub(super) got_fin: bool,
+    /// When it breaks, whatever is still on its way.
+    pub(super) reset_at: Option<Instant>,
 }
 
 pub(super) enum Piece {
     Bytes(Bytes),
     Fin,
-    Reset,
 }
 
 impl Piece {
@@ -58,9 +87,14 @@ impl Piece {
 
 impl SimConn {
     /// When something will come in, unless the role does not want it.
-    pub(super) fn next_arrival(&self) -> Option<Instant> {
-        let (at, piece) = self.inbound.front()?;
-        (!self.paused || self.lingering || matches!(piece, Piece::Reset)).then_some(*at)
+    fn next_arrival(&self) -> Option<Instant> {
+        let (at, _) = self.inbound.front()?;
+        (!self.paused || self.linger.is_some()).then_some(*at)
+    }
+
+    /// When anything will happen to it.
+    pub(super) fn next_events(&self) -> impl Iterator<Item = Instant> {
+        [self.next_arrival(), self.linger, self.reset_at].into_iter().flatten()
     }
 }
 
@@ -76,9 +110,18 @@ impl SimNet {
             clerk,
             notices: Vec::new(),
             records: Vec::new(),
+            resets: Vec::new(),
             rng: Rng(seed),
             next_id: 1,
         }
+    }
+
+    fn begin_anew(&mut self) {
+        self.conns.clear();
+        self.dials.clear();
+        self.jobs.clear();
+        self.notices.clear();
+        self.resets.clear();
     }
 
     pub(super) fn add(&mut self, peer: Option<(usize, ConnId)>) -> ConnId {
@@ -90,9 +133,10 @@ impl SimNet {
             peer,
             paused: false,
             finishing: false,
-            lingering: false,
+            linger: None,
             sent_fin: false,
             got_fin: false,
+            reset_at: None,
         };
         self.conns.insert(id, conn);
         id
@@ -120,7 +164,6 @@ impl SimNet {
                 conn.got_fin = true;
                 Some(Event::Finished(id))
             }
-            Piece::Reset => Some(Event::Closed(id, Close::Reset)),
         }
     }
 
@@ -133,10 +176,6 @@ impl SimNet {
 
     pub(super) fn next_job(&self) -> Option<Instant> {
         self.jobs.front().map(|(at, ..)| *at)
-    }
-
-    pub(super) fn forget_jobs(&mut self) {
-        self.jobs.clear();
     }
 }
 
@@ -183,14 +222,17 @@ impl Net for SimNet {
     }
 
     fn close(&mut self, conn: ConnId) {
-        self.conns.entry(conn).and_modify(|state| {
-            state.finishing = true;
-            state.lingering = true;
-        });
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        if state.peer.is_none() {
+            self.conns.remove(&conn);
+            return;
+        }
+        state.finishing = true;
+        state.linger = Some(self.now + LINGER);
     }
 
     fn abort(&mut self, conn: ConnId) {
-        self.conns.remove(&conn);
+        self.resets.extend(self.conns.remove(&conn).and_then(|state| state.peer));
     }
 
     fn pool(&self) -> &Pool {

@@ -17,130 +17,45 @@
 
 mod read;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::args::Args;
+use super::args::{Args, Parsed};
 use super::errors::{Code, Error};
 use super::values::one_of;
+use crate::auth::pop::Possession;
+use crate::auth::profile::{Cloud, EntraKeys, EntraTenant, OidcIssuer, Prefix};
+use crate::auth::{IssuerSettings, KeySource, Verifier, VerifierSettings};
 use crate::io::files;
 use crate::limits::AUTH_CONFIG_MAX;
 use crate::wire::url::Url;
 
 /// Whose tokens are taken.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct AuthConfig {
-    /// In the order of the file.
+    /// In the order of the file, those of the short options behind them.
     pub issuers: Vec<Issuer>,
 }
 
-/// One issuer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Issuer {
-    /// Any OpenID Connect issuer.
-    Oidc(Oidc),
-    /// A tenant of Entra ID.
-    Entra(Entra),
-}
-
-/// Where keys come from, and what is the same for every kind of issuer.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Common {
-    /// Audiences, any of which will do.
-    pub audiences: Vec<String>,
-    /// Another place for the discovery document (OIDC), or for all of the authority (Entra ID).
-    pub discovery: Option<Url>,
-    /// The roots to trust when fetching, instead of the system's.
-    pub ca_file: Option<PathBuf>,
+/// One issuer, and the files that belong to it.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// The rules.
+    pub settings: IssuerSettings,
     /// Keys from a file; nothing is fetched then.
     pub jwks_file: Option<PathBuf>,
-    /// Signature algorithms by name; empty for RS256 alone.
-    pub algorithms: Vec<String>,
-    /// Seconds by which clocks may differ, up to 300.
-    pub leeway: Option<u64>,
-    /// Longest life of a token, in seconds.
-    pub max_lifetime: Option<u64>,
+    /// The roots to trust when fetching, instead of the system's.
+    pub ca_file: Option<PathBuf>,
 }
 
-/// An OpenID Connect issuer.
+/// Where the keys of one issuer of a [`Verifier`] come from, as far as files are concerned.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Oidc {
-    /// `iss`, byte for byte.
-    pub url: String,
-    /// What is the same for every kind.
-    pub common: Common,
-    /// The claim that becomes the user name.
-    pub username_claim: String,
-    /// What user names begin with; `-` for nothing.
-    pub username_prefix: String,
-    /// The claim that becomes the groups.
-    pub groups_claim: Option<String>,
-    /// What group names begin with; `-` for nothing.
-    pub groups_prefix: String,
-    /// Claims that must be there.
-    pub required: BTreeMap<String, Requirement>,
-    /// Names may have letters of any script.
-    pub any_script: bool,
-}
-
-/// What a required claim must be.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Requirement {
-    /// This text.
-    Equals(String),
-    /// One of these.
-    In(Vec<String>),
-    /// Anything.
-    Exists,
-}
-
-/// A tenant of Entra ID.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Entra {
-    /// Its id.
-    pub tenant: String,
-    /// Which cloud it lives in.
-    pub cloud: Cloud,
-    /// What is the same for every kind.
-    pub common: Common,
-    /// Client applications that may call; empty for all.
-    pub clients: Vec<String>,
-    /// User names are object ids, never UPNs.
-    pub username_is_oid: bool,
-    /// Where groups come from.
-    pub groups: Groups,
-    /// A token that leaves its groups out is taken without groups.
-    pub ignore_overage: bool,
-    /// Names for group object ids.
-    pub group_names: BTreeMap<String, String>,
-    /// What user names begin with; `-` for nothing.
-    pub username_prefix: String,
-    /// What group names begin with; `-` for nothing.
-    pub groups_prefix: String,
-}
-
-/// The clouds of Entra ID.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Cloud {
-    /// Everybody's.
-    #[default]
-    Public,
-    /// Azure US Government.
-    UsGovernment,
-    /// Azure operated by 21Vianet.
-    China,
-}
-
-/// Where the groups of an Entra ID token are.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Groups {
-    /// In `groups`, as object ids.
-    #[default]
-    Groups,
-    /// In `roles`.
-    Roles,
-    /// Nowhere.
-    None,
+pub struct KeyFiles {
+    /// The verifier's index of the issuer.
+    pub index: usize,
+    /// As in [`Issuer::jwks_file`].
+    pub jwks_file: Option<PathBuf>,
+    /// As in [`Issuer::ca_file`].
+    pub ca_file: Option<PathBuf>,
 }
 
 const CLOUDS: [(&str, Cloud); 3] =
@@ -150,10 +65,16 @@ impl Issuer {
     /// Its audiences.
     #[must_use]
     pub fn audiences(&self) -> &[String] {
-        match self {
-            Self::Oidc(oidc) => &oidc.common.audiences,
-            Self::Entra(entra) => &entra.common.audiences,
+        match &self.settings {
+            IssuerSettings::Oidc(oidc) => &oidc.audiences,
+            IssuerSettings::Entra(entra) => &entra.audiences,
         }
+    }
+
+    /// It names files.
+    #[must_use]
+    pub const fn names_files(&self) -> bool {
+        self.jwks_file.is_some() || self.ca_file.is_some()
     }
 }
 
@@ -166,11 +87,7 @@ impl AuthConfig {
     pub fn load(path: &Path) -> Result<Self, Error> {
         let bytes = files::read_limited(path, AUTH_CONFIG_MAX)?;
         let directory = path.parent().unwrap_or_else(|| Path::new("."));
-        Self::parse(&bytes, directory).map_err(|why| {
-            let place = path.display();
-            Error::new(Code::AuthConfigInvalid, format!("{place}: {why}"))
-                .hint("cluster-connect explain AUTH_CONFIG_INVALID")
-        })
+        Self::parse(&bytes, directory).map_err(|why| invalid(&format!("{}: {why}", path.display())))
     }
 
     /// Reads the text of a file of issuers that lies in `directory`.
@@ -178,7 +95,7 @@ impl AuthConfig {
     /// # Errors
     ///
     /// A sentence with the place of what is wrong.
-    pub fn parse(bytes: &[u8], directory: &Path) -> Result<Self, String> {
+    pub fn parse(bytes: &[u8], directory: &Path) -> Parsed<Self> {
         read::issuers(bytes, directory).map(|issuers| Self { issuers })
     }
 
@@ -193,9 +110,43 @@ impl AuthConfig {
             Some(path) => Self::load(&path)?,
             None => Self::default(),
         };
-        config.issuers.extend(oidc_options(args)?.map(Issuer::Oidc));
-        config.issuers.extend(entra_options(args)?.map(Issuer::Entra));
+        config.issuers.extend(oidc_options(args)?);
+        config.issuers.extend(entra_options(args)?);
+        config.verifier(Possession::Off, None)?;
         Ok(config)
+    }
+
+    /// A verifier for these issuers, without keys yet.
+    ///
+    /// # Errors
+    ///
+    /// `AUTH_CONFIG_INVALID` where one issuer's caller could pass for another's.
+    pub fn verifier(
+        &self,
+        possession: Possession,
+        service_account_issuer: Option<String>,
+    ) -> Result<Verifier, Error> {
+        let issuers = self.issuers.iter().map(|issuer| issuer.settings.clone()).collect();
+        let settings = VerifierSettings { issuers, possession, service_account_issuer };
+        Verifier::new(settings).map_err(|why| invalid(&why.to_string()))
+    }
+
+    /// The files for the issuers of [`Self::verifier`], in its own order.
+    #[must_use]
+    pub fn key_files(&self) -> Vec<KeyFiles> {
+        let mut all = Vec::new();
+        for issuer in &self.issuers {
+            let forms = match issuer.settings {
+                IssuerSettings::Oidc(_) => 1,
+                // Tokens of v1 and of v2 have an issuer each.
+                IssuerSettings::Entra(_) => 2,
+            };
+            for _ in 0..forms {
+                let (jwks_file, ca_file) = (issuer.jwks_file.clone(), issuer.ca_file.clone());
+                all.push(KeyFiles { index: all.len(), jwks_file, ca_file });
+            }
+        }
+        all
     }
 
     /// An audience that both configurations take tokens for.
@@ -217,91 +168,78 @@ impl AuthConfig {
     }
 }
 
-pub(super) fn oidc_options(args: &mut Args<'_>) -> Result<Option<Oidc>, Error> {
+fn invalid(what: &str) -> Error {
+    Error::new(Code::AuthConfigInvalid, what).hint("cluster-connect explain AUTH_CONFIG_INVALID")
+}
+
+pub(super) fn oidc_options(args: &mut Args<'_>) -> Result<Option<Issuer>, Error> {
     let url = args.value("--oidc-issuer", issuer_url)?;
     let audiences = args.values("--oidc-audience", |text| Ok(text.to_owned()))?;
-    let username_claim = args.text("--oidc-username-claim")?;
-    let username_prefix = args.text("--oidc-username-prefix")?;
+    let user_claim = args.text("--oidc-username-claim")?;
+    let user_prefix = args.value("--oidc-username-prefix", prefix)?;
     let groups_claim = args.text("--oidc-groups-claim")?;
-    let groups_prefix = args.text("--oidc-groups-prefix")?;
+    let group_prefix = args.value("--oidc-groups-prefix", prefix)?;
     let ca_file = args.path("--oidc-ca-file")?;
     let jwks_file = args.path("--oidc-jwks-file")?;
     let Some(url) = url else {
         let stray = !audiences.is_empty()
-            || [&username_claim, &username_prefix, &groups_claim, &groups_prefix]
-                .iter()
-                .any(|option| option.is_some())
-            || ca_file.is_some()
-            || jwks_file.is_some();
+            || [user_claim.is_some(), user_prefix.is_some(), groups_claim.is_some()]
+                .contains(&true)
+            || [group_prefix.is_some(), ca_file.is_some(), jwks_file.is_some()].contains(&true);
         return if stray { Err(args.missing("--oidc-issuer")) } else { Ok(None) };
     };
     if audiences.is_empty() {
         return Err(args.missing("--oidc-audience"));
     }
-    let username_prefix =
-        username_prefix.ok_or_else(|| args.missing("--oidc-username-prefix (- for none)"))?;
-    let common = Common { audiences, ca_file, jwks_file, ..Common::default() };
-    Ok(Some(Oidc {
-        url,
-        common,
-        username_claim: username_claim.unwrap_or_else(|| "sub".to_owned()),
-        groups_prefix: groups_prefix.unwrap_or_else(|| username_prefix.clone()),
-        username_prefix,
-        groups_claim,
-        required: BTreeMap::new(),
-        any_script: false,
-    }))
+    let user_prefix =
+        user_prefix.ok_or_else(|| args.missing("--oidc-username-prefix (- for none)"))?;
+    let mut oidc = OidcIssuer::new(&url, audiences, user_prefix.clone());
+    oidc.user_claim = user_claim.unwrap_or(oidc.user_claim);
+    oidc.groups_claim = groups_claim;
+    oidc.group_prefix = group_prefix.unwrap_or(user_prefix);
+    if jwks_file.is_some() {
+        oidc.keys = KeySource::Installed;
+    }
+    Ok(Some(Issuer { settings: IssuerSettings::Oidc(oidc), jwks_file, ca_file }))
 }
 
-pub(super) fn entra_options(args: &mut Args<'_>) -> Result<Option<Entra>, Error> {
-    let tenant = args.value("--entra-tenant", |text| tenant(text).ok_or_else(not_a_tenant))?;
+pub(super) fn entra_options(args: &mut Args<'_>) -> Result<Option<Issuer>, Error> {
+    let tenant = args.text("--entra-tenant")?;
     let cloud = args.value("--entra-cloud", |text| one_of(text, &CLOUDS))?;
+    let authority = args.value("--entra-authority", issuer_url)?;
     let audiences = args.values("--entra-audience", |text| Ok(text.to_owned()))?;
+    let user_prefix = args.value("--entra-username-prefix", prefix)?;
+    let group_prefix = args.value("--entra-groups-prefix", prefix)?;
     let Some(tenant) = tenant else {
-        return if cloud.is_some() || !audiences.is_empty() {
-            Err(args.missing("--entra-tenant"))
-        } else {
-            Ok(None)
-        };
+        let stray = !audiences.is_empty()
+            || [cloud.is_some(), authority.is_some()].contains(&true)
+            || [user_prefix.is_some(), group_prefix.is_some()].contains(&true);
+        return if stray { Err(args.missing("--entra-tenant")) } else { Ok(None) };
     };
     if audiences.is_empty() {
         return Err(args.missing("--entra-audience"));
     }
-    Ok(Some(Entra {
-        tenant,
-        cloud: cloud.unwrap_or_default(),
-        common: Common { audiences, ..Common::default() },
-        clients: Vec::new(),
-        username_is_oid: false,
-        groups: Groups::Groups,
-        ignore_overage: false,
-        group_names: BTreeMap::new(),
-        username_prefix: "-".to_owned(),
-        groups_prefix: "-".to_owned(),
-    }))
-}
-
-fn not_a_tenant() -> String {
-    "a tenant is named by its id (a GUID); common and organizations are not taken".to_owned()
-}
-
-fn tenant(text: &str) -> Option<String> {
-    let dashes = [8, 13, 18, 23];
-    let good = text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match dashes.contains(&at) {
-            true => byte == b'-',
-            false => byte.is_ascii_hexdigit(),
-        });
-    good.then(|| text.to_ascii_lowercase())
+    let mut entra = EntraTenant::new(&tenant, audiences);
+    entra.cloud = cloud.unwrap_or_default();
+    entra.keys = authority.map_or(EntraKeys::Discover, EntraKeys::DiscoverAt);
+    entra.user_prefix = user_prefix.unwrap_or_default();
+    entra.group_prefix = group_prefix.unwrap_or_else(|| entra.user_prefix.clone());
+    let settings = IssuerSettings::Entra(entra);
+    Ok(Some(Issuer { settings, jwks_file: None, ca_file: None }))
 }
 
 /// An issuer is compared byte for byte, so it is kept as it was written.
-fn issuer_url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|why| why.to_string())?;
-    if url.tls || url.is_loopback() { Ok(text.to_owned()) } else { Err(NOT_HTTPS.to_owned()) }
+fn issuer_url(text: &str) -> Parsed<String> {
+    match Url::parse(text) {
+        Ok(url) if url.tls => Ok(text.to_owned()),
+        Ok(_) => Err("must begin with https://".to_owned()),
+        Err(why) => Err(why.to_string()),
+    }
 }
 
-const NOT_HTTPS: &str = "must begin with https://";
+fn prefix(text: &str) -> Parsed<Prefix> {
+    Prefix::parse(text).ok_or_else(|| "must not be empty; - is for no prefix".to_owned())
+}
 
 #[cfg(test)]
 mod tests;

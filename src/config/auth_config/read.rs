@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{
-    CLOUDS, Common, Entra, Groups, Issuer, Oidc, Requirement, issuer_url, not_a_tenant, tenant,
+use super::{CLOUDS, Issuer, issuer_url, prefix};
+use crate::auth::names::Alphabet;
+use crate::auth::profile::{
+    EntraGroups, EntraKeys, EntraTenant, EntraUser, OidcIssuer, Overage, Prefix, Requirement,
 };
+use crate::auth::{IssuerSettings, KeySource};
 use crate::config::values::one_of;
 use crate::limits::AUTH_CONFIG_DEPTH;
 use crate::wire::json::{self, Object, Value};
-use crate::wire::url::Url;
+use crate::wire::jws::Algorithm;
 
 /// Reads the text of a file that lies in `directory`.
 pub(super) fn issuers(bytes: &[u8], directory: &Path) -> Result<Vec<Issuer>, String> {
@@ -36,120 +39,141 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn issuer(&self) -> Result<Issuer, String> {
         match self.text("type")?.as_deref() {
-            Some("oidc") => self.oidc().map(Issuer::Oidc),
-            Some("entra") => self.entra().map(Issuer::Entra),
+            Some("oidc") => self.oidc(),
+            Some("entra") => self.entra(),
             Some(_) | None => Err(self.says("type", "must be \"oidc\" or \"entra\"")),
         }
     }
 
-    fn oidc(&self) -> Result<Oidc, String> {
+    fn oidc(&self) -> Result<Issuer, String> {
         let keys = ["type", "issuer", "claimMappings", "requiredClaims", "allowAnyScript"];
         self.only(&[&keys[..], &RULES].concat())?;
         let issuer = self.child("issuer")?.ok_or_else(|| self.says("issuer", "is missing"))?;
-        issuer.only(&[
-            "url",
-            "discoveryURL",
-            "audiences",
-            "certificateAuthorityFile",
-            "jwksFile",
-        ])?;
-        let url = issuer.text("url")?.ok_or_else(|| issuer.says("url", "is missing"))?;
-        let url = issuer_url(&url).map_err(|why| issuer.says("url", &why))?;
-        let mappings = self.child("claimMappings")?;
-        let mapping = |name: &str| match &mappings {
-            Some(mappings) => mappings.mapping(name),
-            None => Ok(None),
-        };
-        if let Some(mappings) = &mappings {
-            mappings.only(&["username", "groups"])?;
-        }
-        let (username_claim, username_prefix) = mapping("username")?.ok_or_else(|| {
-            self.says("claimMappings.username", "is missing (claim and prefix, \"-\" for none)")
+        issuer.only(&ISSUER)?;
+        let mappings =
+            self.child("claimMappings")?.ok_or_else(|| self.says("claimMappings", "is missing"))?;
+        mappings.only(&["username", "groups"])?;
+        let (user_claim, user_prefix) = mappings.mapping("username")?.ok_or_else(|| {
+            mappings.says("username", "is missing (claim and prefix, \"-\" for none)")
         })?;
-        let (groups_claim, groups_prefix) = match mapping("groups")? {
-            Some((claim, prefix)) => (Some(claim), prefix),
-            None => (None, username_prefix.clone()),
-        };
-        Ok(Oidc {
-            url,
-            common: self.common(&issuer, "discoveryURL")?,
-            username_claim,
-            username_prefix,
-            groups_claim,
-            groups_prefix,
-            required: self.required()?,
-            any_script: self.flag("allowAnyScript")?,
-        })
+        let url = issuer.url("url")?.ok_or_else(|| issuer.says("url", "is missing"))?;
+        let mut oidc = OidcIssuer::new(&url, issuer.audiences()?, user_prefix.clone());
+        oidc.user_claim = user_claim;
+        oidc.group_prefix = user_prefix;
+        if let Some((claim, prefix)) = mappings.mapping("groups")? {
+            (oidc.groups_claim, oidc.group_prefix) = (Some(claim), prefix);
+        }
+        oidc.required = self.required()?;
+        if self.flag("allowAnyScript")? {
+            oidc.alphabet = Alphabet::Letters;
+        }
+        self.rules(&mut oidc.algorithms, &mut oidc.leeway, &mut oidc.lifetime)?;
+        oidc.keys = issuer.key_source(&oidc.issuer)?;
+        issuer.with_files(IssuerSettings::Oidc(oidc))
     }
 
-    fn entra(&self) -> Result<Entra, String> {
+    fn entra(&self) -> Result<Issuer, String> {
         self.only(&[&["type", "entra"][..], &RULES].concat())?;
         let entra = self.child("entra")?.ok_or_else(|| self.says("entra", "is missing"))?;
         entra.only(&ENTRA)?;
         let id = entra.text("tenant")?.ok_or_else(|| entra.says("tenant", "is missing"))?;
-        let prefix =
-            |key: &str| Ok::<_, String>(entra.text(key)?.unwrap_or_else(|| "-".to_owned()));
-        let username_is_oid =
-            entra.word("username", &[("upn", false), ("oid", true)])?.unwrap_or_default();
-        let ignore_overage =
-            entra.word("overage", &[("refuse", false), ("ignore", true)])?.unwrap_or_default();
-        Ok(Entra {
-            tenant: tenant(&id).ok_or_else(|| entra.says("tenant", &not_a_tenant()))?,
-            cloud: entra.word("cloud", &CLOUDS)?.unwrap_or_default(),
-            common: self.common(&entra, "authority")?,
-            clients: entra.texts("clients")?,
-            username_is_oid,
-            groups: entra.word("groups", &GROUPS)?.unwrap_or_default(),
-            ignore_overage,
-            group_names: entra.group_names()?,
-            username_prefix: prefix("usernamePrefix")?,
-            groups_prefix: prefix("groupsPrefix")?,
-        })
+        let mut tenant = EntraTenant::new(&id, entra.audiences()?);
+        tenant.cloud = entra.word("cloud", &CLOUDS)?.unwrap_or_default();
+        tenant.signing_app = entra.text("signingApp")?;
+        tenant.clients = entra.texts("clients")?;
+        let users = [("upn", EntraUser::UpnElseOid), ("oid", EntraUser::Oid)];
+        tenant.user = entra.word("username", &users)?.unwrap_or_default();
+        tenant.groups = entra.word("groups", &GROUPS)?.unwrap_or_default();
+        let overages = [("refuse", Overage::Refuse), ("ignore", Overage::Ignore)];
+        tenant.overage = entra.word("overage", &overages)?.unwrap_or_default();
+        tenant.group_names = entra.group_names()?;
+        tenant.user_prefix = entra.prefix("usernamePrefix")?.unwrap_or_default();
+        tenant.group_prefix = entra.prefix("groupsPrefix")?.unwrap_or_default();
+        self.rules(&mut tenant.algorithms, &mut tenant.leeway, &mut tenant.lifetime)?;
+        tenant.keys = match (entra.text("jwksFile")?, entra.url("authority")?) {
+            (Some(_), None) => EntraKeys::Installed,
+            (None, Some(authority)) => EntraKeys::DiscoverAt(authority),
+            (None, None) => EntraKeys::Discover,
+            (Some(_), Some(_)) => return Err(entra.says("jwksFile", "leaves authority no use")),
+        };
+        entra.with_files(IssuerSettings::Entra(tenant))
     }
 
-    /// What every kind has: of the issuer's own object, and of the entry around it.
-    fn common(&self, issuer: &Self, discovery: &str) -> Result<Common, String> {
-        let audiences = issuer.texts("audiences")?;
+    fn audiences(&self) -> Result<Vec<String>, String> {
+        let audiences = self.texts("audiences")?;
         if audiences.is_empty() {
-            return Err(issuer.says("audiences", "is missing or empty"));
+            Err(self.says("audiences", "is missing or empty"))
+        } else {
+            Ok(audiences)
         }
-        let discovery = match issuer.text(discovery)? {
-            None => None,
-            Some(text) => {
-                issuer_url(&text).map_err(|why| issuer.says(discovery, &why))?;
-                Some(Url::parse(&text).map_err(|why| issuer.says(discovery, &why.to_string()))?)
-            }
-        };
-        let algorithms = self.texts("algorithms")?;
-        if let Some(unknown) = algorithms.iter().find(|name| !ALGORITHMS.contains(&name.as_str())) {
-            return Err(self.says("algorithms", &format!("has {unknown:?}, which is not known")));
+    }
+
+    fn key_source(&self, issuer: &str) -> Result<KeySource, String> {
+        let hosts = self.texts("keysHosts")?;
+        match (self.text("jwksFile")?, self.url("jwksURL")?, self.url("discoveryURL")?) {
+            (Some(_), None, None) if hosts.is_empty() => Ok(KeySource::Installed),
+            (None, Some(url), None) if hosts.is_empty() => Ok(KeySource::Url(url)),
+            (None, None, Some(url)) => Ok(KeySource::Discovery { url, hosts }),
+            (None, None, None) => Ok(match KeySource::discover(issuer) {
+                KeySource::Discovery { url, .. } => KeySource::Discovery { url, hosts },
+                other @ (KeySource::Url(_) | KeySource::Installed) => other,
+            }),
+            _ => Err(self.says("jwksFile", "jwksURL and discoveryURL exclude each other")),
         }
-        let leeway = self.number("leewaySeconds")?;
-        if leeway.is_some_and(|leeway| 300 < leeway) {
-            return Err(self.says("leewaySeconds", "must be at most 300"));
+    }
+
+    fn with_files(&self, settings: IssuerSettings) -> Result<Issuer, String> {
+        let file =
+            |key: &str| Ok::<_, String>(self.text(key)?.map(|path| self.directory.join(path)));
+        let ca_file = file("certificateAuthorityFile")?;
+        Ok(Issuer { settings, jwks_file: file("jwksFile")?, ca_file })
+    }
+
+    /// The rules that every kind has.
+    fn rules(
+        &self,
+        algorithms: &mut Vec<Algorithm>,
+        leeway: &mut u64,
+        lifetime: &mut u64,
+    ) -> Result<(), String> {
+        let names = self.texts("algorithms")?;
+        if !names.is_empty() {
+            let known = names.iter().map(|name| {
+                let unknown =
+                    || self.says("algorithms", &format!("has {name:?}, which is not known"));
+                Algorithm::parse(name).ok_or_else(unknown)
+            });
+            *algorithms = known.collect::<Result<_, _>>()?;
         }
-        let max_lifetime = self.number("maxLifetimeSeconds")?;
-        if max_lifetime == Some(0) {
+        *leeway = self.number("leewaySeconds")?.unwrap_or(*leeway);
+        *lifetime = self.number("maxLifetimeSeconds")?.unwrap_or(*lifetime);
+        if *lifetime == 0 {
             return Err(self.says("maxLifetimeSeconds", "must be more than 0"));
         }
-        let file =
-            |key: &str| Ok::<_, String>(issuer.text(key)?.map(|path| self.directory.join(path)));
-        let ca_file = file("certificateAuthorityFile")?;
-        let jwks_file = file("jwksFile")?;
-        Ok(Common { audiences, discovery, ca_file, jwks_file, algorithms, leeway, max_lifetime })
+        Ok(())
     }
 
-    fn mapping(&self, name: &str) -> Result<Option<(String, String)>, String> {
+    fn mapping(&self, name: &str) -> Result<Option<(String, Prefix)>, String> {
         let Some(mapping) = self.child(name)? else { return Ok(None) };
         mapping.only(&["claim", "prefix"])?;
         let claim = mapping.text("claim")?.ok_or_else(|| mapping.says("claim", "is missing"))?;
-        let prefix = mapping.text("prefix")?;
+        let prefix = mapping.prefix("prefix")?;
         let prefix = prefix.ok_or_else(|| mapping.says("prefix", "is missing (\"-\" for none)"))?;
         Ok(Some((claim, prefix)))
     }
 
-    fn required(&self) -> Result<BTreeMap<String, Requirement>, String> {
-        let Some(claims) = self.child("requiredClaims")? else { return Ok(BTreeMap::new()) };
+    fn prefix(&self, key: &str) -> Result<Option<Prefix>, String> {
+        let text = self.text(key)?;
+        text.map(|text| prefix(&text).map_err(|why| self.says(key, &why))).transpose()
+    }
+
+    fn url(&self, key: &str) -> Result<Option<String>, String> {
+        let text = self.text(key)?;
+        text.map(|text| issuer_url(&text).map_err(|why| self.says(key, &why))).transpose()
+    }
+
+    fn required(&self) -> Result<Vec<(String, Requirement)>, String> {
+        let Some(claims) = self.child("requiredClaims")? else { return Ok(Vec::new()) };
         let rules = claims.object.iter().map(|(claim, value)| {
             let rule = match value {
                 Value::Text(text) => Requirement::Equals(text.clone()),
@@ -164,14 +188,9 @@ impl<'a> Reader<'a> {
 
     fn group_names(&self) -> Result<BTreeMap<String, String>, String> {
         let Some(names) = self.child("groupNames")? else { return Ok(BTreeMap::new()) };
-        let pairs = names.object.iter().map(|(id, name)| {
-            let id_ok = tenant(id).ok_or_else(|| names.says(id, "is no object id (a GUID)"))?;
-            let name = name.as_text().filter(|name| !name.is_empty());
-            let name = name.ok_or_else(|| names.says(id, "must be a name"))?;
-            if name.to_ascii_lowercase().starts_with("system:") {
-                return Err(names.says(id, "must not be a name that begins with system:"));
-            }
-            Ok((id_ok, name.to_owned()))
+        let pairs = names.object.iter().map(|(id, name)| match name.as_text() {
+            Some(name) => Ok((id.to_ascii_lowercase(), name.to_owned())),
+            None => Err(names.says(id, "must be a name")),
         });
         pairs.collect()
     }
@@ -232,14 +251,26 @@ impl<'a> Reader<'a> {
 /// Keys of an entry that are the same for every type.
 const RULES: [&str; 3] = ["algorithms", "leewaySeconds", "maxLifetimeSeconds"];
 
+/// Keys of `issuer`.
+const ISSUER: [&str; 7] = [
+    "url",
+    "audiences",
+    "discoveryURL",
+    "keysHosts",
+    "jwksURL",
+    "jwksFile",
+    "certificateAuthorityFile",
+];
+
 /// Keys of `entra`.
-const ENTRA: [&str; 13] = [
+const ENTRA: [&str; 14] = [
     "tenant",
     "cloud",
     "authority",
     "audiences",
     "certificateAuthorityFile",
     "jwksFile",
+    "signingApp",
     "clients",
     "username",
     "groups",
@@ -249,8 +280,5 @@ const ENTRA: [&str; 13] = [
     "groupsPrefix",
 ];
 
-const GROUPS: [(&str, Groups); 3] =
-    [("groups", Groups::Groups), ("roles", Groups::Roles), ("none", Groups::None)];
-
-const ALGORITHMS: [&str; 8] =
-    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384"];
+const GROUPS: [(&str, EntraGroups); 3] =
+    [("groups", EntraGroups::Groups), ("roles", EntraGroups::Roles), ("none", EntraGroups::None)];

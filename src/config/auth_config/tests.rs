@@ -4,18 +4,24 @@ use std::ffi::OsString;
 
 use super::super::args::Page;
 use super::*;
+use crate::auth::names::Alphabet;
+use crate::auth::profile::{EntraGroups, EntraUser, Overage, Requirement};
 
 static PAGE: Page = Page {
     command: "test",
     text: "  --auth-config F\n  --oidc-issuer U\n  --oidc-audience A\n  --oidc-username-claim C
   --oidc-username-prefix P\n  --oidc-groups-claim C\n  --oidc-groups-prefix P\n  --oidc-ca-file F
-  --oidc-jwks-file F\n  --entra-tenant T\n  --entra-cloud C\n  --entra-audience A\n",
+  --oidc-jwks-file F\n  --entra-tenant T\n  --entra-cloud C\n  --entra-audience A\n  --entra-authority U
+  --entra-username-prefix P\n  --entra-groups-prefix P\n",
 };
 
 const TENANT: &str = "5c7d0000-1111-2222-3333-444455556666";
 
+/// Parsed, and found fit for a verifier.
 fn parse(text: &str) -> Result<AuthConfig, String> {
-    AuthConfig::parse(text.as_bytes(), Path::new("/etc/cc"))
+    let config = AuthConfig::parse(text.as_bytes(), Path::new("/etc/cc"))?;
+    config.verifier(Possession::Off, None).map_err(|why| why.message)?;
+    Ok(config)
 }
 
 fn oidc(rest: &str) -> Result<AuthConfig, String> {
@@ -45,29 +51,39 @@ fn a_whole_file_is_read() {
         r#"{{"issuers":[
         {{"type":"oidc",
           "issuer":{{"url":"https://i/","audiences":["a","b"],"discoveryURL":"https://d:8443/x",
-                    "certificateAuthorityFile":"ca.pem","jwksFile":"/keys"}},
-          "claimMappings":{{"username":{{"claim":"email","prefix":"-"}},
+                    "keysHosts":["k"],"certificateAuthorityFile":"ca.pem"}},
+          "claimMappings":{{"username":{{"claim":"email","prefix":"i:"}},
                            "groups":{{"claim":"roles","prefix":"g:"}}}},
           "requiredClaims":{{"org":"contoso","env":["p","s"],"sub":true}},
           "algorithms":["ES256"],"leewaySeconds":30,"maxLifetimeSeconds":3600,"allowAnyScript":true}},
         {{"type":"entra","entra":{{"tenant":"{TENANT}","cloud":"usgov","audiences":["c"],
-          "authority":"https://login.internal","clients":["app"],"username":"oid",
+          "clients":["app"],"username":"oid",
           "groups":"roles","overage":"ignore","groupNames":{{"{TENANT}":"admins"}},
-          "usernamePrefix":"e:","groupsPrefix":"-"}}}}]}}"#
+          "jwksFile":"/keys","usernamePrefix":"e:","groupsPrefix":"e:"}}}}]}}"#
     );
     let config = parse(&text).unwrap();
-    let [Issuer::Oidc(oidc), Issuer::Entra(entra)] = &config.issuers[..] else { panic!() };
-    assert_eq!(oidc.url, "https://i/", "kept byte for byte");
-    assert_eq!(oidc.common.ca_file.as_deref(), Some(Path::new("/etc/cc/ca.pem")));
-    assert_eq!(oidc.common.jwks_file.as_deref(), Some(Path::new("/keys")));
-    assert_eq!(oidc.common.discovery.as_ref().unwrap().port, 8443);
-    assert_eq!((oidc.username_prefix.as_str(), oidc.groups_prefix.as_str()), ("-", "g:"));
-    assert_eq!(oidc.required["env"], Requirement::In(vec!["p".into(), "s".into()]));
-    assert_eq!(oidc.required["sub"], Requirement::Exists);
-    assert_eq!((oidc.common.leeway, oidc.common.max_lifetime), (Some(30), Some(3600)));
-    assert!(oidc.any_script && entra.username_is_oid && entra.ignore_overage);
-    assert_eq!((entra.cloud, entra.groups), (Cloud::UsGovernment, Groups::Roles));
-    assert_eq!(entra.group_names[TENANT], "admins");
+    let IssuerSettings::Oidc(oidc) = &config.issuers[0].settings else { panic!() };
+    let IssuerSettings::Entra(entra) = &config.issuers[1].settings else { panic!() };
+    assert_eq!(oidc.issuer, "https://i/", "kept byte for byte");
+    let (url, hosts) = ("https://d:8443/x".to_owned(), vec!["k".to_owned()]);
+    assert_eq!(oidc.keys, KeySource::Discovery { url, hosts });
+    assert_eq!((oidc.user_prefix.as_str(), oidc.group_prefix.as_str()), ("i:", "g:"));
+    let stages = Requirement::In(vec!["p".into(), "s".into()]);
+    assert!(oidc.required.contains(&("env".to_owned(), stages)));
+    assert!(oidc.required.contains(&("sub".to_owned(), Requirement::Exists)));
+    assert_eq!((oidc.leeway, oidc.lifetime, oidc.alphabet), (30, 3600, Alphabet::Letters));
+    assert_eq!((entra.user, entra.overage), (EntraUser::Oid, Overage::Ignore));
+    assert_eq!((entra.cloud, entra.groups), (Cloud::UsGovernment, EntraGroups::Roles));
+    assert_eq!(
+        (&entra.keys, entra.group_names[TENANT].as_str()),
+        (&EntraKeys::Installed, "admins")
+    );
+    let files = config.key_files();
+    assert_eq!(files[0].ca_file.as_deref(), Some(Path::new("/etc/cc/ca.pem")));
+    assert_eq!(files.len(), 3, "two forms of Entra ID tokens");
+    assert_eq!(files[2].jwks_file.as_deref(), Some(Path::new("/keys")));
+    let verifier = config.verifier(Possession::Off, None).unwrap();
+    assert_eq!(verifier.issuers().len(), files.len());
     assert_eq!(config.audiences(), ["a", "b", "c"]);
 }
 
@@ -129,13 +145,13 @@ fn what_is_missing_or_of_the_wrong_type_is_an_error_with_its_place() {
         assert!(entra(rest).is_err(), "{rest}");
     }
     let masters = entra(&format!(r#","groupNames":{{"{TENANT}":"System:masters"}}"#));
-    assert!(masters.unwrap_err().contains("system:"));
+    assert!(masters.unwrap_err().contains("cannot be named"));
 }
 
 #[test]
 fn an_issuer_must_be_reached_over_tls_and_its_prefix_is_a_decision() {
     for (url, good) in
-        [("https://i", true), ("http://localhost:1", true), ("http://i", false), ("i", false)]
+        [("https://i", true), ("http://localhost:1", false), ("http://i", false), ("i", false)]
     {
         let text = format!(
             r#"{{"issuers":[{{"type":"oidc","issuer":{{"url":"{url}","audiences":["a"]}},
@@ -158,13 +174,13 @@ fn an_issuer_must_be_reached_over_tls_and_its_prefix_is_a_decision() {
 fn the_short_options_describe_one_issuer_each() {
     let words = ["--oidc-issuer", "https://i", "--oidc-audience", "a", "--oidc-username-prefix=x:"];
     let config = options(&words).unwrap();
-    let [Issuer::Oidc(oidc)] = &config.issuers[..] else { panic!() };
-    assert_eq!((oidc.username_claim.as_str(), oidc.groups_prefix.as_str()), ("sub", "x:"));
+    let IssuerSettings::Oidc(oidc) = &config.issuers[0].settings else { panic!() };
+    assert_eq!((oidc.user_claim.as_str(), oidc.group_prefix.as_str()), ("sub", "x:"));
     let words = ["--entra-tenant", TENANT, "--entra-audience", "b", "--entra-cloud", "china"];
     let config = options(&words).unwrap();
-    let [Issuer::Entra(entra)] = &config.issuers[..] else { panic!() };
+    let IssuerSettings::Entra(entra) = &config.issuers[0].settings else { panic!() };
     assert_eq!(entra.cloud, Cloud::China);
-    assert_eq!(options(&[]).unwrap(), AuthConfig::default());
+    assert!(options(&[]).unwrap().issuers.is_empty());
 }
 
 #[test]
@@ -178,12 +194,33 @@ fn half_an_issuer_on_the_command_line_is_an_error() {
         &["--entra-audience", "a"],
         &["--entra-cloud", "public"],
         &["--entra-tenant", TENANT],
-        &["--entra-tenant", "common", "--entra-audience", "a"],
+        &["--entra-authority", "https://login"],
     ] {
         assert_eq!(options(words).unwrap_err().code, Code::Usage, "{words:?}");
     }
+    let common = options(&["--entra-tenant", "common", "--entra-audience", "a"]).unwrap_err();
+    assert_eq!(common.code, Code::AuthConfigInvalid);
     let missing = options(&["--auth-config", "/nonexistent"]).unwrap_err();
     assert_eq!(missing.code, Code::FileUnreadable);
+}
+
+#[test]
+fn issuers_that_could_pass_for_each_other_are_refused() {
+    let both = |prefix: &str| {
+        let entra = ["--entra-tenant", TENANT, "--entra-audience", "b"];
+        let oidc = ["--oidc-issuer", "https://i", "--oidc-audience", "a"];
+        let words = [&entra[..], &oidc, &["--oidc-username-prefix", prefix]].concat();
+        options(&words).unwrap_err()
+    };
+    assert_eq!(both("-").code, Code::AuthConfigInvalid);
+    assert_eq!(both("x:").code, Code::AuthConfigInvalid, "the tenant has none");
+    let entra = ["--entra-tenant", TENANT, "--entra-audience", "b", "--entra-username-prefix=e:"];
+    let oidc_words =
+        ["--oidc-issuer", "https://i", "--oidc-audience", "a", "--oidc-username-prefix=x:"];
+    assert_eq!(options(&[entra, oidc_words].concat()).unwrap().issuers.len(), 2);
+    let config = oidc("").unwrap();
+    let error = config.verifier(Possession::Off, Some("https://i".to_owned())).unwrap_err();
+    assert!(error.message.contains("service accounts"), "{error}");
 }
 
 #[test]

@@ -7,10 +7,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::{Args, Page, SecretSource};
-use super::auth_config::{self, AuthConfig, Cloud, Common, Issuer};
+use super::auth_config::{self, AuthConfig, Issuer};
 use super::cluster::Operator;
 use super::errors::{Code, Error};
 use super::values::{duration, number};
+use crate::auth::IssuerSettings;
+use crate::auth::pop::Possession;
+use crate::auth::profile::{Cloud, EntraKeys, Prefix};
 use crate::io::files;
 use crate::io::operator::{Action, Report};
 use crate::limits::{AUTH_CONFIG_MAX, CERTIFICATES_MAX};
@@ -139,14 +142,11 @@ impl Manifest {
 
 /// `--auth-config` goes into a ConfigMap as it is; the short options stay options.
 fn issuers(args: &mut Args<'_>) -> Result<(Option<String>, Vec<String>), Error> {
+    let mut config = AuthConfig::default();
     let file = match args.path("--auth-config")? {
         Some(path) => {
-            let config = AuthConfig::load(&path)?;
-            let names_files = |issuer: &Issuer| {
-                let common = common(issuer);
-                common.ca_file.is_some() || common.jwks_file.is_some()
-            };
-            if config.issuers.iter().any(names_files) {
+            config = AuthConfig::load(&path)?;
+            if config.issuers.iter().any(Issuer::names_files) {
                 let what = format!("{} names files, which a pod does not have", path.display());
                 return Err(Error::new(Code::AuthConfigInvalid, what)
                     .hint("edit the ConfigMap and the volumes by hand"));
@@ -155,40 +155,59 @@ fn issuers(args: &mut Args<'_>) -> Result<(Option<String>, Vec<String>), Error> 
         }
         None => None,
     };
+    let short = [auth_config::oidc_options(args)?, auth_config::entra_options(args)?];
     let mut options = Vec::new();
-    if let Some(oidc) = auth_config::oidc_options(args)? {
-        if oidc.common.ca_file.is_some() || oidc.common.jwks_file.is_some() {
+    for issuer in short.into_iter().flatten() {
+        if issuer.names_files() {
             return Err(
                 args.wrong("--oidc-ca-file and --oidc-jwks-file name files that a pod has not")
             );
         }
-        let audiences = oidc.common.audiences.iter();
-        options.push(format!("--oidc-issuer={}", oidc.url));
-        options.extend(audiences.map(|audience| format!("--oidc-audience={audience}")));
-        options.push(format!("--oidc-username-claim={}", oidc.username_claim));
-        options.push(format!("--oidc-username-prefix={}", oidc.username_prefix));
-        options
-            .extend(oidc.groups_claim.iter().map(|claim| format!("--oidc-groups-claim={claim}")));
-        options.push(format!("--oidc-groups-prefix={}", oidc.groups_prefix));
+        options.extend(short_options(&issuer.settings));
+        config.issuers.push(issuer);
     }
-    if let Some(entra) = auth_config::entra_options(args)? {
-        let cloud = match entra.cloud {
-            Cloud::Public => "public",
-            Cloud::UsGovernment => "usgov",
-            Cloud::China => "china",
-        };
-        options.push(format!("--entra-tenant={}", entra.tenant));
-        options.push(format!("--entra-cloud={cloud}"));
-        let audiences = entra.common.audiences.iter();
-        options.extend(audiences.map(|audience| format!("--entra-audience={audience}")));
-    }
+    config.verifier(Possession::Off, None)?;
     Ok((file, options))
 }
 
-const fn common(issuer: &Issuer) -> &Common {
-    match issuer {
-        Issuer::Oidc(oidc) => &oidc.common,
-        Issuer::Entra(entra) => &entra.common,
+/// The options that describe an issuer which came from options.
+fn short_options(settings: &IssuerSettings) -> Vec<String> {
+    let prefix = |prefix: &Prefix| match prefix {
+        Prefix::None => "-".to_owned(),
+        Prefix::Text(text) => text.clone(),
+    };
+    match settings {
+        IssuerSettings::Oidc(oidc) => {
+            let mut options = vec![
+                format!("--oidc-issuer={}", oidc.issuer),
+                format!("--oidc-username-claim={}", oidc.user_claim),
+                format!("--oidc-username-prefix={}", prefix(&oidc.user_prefix)),
+                format!("--oidc-groups-prefix={}", prefix(&oidc.group_prefix)),
+            ];
+            let claim =
+                oidc.groups_claim.iter().map(|claim| format!("--oidc-groups-claim={claim}"));
+            options.extend(claim);
+            options.extend(oidc.audiences.iter().map(|it| format!("--oidc-audience={it}")));
+            options
+        }
+        IssuerSettings::Entra(entra) => {
+            let cloud = match entra.cloud {
+                Cloud::Public => "public",
+                Cloud::UsGovernment => "usgov",
+                Cloud::China => "china",
+            };
+            let mut options = vec![
+                format!("--entra-tenant={}", entra.tenant),
+                format!("--entra-cloud={cloud}"),
+                format!("--entra-username-prefix={}", prefix(&entra.user_prefix)),
+                format!("--entra-groups-prefix={}", prefix(&entra.group_prefix)),
+            ];
+            if let EntraKeys::DiscoverAt(authority) = &entra.keys {
+                options.push(format!("--entra-authority={authority}"));
+            }
+            options.extend(entra.audiences.iter().map(|it| format!("--entra-audience={it}")));
+            options
+        }
     }
 }
 
@@ -273,7 +292,10 @@ OPTIONS
   --oidc-jwks-file FILE        not here: a pod does not have the file
   --entra-tenant ID            short form for one tenant of Entra ID
   --entra-cloud CLOUD          public, usgov, china                             [public]
+  --entra-authority URL        another host with its keys                       [the cloud's]
   --entra-audience AUD         audience of this cluster; may come several times
+  --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
+  --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --sa-passthrough             take Kubernetes tokens; adds the right to TokenReview
   --impersonation MODE         off, sar: kubectl --as; sar adds the right to SubjectAccessReview
   -h, --help                   this page

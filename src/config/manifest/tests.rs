@@ -13,6 +13,12 @@ fn parse(words: &[&str]) -> Result<Manifest, Error> {
     Manifest::parse(Args::new(&PAGE, words.map(OsString::from).collect(), &|_| None))
 }
 
+/// Without an issuer of its own.
+fn bare(words: &[&str]) -> Result<Manifest, Error> {
+    let words = ["--relay", "https://relay.example"].iter().chain(words);
+    Manifest::parse(Args::new(&PAGE, words.map(OsString::from).collect(), &|_| None))
+}
+
 fn documents(manifest: &Manifest, token: Option<&str>) -> Vec<Node> {
     let token = token.map(|token| Secret::new(token.to_owned()));
     let text = manifest.render(token.as_ref());
@@ -96,6 +102,7 @@ fn the_options_of_the_deployment_are_ones_that_edge_knows() {
         "--oidc-audience=a",
         "--oidc-username-prefix=x:",
         "--oidc-groups-claim=groups",
+        "--entra-username-prefix=e:",
     ]);
     let all = documents(&manifest.unwrap(), None);
     let deployment = find(&all, "Deployment", "cluster-connect");
@@ -122,16 +129,19 @@ fn files_go_into_a_config_map_and_secrets_do_not() {
     );
     files::write_atomic(&auth, issuers.as_bytes(), 0o644).unwrap();
     let (ca, auth) = (ca.to_str().unwrap(), auth.to_str().unwrap());
-    let manifest = parse(&["edge-7", "--relay-ca", ca, "--auth-config", auth]).unwrap();
+    let manifest = bare(&["edge-7", "--relay-ca", ca, "--auth-config", auth]).unwrap();
     let all = documents(&manifest, Some("ccj_abc"));
     let map = find(&all, "ConfigMap", "cluster-connect-files");
     let data = map.get("data").unwrap();
     assert_eq!(data.get("auth.json"), Some(&Node::text(&issuers)));
     assert!(!map.to_yaml().contains("ccj_abc"));
 
+    let twice = parse(&["edge-7", "--auth-config", auth]).unwrap_err();
+    assert_eq!(twice.code, Code::AuthConfigInvalid, "{twice}");
+
     let named = issuers.replace("\"audiences\"", "\"jwksFile\":\"k\",\"audiences\"");
     files::write_atomic(Path::new(auth), named.as_bytes(), 0o644).unwrap();
-    let error = parse(&["edge-7", "--auth-config", auth]).unwrap_err();
+    let error = bare(&["edge-7", "--auth-config", auth]).unwrap_err();
     assert_eq!(error.code, Code::AuthConfigInvalid);
 }
 

@@ -14,8 +14,8 @@ use crate::limits::{
     AGENT_PING, AGENT_PINGS, CHANNEL_LASTED, COMMAND_MAX, CONTROL_BODY_MAX, RENDEZVOUS_TIMEOUT,
     RENEWAL,
 };
-use crate::role::{ConnId, Fault};
 use crate::role::frames::write;
+use crate::role::{ConnId, Fault};
 use crate::wire::control::{Command, Reply, Response};
 use crate::wire::ws::{Opcode, close_reason};
 
@@ -98,9 +98,7 @@ impl Agent {
         };
         let (head, handshake) = dial.start();
         channel.handshake = Some(handshake);
-        if !write(net, conn, head.expose()) {
-            self.on_channel_lost(conn, "no buffers", net);
-        }
+        write(net, conn, head.expose());
     }
 
     pub(super) fn on_channel_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
@@ -209,9 +207,7 @@ impl Agent {
     fn send_command(&mut self, conn: ConnId, reply: &Reply, net: &mut dyn Net) {
         let key = Some(self.keys.draw(net));
         let frame = ws::frame(Opcode::Text, key, reply.encode().as_bytes());
-        if !write(net, conn, &frame) {
-            self.on_channel_lost(conn, "no buffers", net);
-        }
+        write(net, conn, &frame);
     }
 
     pub(super) fn renew(&mut self, net: &mut dyn Net) {

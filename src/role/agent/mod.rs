@@ -24,7 +24,7 @@ use crate::buf::Lease;
 use crate::engine::backoff::Backoff;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
-use crate::limits::{CLOSE_TIMEOUT, STOP_TIMEOUT, RECONNECT, SESSIONS_MAX};
+use crate::limits::{CLOSE_TIMEOUT, RECONNECT, SESSIONS_MAX, STOP_TIMEOUT};
 
 /// What differs from agent to agent.
 #[derive(Debug)]
@@ -103,8 +103,6 @@ enum Key {
     Ping(ConnId),
     /// What is ending has to have ended.
     End(ConnId),
-    /// There may be a buffer now.
-    Lease(ConnId),
     /// A stopping agent ends.
     Exit,
 }
@@ -219,7 +217,6 @@ impl Agent {
                     net.abort(conn);
                     self.forget(conn);
                 }
-                Key::Lease(conn) => self.on_lease_retry(conn, net),
                 Key::Exit => self.exit(net),
             }
         }
@@ -264,7 +261,7 @@ impl Agent {
 
     /// Takes `conn` out of the tables.
     fn forget(&mut self, conn: ConnId) -> Option<Conn> {
-        for key in [Key::Open(conn), Key::Ping(conn), Key::End(conn), Key::Lease(conn)] {
+        for key in [Key::Open(conn), Key::Ping(conn), Key::End(conn)] {
             self.timers.cancel(key);
         }
         self.conns.remove(&conn)

@@ -3,17 +3,16 @@
 //! Bytes pass in both directions as they come. A Close of 1000 is an end of input and becomes a
 //! FIN, and the other way round; anything else that ends one side breaks the other.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use log::debug;
 
 use super::address::Address;
 use super::{Agent, Conn, Key, Net, Phase};
-use crate::buf::{Lease, Pressure, Slice};
+use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::{Dial, Handshake};
 use crate::engine::ws::{self, Control, Side, Splice, Step, Violation, frame_up};
-use crate::limits::{AGENT_PING, LEASE_RETRY, RELAYED_PINGS, RENDEZVOUS_TIMEOUT};
+use crate::limits::{AGENT_PING, RELAYED_PINGS, RENDEZVOUS_TIMEOUT};
 use crate::role::frames::{send_payload, send_steps, write};
 use crate::role::{Close, ConnId};
 use crate::wire::control::Accept;
@@ -37,8 +36,6 @@ pub(super) struct Rendezvous {
 pub(super) struct Local {
     rendezvous: ConnId,
     is_paused: bool,
-    /// Masked, and not sent for want of a buffer for the heads.
-    held: VecDeque<(Slice, Vec<Step>)>,
     /// The auth proxy sends no more, and the sender has been told with a Close.
     is_finished: bool,
 }
@@ -102,8 +99,7 @@ impl Agent {
         self.timers.set(Key::Open(conn), now + RENDEZVOUS_TIMEOUT);
         if let Some(local) = local {
             net.pause(local);
-            let held = VecDeque::new();
-            let half = Local { rendezvous: conn, is_paused: true, held, is_finished: false };
+            let half = Local { rendezvous: conn, is_paused: true, is_finished: false };
             self.conns.insert(local, Conn::Local(Box::new(half)));
         }
     }
@@ -148,9 +144,7 @@ impl Agent {
             Ok(()) => Stage::Opening(handshake),
             Err(_) => Stage::Rejecting,
         };
-        if !write(net, conn, head.expose()) {
-            self.abort_session(conn, net);
-        }
+        write(net, conn, head.expose());
     }
 
     pub(super) fn on_rendezvous_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
@@ -256,30 +250,13 @@ impl Agent {
         let rendezvous = local.rendezvous;
         let mut steps = std::mem::take(&mut self.steps);
         frame_up(data.filled_mut(), || self.keys.draw(net), &mut steps);
-        let data = data.freeze();
-        if !local.held.is_empty() || !send_steps(rendezvous, data.clone(), &steps, net) {
-            local.held.push_back((data, std::mem::take(&mut steps)));
-            local.is_paused = true;
-            net.pause(conn);
-            self.timers.set(Key::Lease(conn), net.now() + LEASE_RETRY);
-        } else if net.pressure(rendezvous) == Pressure::Full {
-            local.is_paused = true;
-            net.pause(conn);
-        }
+        send_steps(rendezvous, data.freeze(), &steps, net);
         steps.clear();
         self.steps = steps;
-    }
-
-    pub(super) fn on_lease_retry(&mut self, conn: ConnId, net: &mut dyn Net) {
-        let Some(Conn::Local(local)) = self.conns.get_mut(&conn) else { return };
-        let rendezvous = local.rendezvous;
-        while let Some((data, steps)) = local.held.front() {
-            if !send_steps(rendezvous, data.clone(), steps, net) {
-                return self.timers.set(Key::Lease(conn), net.now() + LEASE_RETRY);
-            }
-            local.held.pop_front();
+        if net.pressure(rendezvous) == Pressure::Full {
+            local.is_paused = true;
+            net.pause(conn);
         }
-        self.resume_source(rendezvous, net);
     }
 
     /// There may be room on `conn` again for what its other half brings.
@@ -295,7 +272,7 @@ impl Agent {
         let is_open = self.is_open(conn) || self.is_open(source);
         let paused = match self.conns.get_mut(&source) {
             Some(Conn::Rendezvous(rendezvous)) => &mut rendezvous.is_paused,
-            Some(Conn::Local(local)) if local.held.is_empty() && is_open => &mut local.is_paused,
+            Some(Conn::Local(local)) if is_open => &mut local.is_paused,
             Some(Conn::Local(_) | Conn::Channel(_) | Conn::Ending) | None => return,
         };
         if std::mem::take(paused) {
@@ -317,11 +294,8 @@ impl Agent {
             return;
         }
         let key = Some(self.keys.draw(net));
-        if write(net, rendezvous, &ws::close(1000, "", key)) {
-            self.end_if_done(rendezvous, conn, net);
-        } else {
-            self.abort_session(rendezvous, net);
-        }
+        write(net, rendezvous, &ws::close(1000, "", key));
+        self.end_if_done(rendezvous, conn, net);
     }
 
     /// Both directions have ended: what is queued goes out, and the connections with it.

@@ -182,9 +182,8 @@ impl AuthProxy {
         }
         let credential = credential.map_err(Fault::Denied)?;
         let asked = Asked { method: head.method(), path: head.path() };
-        let principal = verifier
-            .verify_read(&credential, Some(&asked), unix_now)
-            .map_err(Fault::Denied)?;
+        let principal =
+            verifier.verify_read(&credential, Some(&asked), unix_now).map_err(Fault::Denied)?;
         let identity = impersonate::fields(&principal, None).map_err(Fault::Denied)?;
         if !self.credential.is_usable() {
             let text = "the proxy's own credential is not available yet, try again";
@@ -271,9 +270,8 @@ fn inbound_impersonation(fields: &Fields, road: Road) -> Vec<(String, Vec<u8>)> 
     if road != Road::Passthrough {
         return Vec::new();
     }
-    let named = |name: &str| {
-        name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("impersonate-"))
-    };
+    let named =
+        |name: &str| name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("impersonate-"));
     let inbound = fields.iter().filter(|field| named(field.name));
     inbound.map(|field| (field.name.to_owned(), field.value.to_vec())).collect()
 }

@@ -128,7 +128,10 @@ fn object_ref(info: &RequestInfo) -> Value {
         ("subresource", &info.subresource),
     ];
     let parts = parts.into_iter().filter(|(_, value)| !value.is_empty());
-    parts.map(|(key, value)| (key.to_owned(), json!(value))).collect::<serde_json::Map<_, _>>().into()
+    parts
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 fn annotate(event: &mut Value, name: &str, text: &str) {

@@ -13,9 +13,7 @@ use super::audit::{self, Stage};
 use super::{AuthProxy, Key};
 use crate::buf::Pressure;
 use crate::engine::exchange::{End, Event, Exchange, Failure, Output, Patience, status_response};
-use crate::limits::{
-    EXPIRY_LEEWAY, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION,
-};
+use crate::limits::{EXPIRY_LEEWAY, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION};
 use crate::role::{Close, ConnId, Net};
 use crate::wire::h1::{RequestHead, ResponseHead};
 use crate::wire::mux::StreamId;
@@ -237,7 +235,8 @@ impl AuthProxy {
                 return;
             }
         };
-        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id)) else {
+        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id))
+        else {
             return;
         };
         if stream.anonymous != admitted.anonymous {
@@ -283,7 +282,8 @@ impl AuthProxy {
         out: &mut Output,
         net: &mut dyn Net,
     ) {
-        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id)) else {
+        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id))
+        else {
             return;
         };
         let upstream = &self.config.upstream;
@@ -365,7 +365,8 @@ impl AuthProxy {
         net: &mut dyn Net,
     ) {
         let Some(served) = self.stream(conn, id).and_then(|it| it.served.as_ref()) else { return };
-        let status = if served.status == 0 { failure.map_or(0, Failure::status) } else { served.status };
+        let status =
+            if served.status == 0 { failure.map_or(0, Failure::status) } else { served.status };
         let why = failure.map(ToString::to_string);
         let line = audit::served(&served.admitted, stage, status, why.as_deref(), net.unix_time());
         // The request was written down before it went upstream; this line only completes it.
@@ -383,7 +384,8 @@ impl AuthProxy {
     }
 
     fn send_up(&mut self, conn: ConnId, id: StreamId, out: &Output, net: &mut dyn Net) {
-        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id)) else {
+        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id))
+        else {
             return;
         };
         let Some(up) = stream.upstream else { return };

@@ -10,7 +10,7 @@ use super::identity::{Ask, Purpose, Token};
 use super::known::{Distrust, Trust};
 use super::{ClientProxy, Key, random_u64};
 use crate::engine::renewal::Renewal;
-use crate::limits::{CREDENTIAL_MAX, CREDENTIAL_TIMEOUT, CLUSTER_TOKEN_LIFE};
+use crate::limits::{CLUSTER_TOKEN_LIFE, CREDENTIAL_MAX, CREDENTIAL_TIMEOUT};
 use crate::role::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome, WriteFile};
 use crate::secret::Secret;
 use crate::wire::arm::{Kind, Refusal};
@@ -120,7 +120,11 @@ impl ClientProxy {
             Some(Asked::Credential(id)) => match outcome {
                 Outcome::Http(Ok(answer)) => self.on_relay_answer(&id, &answer, net),
                 Outcome::Http(Err(why)) => {
-                    let code = if why.contains("certificate") { "RELAY_UNTRUSTED" } else { "RELAY_UNREACHABLE" };
+                    let code = if why.contains("certificate") {
+                        "RELAY_UNTRUSTED"
+                    } else {
+                        "RELAY_UNREACHABLE"
+                    };
                     self.on_credential_failed(&id, code, &why, net);
                 }
                 other => unreachable!("another kind of outcome: {other:?}"),
@@ -258,13 +262,7 @@ impl ClientProxy {
         self.want_session(id, net);
     }
 
-    fn on_credential_failed(
-        &mut self,
-        id: &str,
-        code: &'static str,
-        why: &str,
-        net: &mut dyn Net,
-    ) {
+    fn on_credential_failed(&mut self, id: &str, code: &'static str, why: &str, net: &mut dyn Net) {
         let (now, random) = (net.now(), random_u64(net));
         let usable = self.has_credential(id, now);
         let Some(cluster) = self.clusters.get_mut(id) else { return };
@@ -286,7 +284,9 @@ impl ClientProxy {
     pub(super) fn renew(&mut self, net: &mut dyn Net) {
         let now = net.now();
         let is_due = |renewal: &Option<Renewal>| renewal.as_ref().is_some_and(|it| it.due() <= now);
-        let due = |cluster: &super::Cluster| (is_due(&cluster.token.renewal), is_due(&cluster.credential.renewal));
+        let due = |cluster: &super::Cluster| {
+            (is_due(&cluster.token.renewal), is_due(&cluster.credential.renewal))
+        };
         let all: Vec<(String, (bool, bool))> =
             self.clusters.iter().map(|(id, cluster)| (id.clone(), due(cluster))).collect();
         for (id, (token, credential)) in all {

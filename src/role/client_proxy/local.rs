@@ -317,13 +317,7 @@ impl ClientProxy {
         self.pump_session(session, net);
     }
 
-    fn send_to_caller(
-        &mut self,
-        conn: ConnId,
-        out: &Output,
-        net: &mut dyn Net,
-        more: &mut Output,
-    ) {
+    fn send_to_caller(&mut self, conn: ConnId, out: &Output, net: &mut dyn Net, more: &mut Output) {
         let Some(local) = self.locals.get_mut(&conn) else { return };
         let pool = net.pool().clone();
         let mut pressure = Pressure::Open;
@@ -361,7 +355,11 @@ impl ClientProxy {
                 local.exchange.up_pressure(Pressure::Open, net.now());
             }
         }
-        if local.exchange.wants_down() { net.resume(conn) } else { net.pause(conn) }
+        if local.exchange.wants_down() {
+            net.resume(conn)
+        } else {
+            net.pause(conn)
+        }
         match local.exchange.deadline() {
             Some(at) => self.timers.set(Key::Exchange(conn), at),
             None => self.timers.cancel(Key::Exchange(conn)),

@@ -216,8 +216,12 @@ impl ClientProxy {
     /// A cluster cannot be reached: at start that is the end, later it is a line in the log and an
     /// answer to those who wait.
     fn on_trouble(&mut self, id: &str, code: &'static str, why: &str, net: &mut dyn Net) {
-        let may_pass =
-            ["CLUSTER_OFFLINE", "CLUSTER_NEVER_CONNECTED", "CLUSTER_UNREACHABLE", "RELAY_UNREACHABLE"];
+        let may_pass = [
+            "CLUSTER_OFFLINE",
+            "CLUSTER_NEVER_CONNECTED",
+            "CLUSTER_UNREACHABLE",
+            "RELAY_UNREACHABLE",
+        ];
         let patient = self.patient_until.is_some_and(|until| net.now() < until);
         if self.is_ready {
             log::warn!("cluster={} {why}", self.name(id));

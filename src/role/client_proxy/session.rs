@@ -93,7 +93,9 @@ impl ClientProxy {
     pub(super) fn on_session_connected(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let cluster = self.clusters.get(&session.cluster);
-        let Some(credential) = cluster.and_then(|it| it.credential.current.as_ref()) else { return };
+        let Some(credential) = cluster.and_then(|it| it.credential.current.as_ref()) else {
+            return;
+        };
         let mut nonce = [0; 16];
         net.random(&mut nonce);
         let standard = credential.port == 443;

@@ -1,29 +1,33 @@
 //! Calls of the relay's own API: collects the body, hands the request on, sends the answer.
 
 use super::authority::{Answer, Call, Ticket};
-use super::fault::Fault;
+use super::fault::{Fault, Tracking};
+use super::http::take_body;
 use super::open::Opening;
 use super::{Arrival, Conn, Key, Net, Relay, write};
 use crate::buf::Pressure;
 use crate::engine::upgrade::Request;
 use crate::limits::{API_CALL_MAX, HEAD_LIMIT, OPENING_TIMEOUT};
 use crate::role::{ConnId, Peer};
+use crate::wire::h1::{BodyReader, Framing, reason_phrase};
 
 /// A connection that calls the API.
 #[derive(Debug)]
 pub(super) struct Calling {
     peer: Peer,
     request: Request,
+    tracking: Tracking,
     stage: Stage,
     keep_alive: bool,
+    body: Vec<u8>,
     /// What came behind the request.
     rest: Vec<u8>,
 }
 
 #[derive(Debug)]
 enum Stage {
-    /// The body has this length and is not all here.
-    Collecting(usize),
+    /// The body is not all here.
+    Collecting(BodyReader),
     /// The authority is at work.
     Asked,
     /// The answer goes out.
@@ -38,20 +42,21 @@ enum Stage {
 impl Relay {
     pub(super) fn on_call(&mut self, arrival: Arrival, net: &mut dyn Net) {
         let conn = arrival.conn;
-        let len = match body_len(&arrival.request) {
-            Ok(len) => len,
-            Err(fault) => return self.dismiss(conn, &fault.for_http(&arrival.tracking), net),
-        };
-        let fields = &arrival.request.fields;
-        if fields.has("Expect", "100-continue") && arrival.rest.is_empty() {
+        if matches!(arrival.request.framing, Framing::Length(len) if len > API_CALL_MAX as u64) {
+            return self.dismiss(conn, &too_large().for_http(&arrival.tracking), net);
+        }
+        if arrival.request.expects_continue && arrival.rest.is_empty() {
             write(net, conn, b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        let keep_alive = !arrival.request.is_http10 && !fields.has("Connection", "close");
+        let keep_alive = arrival.request.keep_alive;
+        let reader = BodyReader::new(arrival.request.framing);
         let calling = Calling {
             peer: arrival.peer,
             request: arrival.request,
-            stage: Stage::Collecting(len),
+            stage: Stage::Collecting(reader),
             keep_alive,
+            tracking: arrival.tracking,
+            body: Vec::new(),
             rest: arrival.rest,
         };
         self.conns.insert(conn, Conn::Calling(Box::new(calling)));
@@ -62,17 +67,23 @@ impl Relay {
     pub(super) fn on_call_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
         let Some(Conn::Calling(calling)) = self.conns.get_mut(&conn) else { return };
         calling.rest.extend_from_slice(data);
-        let Stage::Collecting(len) = calling.stage else {
+        let Stage::Collecting(reader) = &mut calling.stage else {
             if calling.rest.len() > HEAD_LIMIT {
                 net.pause(conn);
             }
             return;
         };
-        if calling.rest.len() < len {
-            return;
+        let fault = match take_body(reader, &mut calling.rest, &mut calling.body) {
+            Err(why) => Some(Fault::new(400, &format!("The body cannot be read: {why}"))),
+            Ok(()) if calling.body.len() > API_CALL_MAX => Some(too_large()),
+            Ok(()) if reader.is_done() => None,
+            Ok(()) => return,
+        };
+        if let Some(fault) = fault {
+            let answer = fault.for_http(&calling.tracking);
+            return self.dismiss(conn, &answer, net);
         }
-        let rest = calling.rest.split_off(len);
-        let body = std::mem::replace(&mut calling.rest, rest);
+        let body = std::mem::take(&mut calling.body);
         calling.stage = Stage::Asked;
         let call = Call {
             method: calling.request.method.clone(),
@@ -112,7 +123,7 @@ impl Relay {
         let Some(Conn::Calling(calling)) = self.conns.get_mut(&conn) else { return };
         let Stage::Answering { bytes, sent } = &mut calling.stage else { return };
         while *sent < bytes.len() && net.pressure(conn) == Pressure::Open {
-            let Some(mut lease) = net.lease() else { break };
+            let mut lease = net.pool().lease_beyond();
             *sent += lease.fill(bytes.get(*sent..).unwrap_or_default());
             let _ = net.send(conn, lease.freeze());
         }
@@ -127,29 +138,19 @@ impl Relay {
             return;
         }
         let rest = std::mem::take(&mut calling.rest);
-        let opening = Opening::again(calling.peer, Vec::new());
+        let opening = Opening::new(calling.peer);
         self.conns.insert(conn, Conn::Opening(opening));
         net.resume(conn);
         self.on_head_data(conn, &rest, net);
     }
 }
 
-fn body_len(request: &Request) -> Result<usize, Fault> {
-    if request.fields.get("Transfer-Encoding").is_some() {
-        return Err(Fault::new(411, "The body must come with a Content-Length"));
-    }
-    let mut lengths = request.fields.elements("Content-Length");
-    let Some(len) = lengths.next() else { return Ok(0) };
-    let is_number = !len.is_empty() && len.bytes().all(|byte| byte.is_ascii_digit());
-    if !is_number || lengths.any(|other| other != len) {
-        return Err(Fault::new(400, "The Content-Length is malformed"));
-    }
-    let len = len.parse().ok().filter(|&len| len <= API_CALL_MAX);
-    len.ok_or_else(|| Fault::new(413, "The body is too large"))
+fn too_large() -> Fault {
+    Fault::new(413, "The body is too large")
 }
 
 fn encode(answer: &Answer, is_head: bool, keep_alive: bool) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, phrase(answer.status));
+    let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason_phrase(answer.status));
     for (name, value) in &answer.fields {
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -166,24 +167,4 @@ fn encode(answer: &Answer, is_head: bool, keep_alive: bool) -> Vec<u8> {
         bytes.extend_from_slice(&answer.body);
     }
     bytes
-}
-
-const fn phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        201 => "Created",
-        202 => "Accepted",
-        204 => "No Content",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        409 => "Conflict",
-        413 => "Content Too Large",
-        429 => "Too Many Requests",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        _ => "Status",
-    }
 }

@@ -8,9 +8,8 @@ use super::authority::Right;
 use super::fault::{Fault, Tracking};
 use super::target::Target;
 use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
-use crate::buf::Pressure;
 use crate::engine::upgrade::{Fields, Upgrade, refusal};
-use crate::limits::{ACCEPT_TIMEOUT, COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
+use crate::limits::{ACCEPT_TIMEOUT, COMMAND_MAX, EARLY_MAX, RESPONSE_TIMEOUT, SECOND_OFFER};
 use crate::role::{ConnId, Peer};
 use crate::wire::control::{Accept, Command, Remote, joined};
 use crate::wire::ws::Opcode;
@@ -36,10 +35,28 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Meeting {
     id: String,
+    purpose: Purpose,
     listener: ConnId,
     /// `None` once the sender has gone or has met another listener.
     sender: Option<ConnId>,
     since: Instant,
+}
+
+/// What a rendezvous is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// A WebSocket.
+    Accept,
+    /// An HTTP request or its response.
+    Request,
+}
+
+/// A rendezvous that does not exist yet.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) key: u128,
+    pub(super) id: String,
+    pub(super) address: String,
 }
 
 impl Waiting {
@@ -80,18 +97,11 @@ impl Relay {
     /// Invites a listener to meet `sender`.
     fn offer(&mut self, sender: ConnId, net: &mut dyn Net) -> Result<(), Fault> {
         let Some(Conn::Waiting(waiting)) = self.conns.get(&sender) else { return Ok(()) };
-        let listener = self.choose(waiting, net)?;
-        let Some(Conn::Control(control)) = self.conns.get(&listener) else {
-            return Err(nobody());
-        };
-        let random = random_u128(net);
-        let id = format!("{}_{random:032x}", waiting.tracking.id);
-        let scheme = if self.config.secure { "wss" } else { "ws" };
-        let host = self.config.public_host.as_deref().unwrap_or(&control.host);
-        let origin = format!("{scheme}://{host}");
+        let listener = self.choose(&waiting.entity, &waiting.fields, &waiting.asked, net)?;
+        let place = self.place(listener, &waiting.target, &waiting.tracking, Purpose::Accept, net);
         let command = Command::Accept(Accept {
-            address: waiting.target.rendezvous(&origin, "accept", &id),
-            id: id.clone(),
+            address: place.address.clone(),
+            id: place.id.clone(),
             connect_headers: joined(waiting.visible_fields()),
             remote: remote(waiting.peer),
         });
@@ -100,26 +110,78 @@ impl Relay {
             return Err(Fault::new(431, "The request headers are too large to be passed on"));
         }
         let frame = crate::engine::ws::frame(Opcode::Text, None, command.as_bytes());
-        if !write(net, listener, &frame) {
-            return Err(Fault::new(503, "The relay is out of buffers"));
-        }
+        self.send_command(listener, &frame, net);
         debug!("conn={} offered to listener conn={}", sender.0, listener.0);
-        let since = net.now();
-        self.meetings.insert(random, Meeting { id, listener, sender: Some(sender), since });
-        self.timers.set(Key::Meeting(random), since + ACCEPT_TIMEOUT);
+        let key = place.key;
+        self.meet_at(place, sender, listener, Purpose::Accept, net.now());
         if let Some(Conn::Waiting(waiting)) = self.conns.get_mut(&sender) {
             waiting.asked.push(listener);
-            waiting.meetings.push(random);
+            waiting.meetings.push(key);
         }
         Ok(())
     }
 
+    /// Thinks of a rendezvous for `listener`, at the name by which it reaches this relay.
+    pub(super) fn place(
+        &self,
+        listener: ConnId,
+        target: &Target,
+        tracking: &Tracking,
+        purpose: Purpose,
+        net: &mut dyn Net,
+    ) -> Place {
+        let host = match (&self.config.public_host, self.conns.get(&listener)) {
+            (Some(host), _) => host,
+            (None, Some(Conn::Control(control))) => &control.host,
+            (None, _) => &tracking.host,
+        };
+        let scheme = if self.config.secure { "wss" } else { "ws" };
+        let action = match purpose {
+            Purpose::Accept => "accept",
+            Purpose::Request => "request",
+        };
+        let key = random_u128(net);
+        let id = format!("{}_{key:032x}", tracking.id);
+        let address = target.rendezvous(&format!("{scheme}://{host}"), action, &id);
+        Place { key, id, address }
+    }
+
+    /// Makes the rendezvous, now that the listener knows of it.
+    pub(super) fn meet_at(
+        &mut self,
+        place: Place,
+        sender: ConnId,
+        listener: ConnId,
+        purpose: Purpose,
+        since: Instant,
+    ) {
+        let lifetime = match purpose {
+            Purpose::Accept => ACCEPT_TIMEOUT,
+            Purpose::Request => RESPONSE_TIMEOUT,
+        };
+        let Place { key, id, .. } = place;
+        let meeting = Meeting { id, purpose, listener, sender: Some(sender), since };
+        self.meetings.insert(key, meeting);
+        self.timers.set(Key::Meeting(key), since + lifetime);
+    }
+
+    pub(super) fn forget_meeting(&mut self, key: u128) {
+        self.meetings.remove(&key);
+        self.timers.cancel(Key::Meeting(key));
+    }
+
     /// A random listener among those that the sender admits and that were not asked before,
     /// preferably one that keeps up with its invitations.
-    fn choose(&self, waiting: &Waiting, net: &mut dyn Net) -> Result<ConnId, Fault> {
-        let listeners = self.listeners.get(&waiting.entity).ok_or_else(nobody)?;
+    pub(super) fn choose(
+        &self,
+        entity: &str,
+        fields: &Fields,
+        asked: &[ConnId],
+        net: &mut dyn Net,
+    ) -> Result<ConnId, Fault> {
+        let listeners = self.listeners.get(entity).ok_or_else(nobody)?;
         let admitted: Vec<ConnId> =
-            listeners.iter().copied().filter(|&l| self.is_admitted(l, &waiting.fields)).collect();
+            listeners.iter().copied().filter(|&l| self.is_admitted(l, fields)).collect();
         if admitted.is_empty() {
             return Err(Fault::new(
                 404,
@@ -128,11 +190,12 @@ impl Relay {
             ));
         }
         let mut fresh = admitted;
-        fresh.retain(|l| !waiting.asked.contains(l) && net.pressure(*l) == Pressure::Open);
+        fresh.retain(|l| !asked.contains(l) && self.keeps_up(*l));
         let now = net.now();
         let late = |l: &ConnId| {
             let mut meetings = self.meetings.values();
-            meetings.any(|m| m.listener == *l && m.sender.is_some() && now > m.since + SLOW)
+            let is_due = |m: &Meeting| m.purpose == Purpose::Accept && now > m.since + SLOW;
+            meetings.any(|m| m.listener == *l && m.sender.is_some() && is_due(m))
         };
         let prompt: Vec<ConnId> = fresh.iter().copied().filter(|l| !late(l)).collect();
         let pool = if prompt.is_empty() { fresh } else { prompt };
@@ -177,7 +240,10 @@ impl Relay {
         let invited = self.meetings.values().filter(|m| m.listener == listener);
         let senders: Vec<ConnId> = invited.filter_map(|m| m.sender).collect();
         for sender in senders {
-            let Some(Conn::Waiting(waiting)) = self.conns.get(&sender) else { continue };
+            let Some(Conn::Waiting(waiting)) = self.conns.get(&sender) else {
+                self.on_asked_listener_gone(sender, net);
+                continue;
+            };
             let others = waiting.asked.iter().filter(|&&asked| asked != listener);
             let has_other = others.into_iter().any(|asked| self.is_listening(*asked));
             if !has_other && self.offer(sender, net).is_err() {
@@ -208,7 +274,7 @@ impl Relay {
     }
 
     pub(super) fn on_accept(&mut self, arrival: Arrival, upgrade: &Upgrade, net: &mut dyn Net) {
-        match self.meet(&arrival) {
+        match self.meet(&arrival, Purpose::Accept) {
             Err(fault) => {
                 self.dismiss(arrival.conn, &fault.for_upgrade(&arrival.tracking), net);
             }
@@ -218,7 +284,11 @@ impl Relay {
     }
 
     /// Uses up the rendezvous that `arrival` names, unless it is malformed.
-    fn meet(&mut self, arrival: &Arrival) -> Result<(ConnId, Option<u16>), Fault> {
+    pub(super) fn meet(
+        &mut self,
+        arrival: &Arrival,
+        purpose: Purpose,
+    ) -> Result<(ConnId, Option<u16>), Fault> {
         let unknown = || {
             let text = "Unknown Connection ID. Is the listener accepting the connection too late?";
             Fault::new(403, text)
@@ -226,7 +296,7 @@ impl Relay {
         let parameters = &arrival.target.parameters;
         let id = parameters.id.as_deref().unwrap_or_default();
         let key = rendezvous_key(id).ok_or_else(unknown)?;
-        let meeting = self.meetings.get(&key).filter(|meeting| meeting.id == id);
+        let meeting = self.meetings.get(&key).filter(|m| m.id == id && m.purpose == purpose);
         let sender = meeting.ok_or_else(unknown)?.sender;
         let status = parameters.status.as_deref().map(str::parse::<u16>);
         let status = match status {
@@ -234,8 +304,7 @@ impl Relay {
             Some(Ok(status @ 100..=999)) => Some(status),
             Some(_) => return Err(Fault::new(400, "The sb-hc-statusCode is not one of HTTP")),
         };
-        self.meetings.remove(&key);
-        self.timers.cancel(Key::Meeting(key));
+        self.forget_meeting(key);
         let sender = sender.ok_or_else(|| Fault::new(410, "The sender has gone"))?;
         Ok((sender, status))
     }
@@ -259,14 +328,8 @@ impl Relay {
         let agreed = asked.iter().find(|protocol| offered.contains(protocol));
         let to_listener = agreed.or_else(|| asked.first()).map(String::as_str);
         let listener = arrival.conn;
-        let opened = write(net, listener, &upgrade.answer(to_listener))
-            && write(net, sender, &waiting.upgrade.answer(agreed.map(String::as_str)));
-        if !opened {
-            net.abort(listener);
-            net.abort(sender);
-            self.forget(listener);
-            return;
-        }
+        write(net, listener, &upgrade.answer(to_listener));
+        write(net, sender, &waiting.upgrade.answer(agreed.map(String::as_str)));
         debug!("conn={} joined to conn={} id={}", sender.0, listener.0, waiting.tracking.id);
         self.pump(sender, listener, *waiting, arrival.rest, net);
     }
@@ -285,11 +348,11 @@ pub(super) fn gone() -> Fault {
     Fault::new(404, "Endpoint does not exist")
 }
 
-fn nobody() -> Fault {
+pub(super) fn nobody() -> Fault {
     Fault::new(404, "There are no listeners connected for the endpoint")
 }
 
-fn remote(peer: Peer) -> Remote {
+pub(super) fn remote(peer: Peer) -> Remote {
     match peer {
         Peer::Tcp(address) => {
             Remote { address: address.ip().to_canonical().to_string(), port: address.port() }
@@ -299,7 +362,7 @@ fn remote(peer: Peer) -> Remote {
 }
 
 /// The random part at the end of a rendezvous id.
-fn rendezvous_key(id: &str) -> Option<u128> {
+pub(super) fn rendezvous_key(id: &str) -> Option<u128> {
     let (_, random) = id.rsplit_once('_')?;
     let is_hex = random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_hex { u128::from_str_radix(random, 16).ok() } else { None }

@@ -12,10 +12,11 @@ use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
 use crate::engine::ws::{self, Message, Messages, Side};
 use crate::limits::{
-    CLOSE_ANSWER, COMMAND_MAX, CONTROL_BODY_MAX, CONTROL_PINGS, PING_INTERVAL, TOKEN_GRACE,
+    CLOSE_ANSWER, COMMAND_MAX, CONTROL_BODY_MAX, CONTROL_PINGS, CONTROL_QUEUE_MAX, PING_INTERVAL,
+    TOKEN_GRACE,
 };
 use crate::role::ConnId;
-use crate::wire::control::Reply;
+use crate::wire::control::{Reply, Response};
 use crate::wire::ws::Opcode;
 
 /// A listener's control channel.
@@ -30,12 +31,25 @@ pub(super) struct Control {
     tracking: Tracking,
     bearer: String,
     messages: Messages,
-    /// The next binary message is the body of a response.
-    expects_body: bool,
+    due: Due,
     heard: Instant,
     missed: u8,
+    /// Bytes of commands and bodies that have not left yet.
+    queued: usize,
     /// We have sent our Close.
     is_closing: bool,
+}
+
+/// What the next binary message on a control channel is.
+#[derive(Debug)]
+enum Due {
+    /// Nothing that was announced.
+    Nothing,
+    /// The body of a response that nobody waits for any more.
+    Unwanted,
+    /// The body of this response, in the exchange with this key. Not for a connection: that may
+    /// serve another request by then.
+    Body(u128, Box<Response>),
 }
 
 /// A listener for which there is no room, unless one of the others is dead.
@@ -107,11 +121,7 @@ impl Relay {
     ) {
         let conn = arrival.conn;
         let now = net.now();
-        if !write(net, conn, &upgrade.answer(None)) {
-            net.abort(conn);
-            self.forget(conn);
-            return;
-        }
+        write(net, conn, &upgrade.answer(None));
         info!("conn={} listener={entity} id={} opened", conn.0, arrival.tracking.id);
         let control = Control {
             entity: entity.clone(),
@@ -121,9 +131,10 @@ impl Relay {
             tracking: arrival.tracking,
             bearer: grant.bearer,
             messages: Messages::new(Side::Server, COMMAND_MAX, CONTROL_BODY_MAX),
-            expects_body: false,
+            due: Due::Nothing,
             heard: now,
             missed: 0,
+            queued: 0,
             is_closing: false,
         };
         self.conns.insert(conn, Conn::Control(Box::new(control)));
@@ -135,6 +146,27 @@ impl Relay {
         self.authority.note_listeners(&entity, count, net);
         let mut rest = arrival.rest;
         self.read_control(conn, &mut rest, net);
+    }
+
+    /// Sends a command, with its body if it has one, as one unit.
+    pub(super) fn send_command(&mut self, conn: ConnId, unit: &[u8], net: &mut dyn Net) {
+        let Some(Conn::Control(control)) = self.conns.get_mut(&conn) else { return };
+        control.queued += unit.len();
+        write(net, conn, unit);
+    }
+
+    pub(super) fn on_control_drained(&mut self, conn: ConnId, count: usize) {
+        let Some(Conn::Control(control)) = self.conns.get_mut(&conn) else { return };
+        control.queued = control.queued.saturating_sub(count);
+    }
+
+    /// Whether `conn` is a listener that takes in what it is sent.
+    pub(super) fn keeps_up(&self, conn: ConnId) -> bool {
+        let queued = |conn: &Conn| match conn {
+            Conn::Control(control) => Some(control.queued),
+            _ => None,
+        };
+        self.conns.get(&conn).and_then(queued).is_some_and(|queued| queued < CONTROL_QUEUE_MAX)
     }
 
     pub(super) fn on_control_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
@@ -181,19 +213,37 @@ impl Relay {
             Message::Text(_) | Message::Binary(_) if control.is_closing => (),
             Message::Text(text) => match Reply::parse(&text) {
                 Ok(Reply::RenewToken(token)) => self.renew(conn, token.as_deref(), net),
-                // Nobody waits for it any more. Its body is passed over.
-                Ok(Reply::Response(response)) => control.expects_body = response.body,
+                Ok(Reply::Response(response)) => self.on_response(conn, response, net),
                 Ok(Reply::Unknown) => debug!("conn={} unknown command", conn.0),
                 Err(why) => {
                     self.dismiss(conn, &ws::close(1002, &why.to_string(), None), net);
                 }
             },
-            Message::Binary(body) => {
-                if !std::mem::take(&mut control.expects_body) && !body.is_empty() {
+            Message::Binary(body) => match std::mem::replace(&mut control.due, Due::Nothing) {
+                Due::Body(key, response) => {
+                    if let Some(&sender) = self.asks.get(&key) {
+                        self.respond(sender, &response, &body, net);
+                    }
+                }
+                Due::Unwanted => (),
+                // Some send an empty body where they have announced none.
+                Due::Nothing if body.is_empty() => (),
+                Due::Nothing => {
                     let close = ws::close(1002, "a body that was not announced", None);
                     self.dismiss(conn, &close, net);
                 }
-            }
+            },
+        }
+    }
+
+    fn on_response(&mut self, conn: ConnId, response: Response, net: &mut dyn Net) {
+        let asker = self.asker_of(&response);
+        let Some(Conn::Control(control)) = self.conns.get_mut(&conn) else { return };
+        match asker {
+            Some((key, _)) if response.body => control.due = Due::Body(key, Box::new(response)),
+            Some((_, sender)) => self.respond(sender, &response, &[], net),
+            None if response.body => control.due = Due::Unwanted,
+            None => debug!("conn={} response that nobody waits for", conn.0),
         }
     }
 
@@ -203,7 +253,8 @@ impl Relay {
             right: Right::Listen,
             host: without_port(&control.host),
             path: &control.path,
-            token: token.or(Some("")),
+            // What is not even text is as malformed as any other text that is no token.
+            token: Some(token.unwrap_or("not text")),
         };
         match self.authority.authorize(&question, net.unix_time()) {
             Ok(grant) => {

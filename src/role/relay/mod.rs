@@ -4,6 +4,7 @@
 //! the [`Authority`]'s. A rendezvous id is a capability: 128 random bits, good for one use.
 
 pub mod api;
+mod ask;
 pub mod audit;
 pub mod authority;
 mod call;
@@ -11,11 +12,13 @@ mod connect;
 pub mod desk;
 pub mod directory;
 mod fault;
+mod http;
 mod listen;
 mod open;
 pub mod provider;
 mod pump;
 pub mod registry;
+mod reply;
 mod storm;
 pub mod target;
 
@@ -24,19 +27,21 @@ use std::time::Instant;
 
 use log::{debug, info};
 
+use self::ask::Asking;
 use self::authority::{Authority, Order, Ticket};
 use self::call::Calling;
 use self::connect::{Meeting, Waiting};
 use self::listen::{Control, Crowded};
 use self::open::{Arrival, Opening};
 use self::pump::Leg;
+use self::reply::Replying;
 use self::storm::{Pair, Storm};
 use super::frames::write;
 use super::{Close, ConnId, Event, Net, Notice, Peer, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
-use crate::limits::{STOP_TIMEOUT, OPENING_TIMEOUT, LISTENERS_MAX};
+use crate::limits::{LISTENERS_MAX, OPENING_TIMEOUT, STOP_TIMEOUT};
 
 /// What differs from relay to relay.
 #[derive(Clone, Debug)]
@@ -61,6 +66,8 @@ pub struct Relay {
     listeners: BTreeMap<String, Vec<ConnId>>,
     /// Rendezvous that listeners have been invited to, by the random part of their id.
     meetings: BTreeMap<u128, Meeting>,
+    /// Senders of HTTP requests, by the same.
+    asks: BTreeMap<u128, ConnId>,
     timers: Timers<Key>,
     storm: Storm,
     calls: BTreeMap<Ticket, ConnId>,
@@ -87,6 +94,10 @@ enum Conn {
     Control(Box<Control>),
     /// A sender waits for a listener.
     Waiting(Box<Waiting>),
+    /// A sender of an HTTP request.
+    Asking(Box<Asking>),
+    /// The rendezvous of an HTTP exchange.
+    Replying(Box<Replying>),
     /// One end of a relayed WebSocket.
     Leg(Box<Leg>),
     /// Both ends have said goodbye; what is queued still goes out.
@@ -108,12 +119,12 @@ enum Key {
     Accept(ConnId),
     /// Offer this sender to another listener.
     Offer(ConnId),
+    /// The next step of an HTTP exchange is due.
+    Ask(ConnId),
     /// A meeting that nobody waits for can be forgotten.
     Meeting(u128),
     /// A half-closed connection delivers nothing more.
     Close(ConnId),
-    /// There may be a buffer now.
-    Lease(ConnId),
     /// A stopping relay ends.
     Exit,
 }
@@ -134,6 +145,7 @@ impl Relay {
             conns: BTreeMap::new(),
             listeners: BTreeMap::new(),
             meetings: BTreeMap::new(),
+            asks: BTreeMap::new(),
             timers: Timers::new(),
             storm: Storm::default(),
             calls: BTreeMap::new(),
@@ -163,6 +175,8 @@ impl Relay {
             Some(Conn::Calling(_)) => self.on_call_data(conn, &data, net),
             Some(Conn::Control(_)) => self.on_control_data(conn, data, net),
             Some(Conn::Waiting(_)) => self.on_early_data(conn, &data, net),
+            Some(Conn::Asking(_)) => self.on_ask_data(conn, &data, net),
+            Some(Conn::Replying(_)) => self.on_reply_data(conn, data, net),
             Some(Conn::Leg(_)) => self.on_leg_data(conn, data, net),
             // Whoever is refused has nothing to say.
             Some(Conn::Held(..) | Conn::Crowded(_)) => net.pause(conn),
@@ -180,7 +194,9 @@ impl Relay {
                 | Conn::Crowded(_)
                 | Conn::Held(..)
                 | Conn::Control(_)
-                | Conn::Waiting(_),
+                | Conn::Waiting(_)
+                | Conn::Asking(_)
+                | Conn::Replying(_),
             ) => {
                 net.close(conn);
                 self.on_gone(conn, net);
@@ -188,19 +204,15 @@ impl Relay {
         }
     }
 
-    fn on_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
+    fn on_drained(&mut self, conn: ConnId, count: usize, net: &mut dyn Net) {
         match self.conns.get(&conn) {
             Some(Conn::Leg(_)) => self.on_leg_drained(conn, net),
             Some(Conn::Calling(_)) => self.on_call_drained(conn, net),
+            Some(Conn::Asking(_) | Conn::Replying(_)) => self.on_exchange_drained(conn, net),
             Some(Conn::Ending) => self.expect_end(conn, net),
-            Some(
-                Conn::Opening(_)
-                | Conn::Crowded(_)
-                | Conn::Held(..)
-                | Conn::Control(_)
-                | Conn::Waiting(_),
-            )
-            | None => (),
+            Some(Conn::Control(_)) => self.on_control_drained(conn, count),
+            Some(Conn::Opening(_) | Conn::Crowded(_) | Conn::Held(..) | Conn::Waiting(_))
+            | None => {}
         }
     }
 
@@ -215,6 +227,8 @@ impl Relay {
             Some(Conn::Held(pair, _)) => self.storm.forget(&pair, conn),
             Some(Conn::Control(control)) => self.on_listener_gone(conn, &control, net),
             Some(Conn::Waiting(waiting)) => self.on_sender_gone(&waiting, net.now()),
+            Some(Conn::Asking(asking)) => self.on_asker_gone(&asking, net),
+            Some(Conn::Replying(replying)) => self.on_replier_gone(&replying, net),
             Some(Conn::Leg(leg)) => self.on_leg_gone(&leg, net),
             Some(Conn::Opening(_) | Conn::Calling(_) | Conn::Crowded(_) | Conn::Ending) | None => {}
         }
@@ -229,8 +243,8 @@ impl Relay {
             Key::Crowded(conn),
             Key::Accept(conn),
             Key::Offer(conn),
+            Key::Ask(conn),
             Key::Close(conn),
-            Key::Lease(conn),
         ] {
             self.timers.cancel(key);
         }
@@ -257,9 +271,9 @@ impl Relay {
                 Key::Crowded(conn) => self.on_crowd_counted(conn, net),
                 Key::Accept(conn) => self.on_not_accepted(conn, net),
                 Key::Offer(conn) => self.on_second_offer(conn, net),
+                Key::Ask(conn) => self.on_ask_overdue(conn, net),
                 Key::Meeting(id) => drop(self.meetings.remove(&id)),
                 Key::Close(conn) => self.on_close_overdue(conn, net),
-                Key::Lease(conn) => self.on_lease_retry(conn, net),
                 Key::Exit => self.exit(net),
             }
         }
@@ -296,7 +310,9 @@ impl Relay {
     }
 
     fn exit_if_idle(&mut self, net: &mut dyn Net) {
-        let busy = |conn: &Conn| matches!(conn, Conn::Leg(_) | Conn::Waiting(_) | Conn::Ending);
+        let busy = |conn: &Conn| {
+            matches!(conn, Conn::Leg(_) | Conn::Waiting(_) | Conn::Asking(_) | Conn::Ending)
+        };
         if self.is_stopping && !self.conns.values().any(busy) {
             self.exit(net);
         }
@@ -332,6 +348,9 @@ impl Relay {
                 Some(Conn::Waiting(waiting)) if waiting.matches(entity, bearer) => {
                     self.refuse_waiting(conn, &connect::gone(), net);
                 }
+                Some(Conn::Asking(asking)) if asking.matches(entity, bearer) => {
+                    self.refuse_asking(conn, &connect::gone(), net);
+                }
                 Some(Conn::Leg(leg)) if leg.matches(entity, bearer) => {
                     self.close_pair(conn, 1001, "revoked", net);
                 }
@@ -347,7 +366,7 @@ impl Role for Relay {
             Event::Accepted(conn, _, peer) => self.on_accepted(conn, peer, net),
             Event::Data(conn, data) => self.on_data(conn, data, net),
             Event::Finished(conn) => self.on_finished(conn, net),
-            Event::Drained(conn, _) => self.on_drained(conn, net),
+            Event::Drained(conn, count) => self.on_drained(conn, count, net),
             Event::Closed(conn, why) => self.on_closed(conn, &why, net),
             Event::Signal(signal) => self.on_signal(signal, net),
             Event::Deadline => {

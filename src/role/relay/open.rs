@@ -4,15 +4,17 @@ use super::authority::{Entity, Grant, Request as Question, Right};
 use super::fault::{Fault, Tracking};
 use super::storm::{Verdict, pair};
 use super::target::Target;
-use super::{Conn, Key, Net, Relay, random_u128, write};
+use super::{Conn, Key, Net, Relay, random_u128};
 use crate::engine::upgrade::{Malformed, Request, Upgrade};
 use crate::role::{ConnId, Peer};
+use crate::wire::h1::Scan;
 
 /// A connection whose head is being read.
 #[derive(Debug)]
 pub(super) struct Opening {
     peer: Peer,
     buffer: Vec<u8>,
+    scan: Scan,
 }
 
 /// A request, read and taken apart.
@@ -28,13 +30,8 @@ pub(super) struct Arrival {
 }
 
 impl Opening {
-    pub(super) const fn new(peer: Peer) -> Self {
-        Self { peer, buffer: Vec::new() }
-    }
-
-    /// For the next request on a connection that stays open.
-    pub(super) const fn again(peer: Peer, buffer: Vec<u8>) -> Self {
-        Self { peer, buffer }
+    pub(super) fn new(peer: Peer) -> Self {
+        Self { peer, buffer: Vec::new(), scan: Scan::default() }
     }
 }
 
@@ -42,13 +39,13 @@ impl Relay {
     pub(super) fn on_head_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
         let Some(Conn::Opening(opening)) = self.conns.get_mut(&conn) else { return };
         opening.buffer.extend_from_slice(data);
-        match Request::parse(&opening.buffer) {
+        match Request::parse(&opening.buffer, &mut opening.scan) {
             Ok(None) => (),
             Ok(Some((request, len))) => {
                 let rest = opening.buffer.split_off(len);
                 let peer = opening.peer;
                 self.timers.cancel(Key::Head(conn));
-                self.on_request(conn, peer, request, rest, net);
+                self.on_head(conn, peer, request, rest, net);
             }
             Err(why) => {
                 let status = if why == Malformed::TooLarge { 431 } else { 400 };
@@ -59,7 +56,7 @@ impl Relay {
         }
     }
 
-    fn on_request(
+    fn on_head(
         &mut self,
         conn: ConnId,
         peer: Peer,
@@ -68,13 +65,8 @@ impl Relay {
         net: &mut dyn Net,
     ) {
         let target = Target::parse(&request.target);
-        let is_path = target.is_some();
         let target = target.unwrap_or_default();
         let tracking = self.tracking(&request, &target, net);
-        if !is_path || !is_sane_host(&tracking.host) {
-            let fault = Fault::new(400, "The request target or the host is malformed");
-            return self.dismiss(conn, &fault.for_http(&tracking), net);
-        }
         let arrival = Arrival { conn, peer, request, target, tracking, rest };
         if arrival.target.is_reserved() {
             return self.on_call(arrival, net);
@@ -84,7 +76,7 @@ impl Relay {
             return self.dismiss(conn, &arrival.error(&fault), net);
         }
         if !arrival.target.is_hc {
-            return self.on_http_sender(&arrival, net);
+            return self.on_http_sender(arrival, net);
         }
         if let Err(fault) = self.on_websocket(arrival, net) {
             let (arrival, fault) = *fault;
@@ -110,6 +102,7 @@ impl Relay {
             Some("listen") => self.on_listen(arrival, upgrade, net),
             None | Some("connect") => self.on_connect(arrival, upgrade, net),
             Some("accept") => self.on_accept(arrival, &upgrade, net),
+            Some("request") => self.on_request(arrival, &upgrade, net),
             Some(_) => {
                 let fault = Fault::new(400, "The sb-hc-action is not one of this endpoint");
                 return Err(Box::new((arrival, fault)));
@@ -180,18 +173,6 @@ impl Relay {
             unix_time: net.unix_time(),
         }
     }
-
-    /// HTTP requests to an entity.
-    fn on_http_sender(&mut self, arrival: &Arrival, net: &mut dyn Net) {
-        let fault = match self.admit(arrival, Right::Send, net) {
-            Err(fault) => fault,
-            Ok(_) => Fault::new(501, "HTTP requests are not enabled for the endpoint"),
-        };
-        let answer = fault.for_http(&arrival.tracking);
-        write(net, arrival.conn, &answer);
-        net.close(arrival.conn);
-        self.forget(arrival.conn);
-    }
 }
 
 impl Arrival {
@@ -203,6 +184,13 @@ impl Arrival {
         let own = first.or(second);
         let general = || self.request.fields.get("Authorization").filter(|_| !self.target.is_hc);
         own.or_else(general)
+    }
+
+    /// `Authorization` is the token that counts, so it is not the listener's.
+    pub(super) fn uses_authorization(&self) -> bool {
+        let has_own = self.request.fields.get("ServiceBusAuthorization").is_some()
+            || self.target.parameters.token.is_some();
+        !has_own && !self.target.is_hc
     }
 
     /// `fault` in the form that this caller reads.
@@ -219,12 +207,6 @@ impl Arrival {
 pub(super) fn is_sane_id(id: &str) -> bool {
     let sane = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
     (1..=64).contains(&id.len()) && id.bytes().all(sane)
-}
-
-/// The host goes into rendezvous addresses.
-fn is_sane_host(host: &str) -> bool {
-    let sane = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-    host.len() <= 255 && host.bytes().all(sane)
 }
 
 pub(super) fn without_port(host: &str) -> &str {

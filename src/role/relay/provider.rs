@@ -137,10 +137,9 @@ impl Authority for Provider {
         };
         let registry = self.desk.registry();
         match registry.authorize(request.token, request.host, request.path, right, unix_now) {
-            Ok(authorized) => Ok(Grant {
-                expires: authorized.expires,
-                bearer: authorized.bearer.to_string(),
-            }),
+            Ok(authorized) => {
+                Ok(Grant { expires: authorized.expires, bearer: authorized.bearer.to_string() })
+            }
             Err(why) => Err(Refusal { status: 401, text: why.to_string() }),
         }
     }

@@ -4,16 +4,15 @@
 //! be closed while the other still carries data. A leg that ends without a Close takes the other
 //! one down in the same way.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use log::debug;
 
 use super::connect::Waiting;
 use super::{Conn, Key, Net, Relay, write};
-use crate::buf::{Lease, Pressure, Slice};
+use crate::buf::{Lease, Pressure};
 use crate::engine::ws::{self, Control, Splice, Step, Violation};
-use crate::limits::{CLOSE_TIMEOUT, LEASE_RETRY, PING_INTERVAL, RELAYED_PINGS};
+use crate::limits::{CLOSE_TIMEOUT, PING_INTERVAL, RELAYED_PINGS};
 use crate::role::ConnId;
 use crate::role::frames::send_steps;
 use crate::wire::ws::Opcode;
@@ -24,8 +23,6 @@ pub(super) struct Leg {
     other: ConnId,
     /// Reads this leg, for the other.
     splice: Splice,
-    /// Read, and not sent for want of a buffer.
-    held: VecDeque<(Slice, Vec<Step>)>,
     is_paused: bool,
     /// To be sent to this leg when the frame on its way there is complete.
     pong: Option<Control>,
@@ -42,7 +39,6 @@ impl Leg {
         Self {
             other,
             splice: Splice::frames(),
-            held: VecDeque::new(),
             is_paused: false,
             pong: None,
             heard: now,
@@ -55,11 +51,6 @@ impl Leg {
 
     pub(super) fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
         self.entity == entity && bearer.is_none_or(|bearer| bearer == self.bearer)
-    }
-
-    /// A frame from this leg is on its way to the other one.
-    fn is_within_frame(&self) -> bool {
-        self.splice.is_within_frame() || !self.held.is_empty()
     }
 }
 
@@ -82,9 +73,7 @@ impl Relay {
         for (conn, early) in [(sender, waiting.early), (listener, rest)] {
             let mut early = early.as_slice();
             while !early.is_empty() {
-                let Some(mut lease) = net.lease() else {
-                    return self.abort_pair(conn, net);
-                };
+                let mut lease = net.pool().lease_beyond();
                 early = early.get(lease.fill(early)..).unwrap_or_default();
                 self.on_leg_data(conn, lease, net);
             }
@@ -97,42 +86,18 @@ impl Relay {
         leg.missed = 0;
         let mut steps = std::mem::take(&mut self.steps);
         let result = leg.splice.handle(data.filled_mut(), &mut steps);
-        self.pass(conn, data.freeze(), &mut steps, net);
+        for step in &steps {
+            if let Step::Ping(payload) = step {
+                leg.pong = Some(*payload);
+            }
+        }
+        send_steps(leg.other, data.freeze(), &steps, net);
         steps.clear();
         self.steps = steps;
         match result {
             Ok(()) => self.after_pass(conn, net),
             Err(violation) => self.on_violation(conn, violation, net),
         }
-    }
-
-    /// Sends what `steps` say to the other leg, or keeps it until there is a buffer for the heads.
-    fn pass(&mut self, conn: ConnId, data: Slice, steps: &mut Vec<Step>, net: &mut dyn Net) {
-        let Some(Conn::Leg(leg)) = self.conns.get_mut(&conn) else { return };
-        for step in &*steps {
-            if let Step::Ping(payload) = step {
-                leg.pong = Some(*payload);
-            }
-        }
-        if !leg.held.is_empty() || !send_steps(leg.other, data.clone(), steps, net) {
-            leg.held.push_back((data, std::mem::take(steps)));
-            leg.is_paused = true;
-            net.pause(conn);
-            self.timers.set(Key::Lease(conn), net.now() + LEASE_RETRY);
-        }
-    }
-
-    pub(super) fn on_lease_retry(&mut self, conn: ConnId, net: &mut dyn Net) {
-        let Some(Conn::Leg(leg)) = self.conns.get_mut(&conn) else { return };
-        while let Some((data, steps)) = leg.held.front() {
-            if !send_steps(leg.other, data.clone(), steps, net) {
-                return self.timers.set(Key::Lease(conn), net.now() + LEASE_RETRY);
-            }
-            leg.held.pop_front();
-        }
-        let other = leg.other;
-        self.resume_if_open(other, net);
-        self.after_pass(conn, net);
     }
 
     /// What follows once bytes from `conn` have been queued for the other leg.
@@ -152,8 +117,7 @@ impl Relay {
 
     /// A leg has sent its Close, and the other one has it.
     fn is_closed(&self, conn: ConnId) -> bool {
-        let closed =
-            |conn: &Conn| matches!(conn, Conn::Leg(l) if l.splice.is_closed() && l.held.is_empty());
+        let closed = |conn: &Conn| matches!(conn, Conn::Leg(leg) if leg.splice.is_closed());
         self.conns.get(&conn).is_some_and(closed)
     }
 
@@ -188,14 +152,14 @@ impl Relay {
     fn send_pong(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
         let Some(pong) = leg.pong else { return };
-        let within = |conn: &Conn| matches!(conn, Conn::Leg(other) if other.is_within_frame());
+        let within =
+            |conn: &Conn| matches!(conn, Conn::Leg(other) if other.splice.is_within_frame());
         let is_blocked = self.conns.get(&leg.other).is_some_and(within);
         if is_blocked || self.is_closed(leg.other) || net.pressure(conn) == Pressure::Full {
             return;
         }
-        if write(net, conn, &ws::frame(Opcode::Pong, None, &pong))
-            && let Some(Conn::Leg(leg)) = self.conns.get_mut(&conn)
-        {
+        write(net, conn, &ws::frame(Opcode::Pong, None, &pong));
+        if let Some(Conn::Leg(leg)) = self.conns.get_mut(&conn) {
             leg.pong = None;
         }
     }
@@ -212,7 +176,7 @@ impl Relay {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
         let source = leg.other;
         let Some(Conn::Leg(leg)) = self.conns.get_mut(&source) else { return };
-        if leg.is_paused && leg.held.is_empty() && net.pressure(conn) == Pressure::Open {
+        if leg.is_paused && net.pressure(conn) == Pressure::Open {
             leg.is_paused = false;
             net.resume(source);
         }
@@ -227,11 +191,13 @@ impl Relay {
         }
     }
 
-    /// The peer has finished. After its Close that is all right.
+    /// The peer has finished. After its Close that is all right; before, it is an abort, which it
+    /// gets no reset for: some SDKs have stopped to listen for errors by then, and crash.
     pub(super) fn on_leg_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
         if !leg.splice.is_closed() {
-            self.abort_pair(conn, net);
+            net.close(conn);
+            self.on_gone(conn, net);
         }
     }
 
@@ -256,7 +222,7 @@ impl Relay {
                     self.abort_pair(conn, net);
                 }
             }
-            Some(Conn::Control(_)) => {
+            Some(Conn::Control(_) | Conn::Replying(_)) => {
                 net.close(conn);
                 self.on_gone(conn, net);
             }
@@ -270,7 +236,8 @@ impl Relay {
 
     pub(super) fn ping_leg(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
-        let within = |conn: &Conn| matches!(conn, Conn::Leg(other) if other.is_within_frame());
+        let within =
+            |conn: &Conn| matches!(conn, Conn::Leg(other) if other.splice.is_within_frame());
         let is_blocked = self.conns.get(&leg.other).is_some_and(within)
             || self.is_closed(leg.other)
             // After its Close a peer says nothing more, and the close timer watches it.
@@ -316,7 +283,8 @@ impl Relay {
     /// Sends a Close if one may be sent now, and closes.
     fn close_leg(&self, conn: ConnId, code: u16, why: &str, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
-        let within = |conn: &Conn| matches!(conn, Conn::Leg(other) if other.is_within_frame());
+        let within =
+            |conn: &Conn| matches!(conn, Conn::Leg(other) if other.splice.is_within_frame());
         if !self.conns.get(&leg.other).is_some_and(within) && !self.is_closed(leg.other) {
             write(net, conn, &ws::close(code, why, None));
         }

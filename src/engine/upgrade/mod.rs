@@ -10,24 +10,31 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tungstenite::handshake::derive_accept_key;
 
-use crate::limits::{HEAD_FIELDS, HEAD_LIMIT};
+use crate::limits::{FIELDS_MAX, HEAD_LIMIT};
 use crate::secret::Secret;
+use crate::wire::h1::{self, Framing, RequestHead, Scan, Version};
 
 /// Header fields in their order, as received. Bytes above 0x7f are kept as Latin-1.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Fields(pub Vec<(String, String)>);
 
 /// The head of a request.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
     /// As sent.
     pub method: String,
-    /// As sent; visible ASCII.
+    /// As sent, but for bytes that no URI may have: those are escaped, as HTTP.sys does.
     pub target: String,
-    /// HTTP/1.0: closes after the answer, and cannot be upgraded.
+    /// HTTP/1.0: chunks mean nothing to it, and it cannot be upgraded.
     pub is_http10: bool,
     /// The fields.
     pub fields: Fields,
+    /// How the body ends.
+    pub framing: Framing,
+    /// The connection may be used again.
+    pub keep_alive: bool,
+    /// The client waits for `100 Continue`.
+    pub expects_continue: bool,
 }
 
 /// The head of an answer.
@@ -53,9 +60,11 @@ pub struct Upgrade {
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Malformed {
-    /// It is not HTTP/1.
-    Syntax,
-    /// It is longer than [`HEAD_LIMIT`], or has more than [`HEAD_FIELDS`] fields.
+    /// A request breaks this rule of HTTP/1.1.
+    Request(h1::Malformed),
+    /// What answers is not HTTP/1.
+    Answer,
+    /// It is longer than [`HEAD_LIMIT`], or has more than [`FIELDS_MAX`] fields.
     TooLarge,
     /// It asks for an upgrade, but not to RFC 6455, version 13, with `GET`.
     Upgrade,
@@ -119,24 +128,38 @@ impl Fields {
 }
 
 impl Request {
-    /// The head at the front of `bytes` and its length; `None` asks for more bytes.
+    /// The head at the front of `bytes` and its length; `None` asks for more bytes. `scan` remembers
+    /// how far an unfinished head was looked at.
     ///
     /// # Errors
     ///
-    /// [`Malformed::Syntax`] or [`Malformed::TooLarge`].
-    pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
-        let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
-        let mut parsed = httparse::Request::new(&mut fields);
-        let Some(len) = complete(parsed.parse(bytes), bytes.len())? else { return Ok(None) };
-        let target = parsed.path.unwrap_or_default();
-        if !target.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Malformed::Syntax);
+    /// [`Malformed::Request`] or [`Malformed::TooLarge`].
+    pub fn parse(bytes: &[u8], scan: &mut Scan) -> Result<Option<(Self, usize)>, Malformed> {
+        let (head, len) = match RequestHead::read(bytes, scan) {
+            Err(h1::Malformed::Target) => {
+                let escaped = escape_target(bytes);
+                let read = RequestHead::read(&escaped, &mut Scan::default())?;
+                let Some((head, len)) = read else { return Ok(None) };
+                (head, len.saturating_sub(escaped.len().saturating_sub(bytes.len())))
+            }
+            Err(why) => return Err(why.into()),
+            Ok(None) if bytes.len() <= HEAD_LIMIT => return Ok(None),
+            Ok(None) => return Err(Malformed::TooLarge),
+            Ok(Some(read)) => read,
+        };
+        if len > HEAD_LIMIT {
+            return Err(Malformed::TooLarge);
         }
+        let latin1 = |value: &[u8]| value.iter().map(|&byte| char::from(byte)).collect();
+        let fields = head.fields.iter().map(|it| (it.name.to_owned(), latin1(it.value)));
         let request = Self {
-            method: parsed.method.unwrap_or_default().to_owned(),
-            target: target.to_owned(),
-            is_http10: parsed.version == Some(0),
-            fields: latin1(parsed.headers),
+            method: head.method().to_owned(),
+            target: head.target().to_owned(),
+            is_http10: head.version() == Version::Http10,
+            fields: Fields(fields.collect()),
+            framing: head.framing(),
+            keep_alive: head.keep_alive(),
+            expects_continue: head.expects_continue(),
         };
         Ok(Some((request, len)))
     }
@@ -171,9 +194,9 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`Malformed::Syntax`] or [`Malformed::TooLarge`].
+    /// [`Malformed::Answer`] or [`Malformed::TooLarge`].
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Malformed> {
-        let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS];
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut parsed = httparse::Response::new(&mut fields);
         let Some(len) = complete(parsed.parse(bytes), bytes.len())? else { return Ok(None) };
         let answer = Self {
@@ -276,6 +299,31 @@ fn push_field(head: &mut String, name: &str, value: &str) {
     head.push_str("\r\n");
 }
 
+/// `bytes` with the target in their first line made legal: what cannot stand in a URI is escaped,
+/// and so is a percent sign that escapes nothing.
+fn escape_target(bytes: &[u8]) -> Vec<u8> {
+    let line_end = bytes.iter().position(|&byte| byte == b'\r').unwrap_or(bytes.len());
+    let (line, rest) = bytes.split_at(line_end);
+    let mut escaped = Vec::with_capacity(bytes.len() + 16);
+    for (at, &byte) in line.iter().enumerate() {
+        let is_escape = || {
+            let digits = line.get(at + 1..at + 3).unwrap_or_default();
+            digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)
+        };
+        let is_illegal = matches!(
+            byte,
+            b'"' | b'<' | b'>' | b'[' | b']' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}'
+        );
+        if is_illegal || (byte == b'%' && !is_escape()) {
+            escaped.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        } else {
+            escaped.push(byte);
+        }
+    }
+    escaped.extend_from_slice(rest);
+    escaped
+}
+
 fn complete(
     parsed: Result<httparse::Status<usize>, httparse::Error>,
     available: usize,
@@ -284,7 +332,7 @@ fn complete(
         Ok(httparse::Status::Complete(len)) if len <= HEAD_LIMIT => Ok(Some(len)),
         Ok(httparse::Status::Partial) if available <= HEAD_LIMIT => Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(Malformed::TooLarge),
-        Err(_) => Err(Malformed::Syntax),
+        Err(_) => Err(Malformed::Answer),
     }
 }
 
@@ -293,13 +341,34 @@ fn latin1(fields: &[httparse::Header<'_>]) -> Fields {
     Fields(fields.iter().map(|field| (field.name.to_owned(), decode(field.value))).collect())
 }
 
+impl Default for Request {
+    fn default() -> Self {
+        Self {
+            method: String::new(),
+            target: String::new(),
+            is_http10: false,
+            fields: Fields::default(),
+            framing: Framing::None,
+            keep_alive: true,
+            expects_continue: false,
+        }
+    }
+}
+
+impl From<h1::Malformed> for Malformed {
+    fn from(why: h1::Malformed) -> Self {
+        if why.status() == 431 { Self::TooLarge } else { Self::Request(why) }
+    }
+}
+
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Syntax => "not a head of HTTP/1",
-            Self::TooLarge => "the head is too large",
-            Self::Upgrade => "the upgrade is not to WebSocket version 13",
-        })
+        match self {
+            Self::Request(why) => why.fmt(f),
+            Self::Answer => f.write_str("not an answer of http/1"),
+            Self::TooLarge => f.write_str("the head is too large"),
+            Self::Upgrade => f.write_str("the upgrade is not to websocket version 13"),
+        }
     }
 }
 
@@ -317,118 +386,4 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SAMPLE: &str = "GET /$hc/hc1?sb-hc-action=listen HTTP/1.1\r\nHost: relay.example\r\n\
-        0: Sec-WebSocket-Extensions: permessage-deflate\r\nConnection: keep-alive, Upgrade\r\n\
-        Upgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Name: M\u{fc}ller\r\n\
-        Sec-WebSocket-Protocol: a, b\r\nsec-websocket-protocol: c\r\n\r\n";
-
-    fn sample() -> Vec<u8> {
-        SAMPLE.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
-    }
-
-    fn parse(head: &str) -> Result<Option<Upgrade>, Malformed> {
-        Request::parse(head.as_bytes()).unwrap().unwrap().0.upgrade()
-    }
-
-    #[test]
-    fn an_upgrade_is_read_at_every_cut() {
-        let bytes = sample();
-        for cut in 0..bytes.len() {
-            assert_eq!(Request::parse(&bytes[..cut]), Ok(None), "cut at {cut}");
-        }
-        let (request, len) = Request::parse(&bytes).unwrap().unwrap();
-        assert_eq!((len, request.fields.get("x-name")), (bytes.len(), Some("Müller")));
-        assert_eq!(request.upgrade().unwrap().unwrap().protocols, ["a", "b", "c"]);
-    }
-
-    #[test]
-    fn the_answer_has_the_spelling_that_clients_compare() {
-        let upgrade = parse(SAMPLE.replace('\u{fc}', "u").as_str()).unwrap().unwrap();
-        let answer = String::from_utf8(upgrade.answer(Some("b"))).unwrap();
-        assert_eq!(
-            answer,
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: b\r\n\r\n"
-        );
-    }
-
-    #[test]
-    fn upgrades_that_break_the_rules_are_refused() {
-        let good = SAMPLE.replace('\u{fc}', "u");
-        for (from, to) in [
-            ("GET", "POST"),
-            ("HTTP/1.1", "HTTP/1.0"),
-            ("keep-alive, Upgrade", "keep-alive"),
-            ("Version: 13", "Version: 8"),
-            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ=="),
-            ("Sec-WebSocket-Key", "X-Key"),
-        ] {
-            assert_eq!(parse(&good.replacen(from, to, 1)), Err(Malformed::Upgrade), "{from}");
-        }
-        assert_eq!(parse(&good.replacen("Upgrade: WebSocket", "X: y", 1)), Ok(None));
-    }
-
-    #[test]
-    fn heads_that_are_none_are_refused() {
-        let long = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(HEAD_LIMIT));
-        assert_eq!(Request::parse(long.as_bytes()), Err(Malformed::TooLarge));
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEAD_FIELDS + 1));
-        assert_eq!(Request::parse(many.as_bytes()), Err(Malformed::TooLarge));
-        assert_eq!(Request::parse(b"\x16\x03\x01\x02\x00"), Err(Malformed::Syntax));
-        assert_eq!(
-            Request::parse("GET /\u{e9} HTTP/1.1\r\n\r\n".as_bytes()),
-            Err(Malformed::Syntax)
-        );
-    }
-
-    fn dial() -> (Secret<Vec<u8>>, Handshake) {
-        let token = Secret::new("SharedAccessSignature sr=x\r\nX: y".to_owned());
-        Dial {
-            host: "relay.example",
-            target: "/$hc/hc1?sb-hc-action=listen",
-            nonce: *b"the sample nonce",
-            protocol: None,
-            token: Some(&token),
-        }
-        .start()
-    }
-
-    #[test]
-    fn a_dial_is_answered_by_our_own_server() {
-        let (head, mut handshake) = dial();
-        let (request, _) = Request::parse(head.expose()).unwrap().unwrap();
-        assert_eq!(
-            request.fields.get("ServiceBusAuthorization"),
-            Some("SharedAccessSignature sr=xX: y"),
-            "no line can be smuggled in"
-        );
-        let answer = request.upgrade().unwrap().unwrap().answer(None);
-        let (first, second) = answer.split_at(20);
-        assert_eq!(handshake.handle(first), Ok(None));
-        assert_eq!(handshake.handle(&[second, b"\x82\x00"].concat()), Ok(Some(second.len())));
-    }
-
-    #[test]
-    fn a_refusal_keeps_its_reason() {
-        let text = "Endpoint does not exist. TrackingId:1_G0";
-        let answer = refusal(404, text, "Connection: close\r\n", "{}");
-        let Err(Refused::Status(answer)) = dial().1.handle(&answer) else { panic!("refused") };
-        assert_eq!((answer.status, answer.reason.as_str()), (404, text));
-    }
-
-    #[test]
-    fn an_answer_to_another_handshake_is_refused() {
-        for answer in [
-            "HTTP/1.1 101 OK\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
-            "HTTP/1.1 101 OK\r\n\r\n",
-            "SSH-2.0-OpenSSH\r\n\r\n",
-        ] {
-            assert_eq!(dial().1.handle(answer.as_bytes()), Err(Refused::Malformed), "{answer}");
-        }
-    }
-}
+mod tests;
