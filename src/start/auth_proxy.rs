@@ -15,7 +15,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     let dir = state::directory(&config.state)?;
     let authority = state::authority(&dir, &[&config.cluster.server_name()])?;
     tell_fingerprint(&authority);
-    let upstream = upstream::upstream(upstream::access(&config.gate)?)?;
+    let upstream = upstream::as_given(&config.gate)?;
     let (role, chore) = role(&config.gate, authority, upstream)?;
     let audit = audit(config.gate.audit_log.as_deref())?;
     let mut reactor = reactor(role, audit, None, Some(chore))?;
