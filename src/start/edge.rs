@@ -14,10 +14,11 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     let dir = state::directory(&joining.state, &joining.cluster)?;
     let authority = state::authority(&dir, &[&joining.cluster.server_name()])?;
     auth_proxy::tell_fingerprint(&authority);
-    let with_kubeconfig = matches!(config.gate.api, ApiServer::Kubeconfig(..));
-    let upstream = match with_kubeconfig && !config.no_bootstrap {
-        true => upstream::with_own_account(&config.gate, &dir)?,
-        false => upstream::as_given(&config.gate)?,
+    let upstream = match (&config.gate.api, config.no_bootstrap) {
+        (ApiServer::Kubeconfig(..), false) => upstream::as_account(&config.gate, &dir)?,
+        (ApiServer::Kubeconfig(..), true) | (ApiServer::InCluster, _) => {
+            upstream::as_given(&config.gate)?
+        }
     };
     let certificate = authority.certificate().clone();
     let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream)?;
