@@ -194,9 +194,6 @@ pub const LISTENERS_MAX: usize = 25;
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;
 
-/// Bytes of a body of the relay's own API.
-pub const API_CALL_MAX: usize = 1024 * 1024;
-
 /// How long a stopping relay lets relayed sockets go on.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 

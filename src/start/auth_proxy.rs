@@ -12,7 +12,7 @@ use crate::role::{ListenerTag, Notice};
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
-    let dir = state::directory(&config.state)?;
+    let dir = state::directory(&config.state, &config.cluster)?;
     let authority = state::authority(&dir, &[&config.cluster.server_name()])?;
     tell_fingerprint(&authority);
     let upstream = upstream::as_given(&config.gate)?;

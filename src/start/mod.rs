@@ -8,6 +8,7 @@ mod edge;
 mod issuers;
 mod proxy;
 mod relay;
+mod shared;
 mod state;
 mod upstream;
 

@@ -15,18 +15,53 @@ use crate::sim::http::{Head, Item, LAST_CHUNK, Reader, chunk};
 /// One request, and with it what has to come back.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    Get { salt: u64, size: u64, mode: u64 },
-    Post { body: Vec<u8>, is_chunked: bool, mode: u64 },
+    Get {
+        salt: u64,
+        size: u64,
+        mode: u64,
+    },
+    Post {
+        body: Vec<u8>,
+        is_chunked: bool,
+        mode: u64,
+    },
     /// A body that the API server refuses before it is there.
-    Refused { size: usize },
+    Refused {
+        size: usize,
+    },
     /// Ends after so many events.
-    Watch { events: u64 },
+    Watch {
+        events: u64,
+    },
     /// Bytes both ways over a connection that is upgraded.
-    Exec { body: Vec<u8>, protocol: &'static str, half_closes: bool },
+    Exec {
+        body: Vec<u8>,
+        protocol: &'static str,
+        half_closes: bool,
+    },
     /// A response of which nothing is read after its head, until it is told to.
-    Stall { size: u64 },
+    Stall {
+        size: u64,
+    },
     /// Without the bearer of the kubeconfig.
     Stranger,
+    /// Upgraded, and then nothing, until somebody else ends it.
+    Shell,
+    /// Goes away after so many milliseconds, whatever has come by then.
+    Leave {
+        ask: Box<Ask>,
+        after: u64,
+        by: Exit,
+    },
+}
+
+/// How somebody goes away.
+#[derive(Clone, Copy, Debug)]
+pub enum Exit {
+    Abort,
+    Close,
+    /// Half, and then waits for the other half.
+    Finish,
 }
 
 /// What came of it all.
@@ -38,6 +73,10 @@ pub struct Report {
     pub refused: Vec<(u16, String)>,
     /// Connections that broke before the response was complete.
     pub broken: usize,
+    /// When one last did.
+    pub last_break: Option<Instant>,
+    /// Asks that were given up, or had ended before that.
+    pub left_alone: usize,
     /// Looked complete, and was not what was to come.
     pub wrong: Vec<String>,
     /// Events that watches have brought.
@@ -76,6 +115,7 @@ struct Lane {
     conn: Option<ConnId>,
     is_up: bool,
     next: Option<Instant>,
+    leave: Option<(Instant, Exit)>,
     run: Option<Run>,
 }
 
@@ -132,11 +172,25 @@ impl Kubectl {
             }
             return;
         };
+        let (ask, leave) = match ask {
+            Ask::Leave { ask, after, by } => {
+                (*ask, Some((net.now() + Duration::from_millis(after), by)))
+            }
+            ask => (ask, None),
+        };
+        lane.leave = leave;
         let mut out = Vec::new();
         ask.write(&self.prefix, &self.bearer, &mut self.rng, &mut out);
         let reader = Reader::client();
-        lane.run =
-            Some(Run { ask, out, sent: 0, reader, head: None, body: Vec::new(), has_finished: false });
+        lane.run = Some(Run {
+            ask,
+            out,
+            sent: 0,
+            reader,
+            head: None,
+            body: Vec::new(),
+            has_finished: false,
+        });
         match lane.conn {
             Some(conn) => self.send(conn, net),
             None => {
@@ -155,7 +209,9 @@ impl Kubectl {
     }
 
     fn send(&mut self, conn: ConnId, net: &mut dyn Net) {
-        let Some(lane) = self.by_conn.get(&conn).and_then(|n| self.lanes.get_mut(*n)) else { return };
+        let Some(lane) = self.by_conn.get(&conn).and_then(|n| self.lanes.get_mut(*n)) else {
+            return;
+        };
         let Some(run) = lane.run.as_mut().filter(|_| lane.is_up) else { return };
         while run.sent < run.out.len() && net.pressure(conn) == Pressure::Open {
             let mut lease = net.pool().lease_beyond();
@@ -216,7 +272,9 @@ impl Kubectl {
                 let lines = data.iter().filter(|byte| **byte == b'\n').count();
                 self.report.borrow_mut().events += lines as u64;
             }
-            Ask::Exec { body, half_closes, .. } if run.head.as_ref().is_some_and(|h| h.status() == 101) => {
+            Ask::Exec { body, half_closes, .. }
+                if run.head.as_ref().is_some_and(|h| h.status() == 101) =>
+            {
                 self.report.borrow_mut().raw += data.len();
                 if !half_closes && body.len() <= run.body.len() {
                     net.close(conn);
@@ -234,8 +292,11 @@ impl Kubectl {
         let lane = &mut self.lanes[number];
         let Some(run) = lane.run.take() else { return };
         let head = run.head.unwrap_or_default();
-        let closes = head.closes();
-        run.ask.judge(&head, &run.body, &mut self.report.borrow_mut());
+        let closes = head.closes() || lane.leave.is_some();
+        match lane.leave.take() {
+            Some(_) => self.report.borrow_mut().left_alone += 1,
+            None => run.ask.judge(&head, &run.body, &mut self.report.borrow_mut()),
+        }
         if closes && let Some(conn) = lane.conn.take() {
             net.close(conn);
             self.forget(conn);
@@ -258,13 +319,33 @@ impl Kubectl {
         let Some(run) = lane.run.take() else { return };
         let is_raw = run.head.as_ref().is_some_and(|head| head.status() == 101);
         let mut report = self.report.borrow_mut();
-        if by_fin && (is_raw && run.has_finished || run.reader.ends_here()) {
+        if lane.leave.take().is_some() {
+            report.left_alone += 1;
+        } else if by_fin && (is_raw && run.has_finished || run.reader.ends_here()) {
             run.ask.judge(&run.head.unwrap_or_default(), &run.body, &mut report);
         } else {
             report.broken += 1;
+            report.last_break = Some(net.now());
         }
         drop(report);
         self.after(number, net);
+    }
+
+    fn leave(&mut self, number: usize, by: Exit, net: &mut dyn Net) {
+        let Some(conn) = self.lanes[number].conn.filter(|_| self.lanes[number].is_up) else {
+            return self.lanes[number].leave = Some((net.now() + Duration::from_millis(10), by));
+        };
+        match by {
+            Exit::Abort => net.abort(conn),
+            Exit::Close => net.close(conn),
+            // The end of the other half is waited for, or that of the answer.
+            Exit::Finish => {
+                let never = net.now() + Duration::from_secs(86_400);
+                self.lanes[number].leave = Some((never, by));
+                return net.finish(conn);
+            }
+        }
+        self.on_gone(conn, false, net);
     }
 }
 
@@ -289,8 +370,13 @@ impl Ask {
             Self::Refused { size } => {
                 ("POST", "/secrets".to_owned(), format!("Content-Length: {size}\r\n"))
             }
-            Self::Watch { events } => ("GET", format!("/pods?watch=1&count={events}"), String::new()),
-            Self::Exec { protocol, .. } => {
+            Self::Watch { events } => {
+                ("GET", format!("/pods?watch=1&count={events}"), String::new())
+            }
+            Self::Leave { .. } => unreachable!("taken apart before"),
+            Self::Exec { .. } | Self::Shell => {
+                let protocol =
+                    if let Self::Exec { protocol, .. } = self { protocol } else { "SPDY/3.1" };
                 let fields = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n");
                 ("POST", "/pods/p/exec?command=cat".to_owned(), fields)
             }
@@ -325,7 +411,7 @@ impl Ask {
             Self::Post { body, .. } => Some((200, body.clone())),
             Self::Refused { .. } => Some((413, b"large".to_vec())),
             Self::Exec { body, .. } => Some((101, body.clone())),
-            Self::Watch { .. } | Self::Stranger => None,
+            Self::Watch { .. } | Self::Stranger | Self::Shell | Self::Leave { .. } => None,
         };
         let is_good = match (&expected, self) {
             (Some((code, bytes)), _) => status == *code && body == bytes,
@@ -371,6 +457,9 @@ impl Role for Kubectl {
                     if self.lanes[number].next.is_some_and(|at| at <= now) {
                         self.take_up(number, net);
                     }
+                    if let Some((_, by)) = self.lanes[number].leave.filter(|(at, _)| *at <= now) {
+                        self.leave(number, by, net);
+                    }
                 }
             }
             _ => (),
@@ -378,6 +467,7 @@ impl Role for Kubectl {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.lanes.iter().filter_map(|lane| lane.next).min()
+        let leaves = |lane: &Lane| lane.leave.map(|(at, _)| at);
+        self.lanes.iter().flat_map(|lane| [lane.next, leaves(lane)]).flatten().min()
     }
 }

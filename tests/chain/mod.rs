@@ -3,6 +3,7 @@
 //! Tokens, enrolment, role assignments and the end-to-end session are the real ones.
 
 pub mod apiserver;
+mod ends;
 pub mod kubectl;
 pub mod tokens;
 
@@ -111,6 +112,17 @@ impl<R: Role> Role for Open<R> {
     }
 }
 
+/// A machine on which nothing runs.
+struct Nobody;
+
+impl Role for Nobody {
+    fn on_event(&mut self, event: Event, net: &mut dyn Net) {
+        if let Event::Accepted(conn, ..) = event {
+            net.abort(conn);
+        }
+    }
+}
+
 fn open<R: Role>(role: R, place: &mut Option<Rc<RefCell<R>>>) -> Open<R> {
     let role = Rc::new(RefCell::new(role));
     *place = Some(Rc::clone(&role));
@@ -199,6 +211,12 @@ impl Chain {
         self.world.replace(self.relay, role);
     }
 
+    /// The edge is switched off.
+    pub fn remove_agent(&mut self) {
+        (self.roles.edge, self.roles.agent) = (None, None);
+        self.world.replace(self.agent, Nobody);
+    }
+
     /// A new process in the place of the agent, or of the edge.
     pub fn replace_agent(&mut self) {
         if self.shape.is_apart {
@@ -278,7 +296,8 @@ impl Chain {
                     Outcome::Written(Ok(()))
                 }
                 Job::Read { path, .. } => {
-                    let token = |audience| tokens::token("alice", audience, unix_now, disks.token_life);
+                    let token =
+                        |audience| tokens::token("alice", audience, unix_now, disks.token_life);
                     let bytes = match path.to_str() {
                         Some("/relay-token") => Ok(token("relay").into_bytes()),
                         Some("/cluster-token") => Ok(token("cluster").into_bytes()),
@@ -336,7 +355,7 @@ impl Chain {
         let alpn = [ALPN_MUX, ALPN_HTTP];
         let tls = tlsconf::server(leaf, &alpn, Versions::Newest, Arc::new(Stopped));
         let config = auth_proxy::Config {
-            tls: tls.expect("a configuration"),
+            tls: tls.expect("a configuration").config,
             upstream: Upstream {
                 endpoint: plain("apiserver.test"),
                 anonymous: plain("apiserver.test"),
