@@ -124,8 +124,8 @@ fn a_stalled_reader_costs_a_window_and_stops_nobody() {
         let done = chain.world.run_until(limit, |_| report.borrow().left == stalled);
         assert!(done, "seed {seed}: {:?}", report.borrow());
         chain.world.run_for(Duration::from_secs(20));
-        let nodes =
-            [chain.client, chain.relay, chain.agent, chain.auth_proxy].map(|n| (n, chain.world.peak(n)));
+        let nodes = [chain.client, chain.relay, chain.agent, chain.auth_proxy]
+            .map(|n| (n, chain.world.peak(n)));
         // A window of 256 KiB is eight full buffers, and a few that are not.
         assert!(nodes.iter().all(|(_, peak)| *peak <= 20 * stalled), "seed {seed}: {nodes:?}");
         chain.read_on();
@@ -158,11 +158,19 @@ fn whoever_goes_away_leaves_nothing_behind() {
         }
         let count: usize = plan.iter().map(Vec::len).sum();
         chain.ask(plan);
-        assert!(chain.run_asks(Duration::from_secs(300)), "seed {seed}: {:?}", chain.report.borrow());
+        assert!(
+            chain.run_asks(Duration::from_secs(300)),
+            "seed {seed}: {:?}",
+            chain.report.borrow()
+        );
         {
             let report = chain.report.borrow();
             assert_eq!((&report.wrong[..], report.broken), (&[][..], 0), "seed {seed}");
-            assert_eq!((report.whole, report.left_alone), (count - leaving, leaving), "seed {seed}");
+            assert_eq!(
+                (report.whole, report.left_alone),
+                (count - leaving, leaving),
+                "seed {seed}"
+            );
         }
         chain.world.run_for(Duration::from_secs(75));
         assert_eq!(chain.leftovers(), [""; 0], "seed {seed}");

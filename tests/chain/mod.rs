@@ -296,7 +296,8 @@ impl Chain {
                     Outcome::Written(Ok(()))
                 }
                 Job::Read { path, .. } => {
-                    let token = |audience| tokens::token("alice", audience, unix_now, disks.token_life);
+                    let token =
+                        |audience| tokens::token("alice", audience, unix_now, disks.token_life);
                     let bytes = match path.to_str() {
                         Some("/relay-token") => Ok(token("relay").into_bytes()),
                         Some("/cluster-token") => Ok(token("cluster").into_bytes()),

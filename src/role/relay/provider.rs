@@ -114,7 +114,8 @@ impl Provider {
                 Done::Reply(ticket, reply) => {
                     let fields = reply.headers.into_iter();
                     let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect();
-                    let answer = Answer { status: reply.status, fields, body: Arc::new(reply.body) };
+                    let answer =
+                        Answer { status: reply.status, fields, body: Arc::new(reply.body) };
                     Order::Answer(Ticket(ticket), answer)
                 }
                 Done::Effect(effect) => {
