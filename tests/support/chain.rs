@@ -234,6 +234,12 @@ impl Cluster {
         self.auth_proxy = None;
     }
 
+    /// Waits until the agent, which has not been restarted, has found a relay again.
+    pub(crate) fn is_connected_again(&mut self) {
+        let agent = self.agent.as_mut().expect("the agent runs");
+        agent.says("listening at ").expect("the agent finds the relay");
+    }
+
     /// Starts it, again if need be, at the address that it had before.
     pub(crate) fn start_auth_proxy(&mut self, site: &Site) {
         self.auth_proxy = None;
