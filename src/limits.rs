@@ -157,6 +157,10 @@ pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest gap within the body of an HTTP request or response (protocol guide).
 pub const BODY_GAP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Bytes queued for a control channel past which its listener is passed over. Many requests may
+/// come within one turn of the loop.
+pub const CONTROL_QUEUE_MAX: usize = 1024 * 1024;
+
 /// How long a sender waits for a listener to accept (protocol guide).
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -189,9 +193,6 @@ pub const LISTENERS_MAX: usize = 25;
 
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;
-
-/// Bytes of a body of the relay's own API.
-pub const API_CALL_MAX: usize = 1024 * 1024;
 
 /// How long a stopping relay lets relayed sockets go on.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -442,6 +443,23 @@ pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a stopping auth proxy lets requests go on.
 pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
 
+// ---- auth proxy: an account of its own ----
+
+/// Seconds of life that are asked for each token: an edge that was off for a night still has one.
+pub const ACCOUNT_TOKEN_LIFE: u64 = 24 * 3600;
+
+/// A token that the API server refuses is a reason to ask for a new one, this often at most.
+pub const ACCOUNT_TOKEN_GAP: Duration = Duration::from_secs(30);
+
+/// Refusals in a row after which a token is lost: one may be a fault of the server's start.
+pub const ACCOUNT_TOKEN_REFUSALS: u32 = 3;
+
+/// For one question to the API server.
+pub const API_SERVER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long new rights may take until they hold: API servers see them through a cache.
+pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);
+
 // ---- client proxy ----
 
 /// How long a session may take from the first packet to the end of the inner handshake. The relay
@@ -536,3 +554,6 @@ pub const BUFFERS: usize = 8 * 1024;
 
 /// Buffers kept when nobody uses them: 1 MiB.
 pub const BUFFERS_KEPT: usize = 32;
+
+/// How often a relay looks whether its certificate's files have changed.
+pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(300);

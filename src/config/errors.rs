@@ -76,6 +76,18 @@ pub enum Code {
     ClusterUnreachable,
     /// The end-to-end session with the cluster is not what it should be.
     ClusterUntrusted,
+    /// The API server cannot be reached.
+    ApiServerUnreachable,
+    /// The API server's certificate is not to be trusted.
+    ApiServerUntrusted,
+    /// The API server answered what an API server does not answer.
+    ApiServerAnswer,
+    /// The API server does not accept the credential.
+    ApiServerCredential,
+    /// The API server knows who asks, and says no.
+    ApiServerForbidden,
+    /// The cluster has an object that is in the way.
+    BootstrapConflict,
     /// A fault of ours.
     Internal,
 }
@@ -220,7 +232,7 @@ pub fn catalogue() -> String {
 }
 
 /// Code, name, explanation. A test holds it against the enum.
-const CATALOGUE: [(Code, &str, &str); 34] = [
+const CATALOGUE: [(Code, &str, &str); 40] = [
     (
         Code::Usage,
         "USAGE",
@@ -434,6 +446,47 @@ const CATALOGUE: [(Code, &str, &str); 34] = [
         "The other end of the session does not have the certificate that is pinned for the \
              cluster, or\nthe session was tampered with. Somebody may be in the middle: compare \
              the CA with what the\ncluster's own log says at its start.",
+    ),
+    (
+        Code::ApiServerUnreachable,
+        "API_SERVER_UNREACHABLE",
+        "No connection to the cluster's API server could be made. Check the server address in \
+             the\nkubeconfig, and that the API server runs.",
+    ),
+    (
+        Code::ApiServerUntrusted,
+        "API_SERVER_UNTRUSTED",
+        "The API server's certificate was not issued by the CA in the kubeconfig, or names \
+             another host,\nor its time is over. Take the kubeconfig anew from the cluster; \
+             verification cannot be turned\noff.",
+    ),
+    (
+        Code::ApiServerAnswer,
+        "API_SERVER_ANSWER",
+        "Something answered that does not speak as an API server does, or the API server \
+             reported a\nfault of its own. The sentence has its words.",
+    ),
+    (
+        Code::ApiServerCredential,
+        "API_SERVER_CREDENTIAL",
+        "The API server does not accept the credential: a token or a client certificate that \
+             has expired,\nor of another cluster. A running edge that says this has lost its \
+             token: started again, it asks\nfor a new one with the kubeconfig.",
+    ),
+    (
+        Code::ApiServerForbidden,
+        "API_SERVER_FORBIDDEN",
+        "The credential may not do what is needed. At its first start an edge makes a \
+             namespace, a service\naccount and its rights, for which it needs an \
+             administrator's kubeconfig once. Or apply the\nmanifest that cluster-connect \
+             manifest writes, and give a kubeconfig of that account with\n--no-bootstrap.",
+    ),
+    (
+        Code::BootstrapConflict,
+        "BOOTSTRAP_CONFLICT",
+        "The cluster has a role binding of the name that the edge uses, for another role; \
+             that cannot be\nchanged, only deleted. The sentence names it. Delete it if nobody \
+             needs it, and start again.",
     ),
     (
         Code::Internal,

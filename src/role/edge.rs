@@ -51,6 +51,13 @@ impl Edge {
         Self { agent, auth_proxy, owners, ready: [false; 2], exited: [false; 2] }
     }
 
+    /// What both parts have left, and the connections that are somebody's: a test that ends with
+    /// more than what is open has found a leak.
+    #[must_use]
+    pub fn leftovers(&self) -> (usize, (usize, usize, usize), usize) {
+        (self.agent.leftovers(), self.auth_proxy.leftovers(), self.owners.conns.len())
+    }
+
     fn pass(&mut self, part: Part, event: Event, net: &mut dyn Net) {
         if let Event::Closed(conn, _) = &event {
             self.owners.conns.remove(conn);

@@ -1,6 +1,7 @@
 //! An edge from its configuration: agent and auth proxy on one loop.
 
 use super::{agent, announce, audit, auth_proxy, drive, log, reactor, say, state, upstream};
+use crate::config::auth_proxy::ApiServer;
 use crate::config::edge::Edge as Config;
 use crate::config::errors::Error;
 use crate::role::edge::Edge;
@@ -10,21 +11,26 @@ use crate::role::{Endpoint, ListenerTag, Notice};
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
     let joining = &config.joining;
-    let dir = state::directory(&joining.state)?;
+    let dir = state::directory(&joining.state, &joining.cluster)?;
     let authority = state::authority(&dir, &[&joining.cluster.server_name()])?;
     auth_proxy::tell_fingerprint(&authority);
-    let upstream = upstream::upstream(upstream::access(&config.gate)?)?;
-    let inner = auth_proxy::role(&config.gate, &authority, upstream)?;
+    let with_kubeconfig = matches!(config.gate.api, ApiServer::Kubeconfig(..));
+    let upstream = match with_kubeconfig && !config.no_bootstrap {
+        true => upstream::with_own_account(&config.gate, &dir)?,
+        false => upstream::as_given(&config.gate)?,
+    };
+    let certificate = authority.certificate().clone();
+    let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream)?;
     let outer = agent::role(
         joining,
         &dir,
-        authority.certificate(),
+        &certificate,
         config.gate.issuers.audiences(),
         Endpoint::Local(ListenerTag::AuthProxy),
     )?;
     let audit = audit(config.gate.audit_log.as_deref())?;
     let text = agent::connected(joining);
-    drive(reactor(Edge::new(outer, inner), audit, None)?, |notice| match notice {
+    drive(reactor(Edge::new(outer, inner), audit, None, Some(chore))?, |notice| match notice {
         Notice::Ready => announce(&text),
         Notice::Say(text) => say(&text),
         Notice::Exit(..) => (),

@@ -1,22 +1,56 @@
 //! From a kubeconfig to what the auth proxy connects to.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use rustls::time_provider::DefaultTimeProvider;
 
-use crate::config::auth_proxy::{ApiServer, Gate};
+use super::bootstrap::{self, Account, check_privileges};
+use crate::config::auth_proxy::{ApiServer, Gate, Impersonation};
 use crate::config::errors::{Code, Error};
 use crate::config::kubeconfig::{self, Upstream as Access};
+use crate::config::manifest::rights::Rights;
 use crate::engine::tlsconf::{self, Identity, Versions};
 use crate::io::environment;
 use crate::role::auth_proxy::upstream::{TokenSource, Upstream};
 use crate::role::{Endpoint, Tls};
 use crate::wire::kubeconfig::Token;
 
+/// The API server with the credential as it is given, which is looked at first.
+pub(super) fn as_given(gate: &Gate) -> Result<Upstream, Error> {
+    let access = access(gate)?;
+    let found = check_privileges(&access, rights(gate), gate.require_least_privilege)?;
+    if let Some(words) = found.words() {
+        super::say(&format!("warning: {words}"));
+    }
+    let token = match (&access.token, &access.identity) {
+        (Some(Token::Inline(token)), _) => TokenSource::Fixed(token.clone()),
+        (Some(Token::File(path)), _) => TokenSource::File(path.clone()),
+        (None, _) => TokenSource::Certificate,
+    };
+    upstream(access, token)
+}
+
+/// The API server with an account of the auth proxy's own, which is made with the administrator's
+/// kubeconfig if it is not there; what it needs is kept in `dir`.
+pub(super) fn with_own_account(gate: &Gate, dir: &Path) -> Result<Upstream, Error> {
+    let account = Account { rights: rights(gate), ..Account::default() };
+    let prepared = bootstrap::prepare(&access(gate)?, dir, &account)?;
+    upstream(prepared.access, prepared.token)
+}
+
+/// What the auth proxy is asked to do decides what it must be allowed to.
+fn rights(gate: &Gate) -> Rights {
+    Rights {
+        passthrough: gate.passthrough.is_some(),
+        sar: gate.impersonation == Impersonation::Sar,
+    }
+}
+
 /// What the configuration says about the API server.
-pub(super) fn access(gate: &Gate) -> Result<Access, Error> {
+fn access(gate: &Gate) -> Result<Access, Error> {
     match &gate.api {
         ApiServer::InCluster => kubeconfig::in_cluster(&environment::variable),
         ApiServer::Kubeconfig(path, context) => kubeconfig::load(path, context.as_deref()),
@@ -24,16 +58,11 @@ pub(super) fn access(gate: &Gate) -> Result<Access, Error> {
 }
 
 /// How the auth proxy uses it: with its own credential, and without any.
-pub(super) fn upstream(access: Access) -> Result<Upstream, Error> {
+fn upstream(access: Access, token: TokenSource) -> Result<Upstream, Error> {
     if !access.url.path.is_empty() {
         let what = "an API server below a path is not supported";
         return Err(Error::new(Code::KubeconfigUnsupported, what));
     }
-    let token = match (&access.token, &access.identity) {
-        (Some(Token::Inline(token)), _) => TokenSource::Fixed(token.clone()),
-        (Some(Token::File(path)), _) => TokenSource::File(path.clone()),
-        (None, _) => TokenSource::Certificate,
-    };
     // A certificate beats a bearer token: beside a token of ours it would be in the way.
     let identity = access.identity.clone().filter(|_| matches!(token, TokenSource::Certificate));
     if identity.is_some() {
