@@ -7,6 +7,8 @@ mod corpus;
 mod door;
 #[path = "authproxy/requests.rs"]
 mod requests;
+#[path = "authproxy/tokens.rs"]
+mod tokens;
 mod support {
     #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this")]
     pub mod mint;

@@ -27,7 +27,7 @@ pub(crate) const POP_TARGET: &str =
 
 /// A running auth proxy and what is around it.
 pub(crate) struct Door {
-    pub(crate) process: Process,
+    _process: Process,
     pub(crate) upstream: Recorder,
     pub(crate) keys: Keys,
     address: SocketAddr,
@@ -70,7 +70,7 @@ impl Door {
         let (process, place) = Process::start("kube-aad-proxy", program, &words, ready);
         let resource = ResourceId::parse(CLUSTER).expect("a name");
         Self {
-            process,
+            _process: process,
             upstream,
             keys,
             address: place.parse().expect("an address"),

@@ -74,7 +74,10 @@ fn by_user(door: &Door) -> BTreeMap<String, Vec<u8>> {
         let mut users = text.lines().filter_map(|line| line.strip_prefix("Impersonate-User: "));
         let user = users.next().and_then(|user| user.strip_prefix("oidc:")).unwrap_or("nobody");
         let user = user.to_owned();
-        assert!(users.all(|another| another.strip_prefix("oidc:") == Some(&user)), "two callers on one connection: {text}");
+        assert!(
+            users.all(|another| another.strip_prefix("oidc:") == Some(&user)),
+            "two callers on one connection: {text}"
+        );
         ups.entry(user).or_default().extend_from_slice(&conn.bytes);
     }
     ups
