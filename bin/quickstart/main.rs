@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
     if words.first().is_some_and(|word| word == processes::SELF) {
         words.remove(0);
-        return cluster_connect::start::run(None, words);
+        return cluster_connect::start::run(words);
     }
     match run(pico_args::Arguments::from_vec(words)) {
         Ok(()) => ExitCode::SUCCESS,
