@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use crate::config::args::{Args, Page};
 use crate::config::errors::{Code, Error};
-use crate::config::{self, Command};
+use crate::config::{self, Command, Opened};
 use crate::io::{self, AuditSink, Chore, Journal, Limits, Reactor, Setup, environment};
 use crate::limits::{BUFFERS, BUFFERS_KEPT, CONNS_MAX};
 use crate::role::{Fault, Notice, Role};
