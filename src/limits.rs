@@ -194,9 +194,6 @@ pub const LISTENERS_MAX: usize = 25;
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;
 
-/// Bytes of a body of the relay's own API.
-pub const API_CALL_MAX: usize = 1024 * 1024;
-
 /// How long a stopping relay lets relayed sockets go on.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -459,6 +456,10 @@ pub const ACCOUNT_TOKEN_REFUSALS: u32 = 3;
 
 /// For one question to the API server.
 pub const API_SERVER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a process that starts waits for an API server that is away. A supervisor that starts
+/// it again only this often does not give up.
+pub const API_SERVER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long new rights may take until they hold: API servers see them through a cache.
 pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);

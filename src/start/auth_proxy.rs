@@ -12,10 +12,10 @@ use crate::role::{ListenerTag, Notice};
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
-    let dir = state::directory(&config.state)?;
+    let dir = state::directory(&config.state, &config.cluster)?;
     let authority = state::authority(&dir, &[&config.cluster.server_name()])?;
     tell_fingerprint(&authority);
-    let upstream = upstream::upstream(upstream::access(&config.gate)?)?;
+    let upstream = upstream::as_given(&config.gate)?;
     let (role, chore) = role(&config.gate, authority, upstream)?;
     let audit = audit(config.gate.audit_log.as_deref())?;
     let mut reactor = reactor(role, audit, None, Some(chore))?;

@@ -355,7 +355,7 @@ impl Chain {
         let alpn = [ALPN_MUX, ALPN_HTTP];
         let tls = tlsconf::server(leaf, &alpn, Versions::Newest, Arc::new(Stopped));
         let config = auth_proxy::Config {
-            tls: tls.expect("a configuration"),
+            tls: tls.expect("a configuration").config,
             upstream: Upstream {
                 endpoint: plain("apiserver.test"),
                 anonymous: plain("apiserver.test"),

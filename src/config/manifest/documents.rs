@@ -160,6 +160,10 @@ impl Manifest {
         let mut mounts = vec![
             mount("account", "/var/run/secrets/kubernetes.io/serviceaccount"),
             mount("join", "/etc/cluster-connect/join"),
+            Node::map([
+                ("name", Node::text("keys")),
+                ("mountPath", Node::text("/run/cluster-connect")),
+            ]),
         ];
         if !self.files().is_empty() {
             mounts.push(mount("files", "/etc/cluster-connect/files"));
@@ -216,6 +220,10 @@ impl Manifest {
             source("downwardAPI", Node::map([("items", namespace)])),
         ]);
         let mut volumes = vec![
+            Node::map([
+                ("name", Node::text("keys")),
+                ("emptyDir", Node::map([("medium", Node::text("Memory"))])),
+            ]),
             Node::map([
                 ("name", Node::text("account")),
                 ("projected", Node::map([("sources", account)])),

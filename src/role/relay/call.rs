@@ -9,7 +9,7 @@ use super::open::Opening;
 use super::{Arrival, Conn, Key, Net, Relay, write};
 use crate::buf::Pressure;
 use crate::engine::upgrade::Request;
-use crate::limits::{API_CALL_MAX, HEAD_LIMIT, OPENING_TIMEOUT};
+use crate::limits::{API_BODY_MAX, HEAD_LIMIT, OPENING_TIMEOUT};
 use crate::role::{ConnId, Peer};
 use crate::wire::h1::{BodyReader, Framing, reason_phrase};
 
@@ -44,7 +44,7 @@ enum Stage {
 impl Relay {
     pub(super) fn on_call(&mut self, arrival: Arrival, net: &mut dyn Net) {
         let conn = arrival.conn;
-        if matches!(arrival.request.framing, Framing::Length(len) if len > API_CALL_MAX as u64) {
+        if matches!(arrival.request.framing, Framing::Length(len) if len > API_BODY_MAX as u64) {
             return self.dismiss(conn, &too_large().for_http(&arrival.tracking), net);
         }
         if arrival.request.expects_continue && arrival.rest.is_empty() {
@@ -77,7 +77,7 @@ impl Relay {
         };
         let fault = match take_body(reader, &mut calling.rest, &mut calling.body) {
             Err(why) => Some(Fault::new(400, &format!("The body cannot be read: {why}"))),
-            Ok(()) if calling.body.len() > API_CALL_MAX => Some(too_large()),
+            Ok(()) if calling.body.len() > API_BODY_MAX => Some(too_large()),
             Ok(()) if reader.is_done() => None,
             Ok(()) => return,
         };

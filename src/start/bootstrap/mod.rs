@@ -202,7 +202,7 @@ fn who(api: &ApiServer) -> Result<Option<String>, Failure> {
 }
 
 /// The server with what `access` has. A token goes before a certificate, as in the data path.
-fn api(access: &Upstream) -> Result<ApiServer, Error> {
+pub(super) fn api(access: &Upstream) -> Result<ApiServer, Error> {
     let credential = match (&access.token, &access.identity) {
         (Some(Token::Inline(token)), _) => Credential::Token(token.clone()),
         (Some(Token::File(path)), _) => Credential::Token(read_token(path)?),
@@ -229,7 +229,7 @@ fn server(access: &Upstream, url: &Url, credential: Credential) -> ApiServer {
 }
 
 /// What the API server did not do, as an error with a code.
-fn refused(what: &str, why: Failure) -> Error {
+pub(super) fn refused(what: &str, why: Failure) -> Error {
     let (code, hint) = match &why {
         Failure::Unreachable(_) => {
             (Code::ApiServerUnreachable, "is it the server of the kubeconfig, and does it run?")
@@ -246,6 +246,10 @@ fn refused(what: &str, why: Failure) -> Error {
             "give an administrator's kubeconfig for the first start, or an account and \
              --no-bootstrap",
         ),
+        // It starts, or has too much to do.
+        Failure::Refused(429 | 502..=504, _) => {
+            (Code::ApiServerUnreachable, "the API server is there, but does not serve")
+        }
         Failure::Refused(..) | Failure::Answer(_) => {
             (Code::ApiServerAnswer, "the API server's log has more")
         }
