@@ -64,7 +64,6 @@ impl Refusal {
     pub(super) fn head(&self) -> ResponseHead {
         let (mut head, _) = status_response(self.status, &self.message);
         let extra = match self.status {
-            401 => Some(("WWW-Authenticate", "Bearer")),
             429 | 503 => Some(("Retry-After", "1")),
             _ => None,
         };

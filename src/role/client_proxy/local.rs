@@ -114,8 +114,7 @@ impl ClientProxy {
         for conn in std::mem::take(&mut cluster.undecided) {
             self.with_local(conn, net, |local, now, out| {
                 local.undecided = None;
-                let (head, body) = status_response(503, why);
-                local.exchange.respond(&head, &body, now, out);
+                local.exchange.up_failed(why, now, out);
             });
         }
     }
@@ -209,11 +208,7 @@ impl ClientProxy {
         };
         let Some((status, why)) = refused else { return };
         let Some(local) = self.locals.get_mut(&conn) else { return };
-        let (mut answer, body) = status_response(status, &why);
-        if status == 401 {
-            // A constant that obeys the grammar.
-            let _ = answer.fields.push("WWW-Authenticate", "Bearer");
-        }
+        let (answer, body) = status_response(status, &why);
         local.exchange.respond(&answer, &body, now, out);
         if status == 421 {
             local.exchange.close_when_idle(now, out);
