@@ -124,8 +124,8 @@ fn a_stalled_reader_costs_a_window_and_stops_nobody() {
         let done = chain.world.run_until(limit, |_| report.borrow().left == stalled);
         assert!(done, "seed {seed}: {:?}", report.borrow());
         chain.world.run_for(Duration::from_secs(20));
-        let nodes =
-            [chain.client, chain.relay, chain.agent, chain.auth_proxy].map(|n| (n, chain.world.peak(n)));
+        let nodes = [chain.client, chain.relay, chain.agent, chain.auth_proxy]
+            .map(|n| (n, chain.world.peak(n)));
         println!("PEAK {nodes:?}");
         // A window of 256 KiB is eight buffers; the queues before and behind it have as many.
         assert!(nodes.iter().all(|(_, peak)| *peak <= 40 * stalled), "seed {seed}: {nodes:?}");

@@ -24,9 +24,9 @@ mod workers;
 
 pub use audit::AuditSink;
 pub use child::Child;
+pub use listener::Bind;
 pub use log::start as start_log;
 pub use notify::{notify_ready, write_ready};
-pub use listener::Bind;
 pub use reactor::{Chore, Limits, Reactor, Setup, Stopper};
 pub use workers::Journal;
 

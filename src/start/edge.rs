@@ -13,9 +13,11 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     let dir = state::directory(&joining.state)?;
     let authority = state::authority(&dir, &[&joining.cluster.server_name()])?;
     auth_proxy::tell_fingerprint(&authority);
-    let upstream = upstream::upstream(upstream::access(&config.gate)?)?;
+    let access = upstream::access(&config.gate)?;
+    let api = upstream::api(&access);
     let certificate = authority.certificate().clone();
-    let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream)?;
+    let (inner, chore) =
+        auth_proxy::role(&config.gate, authority, upstream::upstream(access)?, api)?;
     let outer = agent::role(
         joining,
         &dir,
@@ -25,7 +27,9 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     )?;
     let audit = audit(config.gate.audit_log.as_deref())?;
     let text = agent::connected(joining);
-    drive(reactor(Edge::new(outer, inner), audit, None, Some(chore))?, |notice| match notice {
+    let mut reactor = reactor(Edge::new(outer, inner), audit, None, Some(chore))?;
+    auth_proxy::listen_admin(&mut reactor, config.admin.as_ref())?;
+    drive(reactor, |notice| match notice {
         Notice::Ready => announce(&text),
         Notice::Say(text) => say(&text),
         Notice::Exit(..) => (),

@@ -11,6 +11,7 @@ use crate::config::errors::{Code, Error};
 use crate::config::kubeconfig::{self, Upstream as Access};
 use crate::engine::tlsconf::{self, Identity, Versions};
 use crate::io::environment;
+use crate::role::auth_proxy::question::Api;
 use crate::role::auth_proxy::upstream::{TokenSource, Upstream};
 use crate::role::{Endpoint, Tls};
 use crate::wire::kubeconfig::Token;
@@ -21,6 +22,20 @@ pub(super) fn access(gate: &Gate) -> Result<Access, Error> {
         ApiServer::InCluster => kubeconfig::in_cluster(&environment::variable),
         ApiServer::Kubeconfig(path, context) => kubeconfig::load(path, context.as_deref()),
     }
+}
+
+/// Where questions go that the API server answers. They are asked by the worker threads, which take
+/// the server's name from its address.
+pub(super) fn api(access: &Access) -> Result<Api, Error> {
+    if access.server_name != access.url.host {
+        let what = "--sa-passthrough and --impersonation sar do not go with tls-server-name";
+        return Err(Error::new(Code::KubeconfigUnsupported, what));
+    }
+    Ok(Api {
+        url: format!("https://{}", access.url.authority()),
+        roots: Arc::new(access.roots.clone()),
+        audiences: Vec::new(),
+    })
 }
 
 /// How the auth proxy uses it: with its own credential, and without any.

@@ -92,7 +92,10 @@ impl ApiServer {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if let Some(protocol) = head.get("upgrade") {
             self.seen.borrow_mut().upgrades += 1;
-            assert_eq!(head.get("connection").map(str::to_ascii_lowercase).as_deref(), Some("upgrade"));
+            assert_eq!(
+                head.get("connection").map(str::to_ascii_lowercase).as_deref(),
+                Some("upgrade")
+            );
             let answer = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
             );
@@ -140,7 +143,8 @@ impl ApiServer {
         let about = format!("X-Method: {}\r\nX-Target: {}\r\n", head.method(), head.target());
         match parameter(&head, "mode") {
             0 => {
-                let head = format!("HTTP/1.1 200 OK\r\n{about}Content-Length: {}\r\n\r\n", body.len());
+                let head =
+                    format!("HTTP/1.1 200 OK\r\n{about}Content-Length: {}\r\n\r\n", body.len());
                 conn.out.extend_from_slice(head.as_bytes());
                 conn.out.extend_from_slice(&body);
             }
@@ -173,7 +177,11 @@ impl ApiServer {
             let _ = net.send(id, lease.freeze());
         }
         // An echo that nobody reads stops listening.
-        if conn.raw && 64 * 1024 < conn.out.len() - conn.sent { net.pause(id) } else { net.resume(id) }
+        if conn.raw && 64 * 1024 < conn.out.len() - conn.sent {
+            net.pause(id)
+        } else {
+            net.resume(id)
+        }
         if conn.sent == conn.out.len() {
             conn.out.clear();
             conn.sent = 0;
@@ -199,7 +207,10 @@ impl ApiServer {
             conn.ends = true;
             self.send(id, net);
         } else {
-            assert!(conn.watch.is_some() || conn.deaf || conn.reader.is_between(), "a request is cut");
+            assert!(
+                conn.watch.is_some() || conn.deaf || conn.reader.is_between(),
+                "a request is cut"
+            );
             self.close(id, net);
         }
     }
@@ -207,7 +218,9 @@ impl ApiServer {
     fn go_on_watching(&mut self, id: ConnId, net: &mut dyn Net) {
         let (size, wait) = (self.rng.size(3_000), self.rng.below(400));
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let Some(watch) = conn.watch.as_mut().filter(|watch| watch.next <= net.now()) else { return };
+        let Some(watch) = conn.watch.as_mut().filter(|watch| watch.next <= net.now()) else {
+            return;
+        };
         watch.next = net.now() + Duration::from_millis(1 + wait);
         if net.pressure(id) == Pressure::Open {
             if watch.left == 0 {

@@ -15,16 +15,34 @@ use crate::sim::http::{Head, Item, LAST_CHUNK, Reader, chunk};
 /// One request, and with it what has to come back.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    Get { salt: u64, size: u64, mode: u64 },
-    Post { body: Vec<u8>, is_chunked: bool, mode: u64 },
+    Get {
+        salt: u64,
+        size: u64,
+        mode: u64,
+    },
+    Post {
+        body: Vec<u8>,
+        is_chunked: bool,
+        mode: u64,
+    },
     /// A body that the API server refuses before it is there.
-    Refused { size: usize },
+    Refused {
+        size: usize,
+    },
     /// Ends after so many events.
-    Watch { events: u64 },
+    Watch {
+        events: u64,
+    },
     /// Bytes both ways over a connection that is upgraded.
-    Exec { body: Vec<u8>, protocol: &'static str, half_closes: bool },
+    Exec {
+        body: Vec<u8>,
+        protocol: &'static str,
+        half_closes: bool,
+    },
     /// A response of which nothing is read after its head, until it is told to.
-    Stall { size: u64 },
+    Stall {
+        size: u64,
+    },
     /// Without the bearer of the kubeconfig.
     Stranger,
 }
@@ -135,8 +153,15 @@ impl Kubectl {
         let mut out = Vec::new();
         ask.write(&self.prefix, &self.bearer, &mut self.rng, &mut out);
         let reader = Reader::client();
-        lane.run =
-            Some(Run { ask, out, sent: 0, reader, head: None, body: Vec::new(), has_finished: false });
+        lane.run = Some(Run {
+            ask,
+            out,
+            sent: 0,
+            reader,
+            head: None,
+            body: Vec::new(),
+            has_finished: false,
+        });
         match lane.conn {
             Some(conn) => self.send(conn, net),
             None => {
@@ -155,7 +180,9 @@ impl Kubectl {
     }
 
     fn send(&mut self, conn: ConnId, net: &mut dyn Net) {
-        let Some(lane) = self.by_conn.get(&conn).and_then(|n| self.lanes.get_mut(*n)) else { return };
+        let Some(lane) = self.by_conn.get(&conn).and_then(|n| self.lanes.get_mut(*n)) else {
+            return;
+        };
         let Some(run) = lane.run.as_mut().filter(|_| lane.is_up) else { return };
         while run.sent < run.out.len() && net.pressure(conn) == Pressure::Open {
             let mut lease = net.pool().lease_beyond();
@@ -216,7 +243,9 @@ impl Kubectl {
                 let lines = data.iter().filter(|byte| **byte == b'\n').count();
                 self.report.borrow_mut().events += lines as u64;
             }
-            Ask::Exec { body, half_closes, .. } if run.head.as_ref().is_some_and(|h| h.status() == 101) => {
+            Ask::Exec { body, half_closes, .. }
+                if run.head.as_ref().is_some_and(|h| h.status() == 101) =>
+            {
                 self.report.borrow_mut().raw += data.len();
                 if !half_closes && body.len() <= run.body.len() {
                     net.close(conn);
@@ -289,7 +318,9 @@ impl Ask {
             Self::Refused { size } => {
                 ("POST", "/secrets".to_owned(), format!("Content-Length: {size}\r\n"))
             }
-            Self::Watch { events } => ("GET", format!("/pods?watch=1&count={events}"), String::new()),
+            Self::Watch { events } => {
+                ("GET", format!("/pods?watch=1&count={events}"), String::new())
+            }
             Self::Exec { protocol, .. } => {
                 let fields = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n");
                 ("POST", "/pods/p/exec?command=cat".to_owned(), fields)

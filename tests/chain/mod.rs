@@ -278,7 +278,8 @@ impl Chain {
                     Outcome::Written(Ok(()))
                 }
                 Job::Read { path, .. } => {
-                    let token = |audience| tokens::token("alice", audience, unix_now, disks.token_life);
+                    let token =
+                        |audience| tokens::token("alice", audience, unix_now, disks.token_life);
                     let bytes = match path.to_str() {
                         Some("/relay-token") => Ok(token("relay").into_bytes()),
                         Some("/cluster-token") => Ok(token("cluster").into_bytes()),
@@ -335,18 +336,14 @@ impl Chain {
         let leaf = pki().authority.leaf(EPOCH, [1; 16]).expect("a certificate");
         let alpn = [ALPN_MUX, ALPN_HTTP];
         let tls = tlsconf::server(leaf, &alpn, Versions::Newest, Arc::new(Stopped));
-        let config = auth_proxy::Config {
-            tls: tls.expect("a configuration"),
-            upstream: Upstream {
-                endpoint: plain("apiserver.test"),
-                anonymous: plain("apiserver.test"),
-                host: "apiserver.test".to_owned(),
-                token: TokenSource::File("/own-token".into()),
-            },
-            sa_passthrough: false,
-            session_max: self.shape.session_max,
-            audit_fail_open: false,
+        let upstream = Upstream {
+            endpoint: plain("apiserver.test"),
+            anonymous: plain("apiserver.test"),
+            host: "apiserver.test".to_owned(),
+            token: TokenSource::File("/own-token".into()),
         };
+        let mut config = auth_proxy::Config::new(tls.expect("a configuration"), upstream);
+        config.session_max = self.shape.session_max;
         AuthProxy::new(config, tokens::keys("cluster"))
     }
 
