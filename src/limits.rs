@@ -194,9 +194,6 @@ pub const LISTENERS_MAX: usize = 25;
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;
 
-/// Bytes of a body of the relay's own API.
-pub const API_CALL_MAX: usize = 1024 * 1024;
-
 /// How long a stopping relay lets relayed sockets go on.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -489,6 +486,27 @@ pub const BUILT_AFTER: u64 = 1_793_491_200;
 
 /// How long a stopping auth proxy lets requests go on.
 pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
+
+// ---- auth proxy: an account of its own ----
+
+/// Seconds of life that are asked for each token: an edge that was off for a night still has one.
+pub const ACCOUNT_TOKEN_LIFE: u64 = 24 * 3600;
+
+/// A token that the API server refuses is a reason to ask for a new one, this often at most.
+pub const ACCOUNT_TOKEN_GAP: Duration = Duration::from_secs(30);
+
+/// Refusals in a row after which a token is lost: one may be a fault of the server's start.
+pub const ACCOUNT_TOKEN_REFUSALS: u32 = 3;
+
+/// For one question to the API server.
+pub const API_SERVER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a process that starts waits for an API server that is away. A supervisor that starts
+/// it again only this often does not give up.
+pub const API_SERVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long new rights may take until they hold: API servers see them through a cache.
+pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);
 
 // ---- client proxy ----
 

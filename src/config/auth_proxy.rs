@@ -343,9 +343,10 @@ ISSUERS
 
 QUESTIONS
   --sa-passthrough and --impersonation sar ask the API server with the own token: TokenReview and
-  SubjectAccessReview. The account needs the cluster role system:auth-delegator for that, and a
-  token; a client certificate cannot be used. A yes counts for 10 s, a no for 5 s. system:masters
-  is never allowed.
+  SubjectAccessReview. edge and cluster-connect manifest give the account the right to ask; another
+  account needs the cluster role system:auth-delegator. A client certificate cannot ask. A yes
+  counts for 10 s, a no for 5 s. system:masters is never allowed, and whom the own account may not
+  impersonate (service accounts, uids) the API server refuses even then.
 
 ADMIN
   GET /healthz, /livez     the process runs

@@ -112,6 +112,7 @@ OPTIONS
 
 FILES
   DIR/agent-key.pem, DIR/auth-proxy.pem   made at first start, mode 0600; they stay here
+  DIR/api-server-token.json               the account's token; the kubeconfig is for getting it
 
 ENVIRONMENT
   CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_JOIN_TOKEN, STATE_DIRECTORY,

@@ -31,6 +31,8 @@ pub struct Tunnel {
     frame: Vec<u8>,
     /// Plaintext of the records received in one call.
     plain: Vec<Lease>,
+    /// Nothing is left to be said but why.
+    is_broken: bool,
 }
 
 /// The tunnel is of no further use.
@@ -93,8 +95,15 @@ impl Tunnel {
     }
 
     const fn new(tls: tls::Session, dialled: bool, flight: Vec<u8>) -> Self {
-        let inner = Inner::Handshaking;
-        Self { tls, inner, dialled, flight, frame: Vec::new(), plain: Vec::new() }
+        Self {
+            tls,
+            inner: Inner::Handshaking,
+            dialled,
+            flight,
+            frame: Vec::new(),
+            plain: Vec::new(),
+            is_broken: false,
+        }
     }
 
     /// The handshake is done.
@@ -109,6 +118,17 @@ impl Tunnel {
     ///
     /// [`Broken`]: send what [`Self::transmit`] still gives, then drop the rendezvous.
     pub fn receive(
+        &mut self,
+        incoming: &mut [u8],
+        pool: &Pool,
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let result = self.open_records(incoming, pool, now);
+        self.is_broken |= result.is_err();
+        result
+    }
+
+    fn open_records(
         &mut self,
         incoming: &mut [u8],
         pool: &Pool,
@@ -149,6 +169,9 @@ impl Tunnel {
         if !self.flight.is_empty() {
             out.append(&mut self.flight);
             return true;
+        }
+        if self.is_broken {
+            return false;
         }
         self.frame.clear();
         let any = match &mut self.inner {

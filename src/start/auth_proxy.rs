@@ -18,12 +18,11 @@ use crate::secret::Secret;
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
-    let dir = state::directory(&config.state)?;
+    let dir = state::directory(&config.state, &config.cluster)?;
     let authority = state::authority(&dir, &[&config.cluster.server_name()])?;
     tell_fingerprint(&authority);
-    let access = upstream::access(&config.gate)?;
-    let api = upstream::api(&access);
-    let (role, chore) = role(&config.gate, authority, upstream::upstream(access)?, api)?;
+    let (upstream, api) = upstream::as_given(&config.gate)?;
+    let (role, chore) = role(&config.gate, authority, upstream, api)?;
     let audit = audit(config.gate.audit_log.as_deref())?;
     let mut reactor = reactor(role, audit, None, Some(chore))?;
     let (bind, place) = match &config.listen {
@@ -122,6 +121,7 @@ fn own_token(source: &TokenSource) -> Result<Option<Secret<String>>, Error> {
     match source {
         TokenSource::Certificate => Ok(None),
         TokenSource::Fixed(token) => Ok(Some(token.clone())),
+        TokenSource::Requested(requested) => Ok(Some(requested.token.token.clone())),
         TokenSource::File(path) => {
             let bytes = files::read_limited(path, TOKEN_FILE_MAX)?;
             let text = String::from_utf8_lossy(&bytes).trim().to_owned();

@@ -1,6 +1,7 @@
 //! An edge from its configuration: agent and auth proxy on one loop.
 
 use super::{agent, announce, audit, auth_proxy, drive, log, reactor, say, state, upstream};
+use crate::config::auth_proxy::ApiServer;
 use crate::config::edge::Edge as Config;
 use crate::config::errors::Error;
 use crate::role::edge::Edge;
@@ -10,14 +11,17 @@ use crate::role::{Endpoint, ListenerTag, Notice};
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
     let joining = &config.joining;
-    let dir = state::directory(&joining.state)?;
+    let dir = state::directory(&joining.state, &joining.cluster)?;
     let authority = state::authority(&dir, &[&joining.cluster.server_name()])?;
     auth_proxy::tell_fingerprint(&authority);
-    let access = upstream::access(&config.gate)?;
-    let api = upstream::api(&access);
+    let (upstream, api) = match (&config.gate.api, config.no_bootstrap) {
+        (ApiServer::Kubeconfig(..), false) => upstream::as_account(&config.gate, &dir)?,
+        (ApiServer::Kubeconfig(..), true) | (ApiServer::InCluster, _) => {
+            upstream::as_given(&config.gate)?
+        }
+    };
     let certificate = authority.certificate().clone();
-    let (inner, chore) =
-        auth_proxy::role(&config.gate, authority, upstream::upstream(access)?, api)?;
+    let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream, api)?;
     let outer = agent::role(
         joining,
         &dir,

@@ -45,6 +45,23 @@ pub enum Ask {
     },
     /// Without the bearer of the kubeconfig.
     Stranger,
+    /// Upgraded, and then nothing, until somebody else ends it.
+    Shell,
+    /// Goes away after so many milliseconds, whatever has come by then.
+    Leave {
+        ask: Box<Ask>,
+        after: u64,
+        by: Exit,
+    },
+}
+
+/// How somebody goes away.
+#[derive(Clone, Copy, Debug)]
+pub enum Exit {
+    Abort,
+    Close,
+    /// Half, and then waits for the other half.
+    Finish,
 }
 
 /// What came of it all.
@@ -56,6 +73,10 @@ pub struct Report {
     pub refused: Vec<(u16, String)>,
     /// Connections that broke before the response was complete.
     pub broken: usize,
+    /// When one last did.
+    pub last_break: Option<Instant>,
+    /// Asks that were given up, or had ended before that.
+    pub left_alone: usize,
     /// Looked complete, and was not what was to come.
     pub wrong: Vec<String>,
     /// Events that watches have brought.
@@ -94,6 +115,7 @@ struct Lane {
     conn: Option<ConnId>,
     is_up: bool,
     next: Option<Instant>,
+    leave: Option<(Instant, Exit)>,
     run: Option<Run>,
 }
 
@@ -150,6 +172,13 @@ impl Kubectl {
             }
             return;
         };
+        let (ask, leave) = match ask {
+            Ask::Leave { ask, after, by } => {
+                (*ask, Some((net.now() + Duration::from_millis(after), by)))
+            }
+            ask => (ask, None),
+        };
+        lane.leave = leave;
         let mut out = Vec::new();
         ask.write(&self.prefix, &self.bearer, &mut self.rng, &mut out);
         let reader = Reader::client();
@@ -263,8 +292,11 @@ impl Kubectl {
         let lane = &mut self.lanes[number];
         let Some(run) = lane.run.take() else { return };
         let head = run.head.unwrap_or_default();
-        let closes = head.closes();
-        run.ask.judge(&head, &run.body, &mut self.report.borrow_mut());
+        let closes = head.closes() || lane.leave.is_some();
+        match lane.leave.take() {
+            Some(_) => self.report.borrow_mut().left_alone += 1,
+            None => run.ask.judge(&head, &run.body, &mut self.report.borrow_mut()),
+        }
         if closes && let Some(conn) = lane.conn.take() {
             net.close(conn);
             self.forget(conn);
@@ -287,13 +319,33 @@ impl Kubectl {
         let Some(run) = lane.run.take() else { return };
         let is_raw = run.head.as_ref().is_some_and(|head| head.status() == 101);
         let mut report = self.report.borrow_mut();
-        if by_fin && (is_raw && run.has_finished || run.reader.ends_here()) {
+        if lane.leave.take().is_some() {
+            report.left_alone += 1;
+        } else if by_fin && (is_raw && run.has_finished || run.reader.ends_here()) {
             run.ask.judge(&run.head.unwrap_or_default(), &run.body, &mut report);
         } else {
             report.broken += 1;
+            report.last_break = Some(net.now());
         }
         drop(report);
         self.after(number, net);
+    }
+
+    fn leave(&mut self, number: usize, by: Exit, net: &mut dyn Net) {
+        let Some(conn) = self.lanes[number].conn.filter(|_| self.lanes[number].is_up) else {
+            return self.lanes[number].leave = Some((net.now() + Duration::from_millis(10), by));
+        };
+        match by {
+            Exit::Abort => net.abort(conn),
+            Exit::Close => net.close(conn),
+            // The end of the other half is waited for, or that of the answer.
+            Exit::Finish => {
+                let never = net.now() + Duration::from_secs(86_400);
+                self.lanes[number].leave = Some((never, by));
+                return net.finish(conn);
+            }
+        }
+        self.on_gone(conn, false, net);
     }
 }
 
@@ -321,7 +373,10 @@ impl Ask {
             Self::Watch { events } => {
                 ("GET", format!("/pods?watch=1&count={events}"), String::new())
             }
-            Self::Exec { protocol, .. } => {
+            Self::Leave { .. } => unreachable!("taken apart before"),
+            Self::Exec { .. } | Self::Shell => {
+                let protocol =
+                    if let Self::Exec { protocol, .. } = self { protocol } else { "SPDY/3.1" };
                 let fields = format!("Connection: Upgrade\r\nUpgrade: {protocol}\r\n");
                 ("POST", "/pods/p/exec?command=cat".to_owned(), fields)
             }
@@ -356,7 +411,7 @@ impl Ask {
             Self::Post { body, .. } => Some((200, body.clone())),
             Self::Refused { .. } => Some((413, b"large".to_vec())),
             Self::Exec { body, .. } => Some((101, body.clone())),
-            Self::Watch { .. } | Self::Stranger => None,
+            Self::Watch { .. } | Self::Stranger | Self::Shell | Self::Leave { .. } => None,
         };
         let is_good = match (&expected, self) {
             (Some((code, bytes)), _) => status == *code && body == bytes,
@@ -402,6 +457,9 @@ impl Role for Kubectl {
                     if self.lanes[number].next.is_some_and(|at| at <= now) {
                         self.take_up(number, net);
                     }
+                    if let Some((_, by)) = self.lanes[number].leave.filter(|(at, _)| *at <= now) {
+                        self.leave(number, by, net);
+                    }
                 }
             }
             _ => (),
@@ -409,6 +467,7 @@ impl Role for Kubectl {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.lanes.iter().filter_map(|lane| lane.next).min()
+        let leaves = |lane: &Lane| lane.leave.map(|(at, _)| at);
+        self.lanes.iter().flat_map(|lane| [lane.next, leaves(lane)]).flatten().min()
     }
 }

@@ -3,6 +3,7 @@
 //! Tokens, enrolment, role assignments and the end-to-end session are the real ones.
 
 pub mod apiserver;
+mod ends;
 pub mod kubectl;
 pub mod tokens;
 
@@ -111,6 +112,17 @@ impl<R: Role> Role for Open<R> {
     }
 }
 
+/// A machine on which nothing runs.
+struct Nobody;
+
+impl Role for Nobody {
+    fn on_event(&mut self, event: Event, net: &mut dyn Net) {
+        if let Event::Accepted(conn, ..) = event {
+            net.abort(conn);
+        }
+    }
+}
+
 fn open<R: Role>(role: R, place: &mut Option<Rc<RefCell<R>>>) -> Open<R> {
     let role = Rc::new(RefCell::new(role));
     *place = Some(Rc::clone(&role));
@@ -197,6 +209,12 @@ impl Chain {
     pub fn replace_relay(&mut self) {
         let role = open(self.new_relay(), &mut self.roles.relay);
         self.world.replace(self.relay, role);
+    }
+
+    /// The edge is switched off.
+    pub fn remove_agent(&mut self) {
+        (self.roles.edge, self.roles.agent) = (None, None);
+        self.world.replace(self.agent, Nobody);
     }
 
     /// A new process in the place of the agent, or of the edge.
@@ -342,7 +360,7 @@ impl Chain {
             host: "apiserver.test".to_owned(),
             token: TokenSource::File("/own-token".into()),
         };
-        let mut config = auth_proxy::Config::new(tls.expect("a configuration"), upstream);
+        let mut config = auth_proxy::Config::new(tls.expect("a configuration").config, upstream);
         config.session_max = self.shape.session_max;
         AuthProxy::new(config, tokens::keys("cluster"))
     }

@@ -68,6 +68,18 @@ impl Exchange {
         }
     }
 
+    /// The same, with a sentence for a caller who has read nothing of a response yet.
+    pub fn up_broken(&mut self, why: &str, now: Instant, out: &mut Output) {
+        match self.phase {
+            Phase::Waiting | Phase::Relaying => {
+                self.fail(Failure::Unreachable(why.to_owned()), now, out);
+            }
+            Phase::Reading | Phase::Deciding | Phase::Raw | Phase::Draining | Phase::Gone => {
+                self.up_lost(now, out);
+            }
+        }
+    }
+
     /// Ends what is in flight because the caller's credential has expired. A response that flows
     /// ends without its last chunk, so that a client cannot take it for whole.
     pub fn cut(&mut self, now: Instant, out: &mut Output) {

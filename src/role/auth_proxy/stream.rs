@@ -401,11 +401,10 @@ impl AuthProxy {
         match out.down_end {
             None => (),
             Some(End::Finish | End::Close) => session.tunnel.finish(id),
+            Some(End::Abort) if session.tunnel.reset(id) => (),
             Some(End::Abort) => {
-                if !session.tunnel.reset(id) {
-                    net.abort(conn);
-                    self.on_session_gone(conn, net);
-                }
+                net.abort(conn);
+                self.on_session_gone(conn, net);
             }
         }
     }
