@@ -253,7 +253,11 @@ impl Cluster {
         let ready = format!("auth proxy of {} listens on ", self.name);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let wish = Wish { name: &name, words: &words, ready: &ready };
-        let (process, place) = start(site.logs(), &wish);
+        let (mut process, place) = start(site.logs(), &wish);
+        // It listens before it has fetched the issuer's document and then the keys.
+        for _ in 0..2 {
+            process.says("keys are fresh").expect("the auth proxy fetches keys");
+        }
         place.trim().clone_into(&mut self.place);
         self.auth_proxy = Some(process);
     }

@@ -133,6 +133,9 @@ impl ClientProxy {
                 Err(refused) => {
                     net.close(conn);
                     let why = match refused {
+                        Refused::Status(answer) if answer.status == 404 => {
+                            "it is offline, no agent of it is connected to the relay".to_owned()
+                        }
                         Refused::Status(answer) => {
                             format!("the relay refused with {} {}", answer.status, answer.reason)
                         }
