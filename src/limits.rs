@@ -536,3 +536,6 @@ pub const BUFFERS: usize = 8 * 1024;
 
 /// Buffers kept when nobody uses them: 1 MiB.
 pub const BUFFERS_KEPT: usize = 32;
+
+/// How long a buffer beyond those may find no user.
+pub const TRIM_PERIOD: Duration = Duration::from_secs(1);

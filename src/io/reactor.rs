@@ -23,7 +23,7 @@ use super::sockets::Sockets;
 use super::workers::{Finished, Journal, Workers};
 use crate::buf::Pool;
 use crate::engine::timers::Timers;
-use crate::limits::{BUFFER_SIZE, READS_PER_TURN};
+use crate::limits::{BUFFER_SIZE, READS_PER_TURN, TRIM_PERIOD};
 use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Peer, Role, Signal};
 
 /// How large a loop may become.
@@ -67,6 +67,8 @@ pub struct Reactor<R> {
     role: R,
     net: Sockets,
     scratch: Scratch,
+    /// When buffers that nobody needs are looked for again.
+    trim_at: Instant,
 }
 
 /// Stops a loop from another thread, as SIGTERM would.
@@ -136,7 +138,8 @@ impl<R: Role> Reactor<R> {
         };
         let stopper = Stopper { asked: Arc::default(), waker };
         let (listeners, scratch) = (Vec::new(), Scratch::new());
-        Ok(Self { poll, listeners, signals, stopper, role, net, scratch })
+        let trim_at = net.now + TRIM_PERIOD;
+        Ok(Self { poll, listeners, signals, stopper, role, net, scratch, trim_at })
     }
 
     /// Accepts connections on `bind`, with TLS if there is a configuration for it. Returns the
@@ -207,6 +210,10 @@ impl<R: Role> Reactor<R> {
             result => result?,
         }
         self.net.now = Instant::now();
+        if self.trim_at <= self.net.now {
+            self.net.pool.trim();
+            self.trim_at = self.net.now + TRIM_PERIOD;
+        }
         self.note(events);
         self.spread_news();
         self.expire();
@@ -232,7 +239,9 @@ impl<R: Role> Reactor<R> {
         if work {
             return Some(Duration::ZERO);
         }
-        let at = [self.role.deadline(), self.net.timers.next()].into_iter().flatten().min()?;
+        let trim = self.net.pool.has_surplus().then_some(self.trim_at);
+        let at =
+            [self.role.deadline(), self.net.timers.next(), trim].into_iter().flatten().min()?;
         Some(at.saturating_duration_since(Instant::now()))
     }
 
