@@ -24,6 +24,7 @@
 mod down;
 mod end;
 mod event;
+mod pass;
 #[cfg(test)]
 mod tests;
 mod up;

@@ -198,7 +198,7 @@ impl AuthProxy {
 
     fn on_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
-            self.on_upstream_data(session, stream, &data, net);
+            self.on_upstream_data(session, stream, data, net);
             return;
         }
         if self.visitors.contains_key(&conn) {

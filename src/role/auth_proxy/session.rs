@@ -68,7 +68,7 @@ impl AuthProxy {
     fn on_tunnel_event(&mut self, conn: ConnId, event: Event, net: &mut dyn Net) {
         match event {
             Event::Opened(id) => self.on_stream_opened(conn, id, net),
-            Event::Data(id, data) => self.on_stream_data(conn, id, &data, net),
+            Event::Data(id, data) => self.on_stream_data(conn, id, data, net),
             Event::Finished(id) => self.on_stream_finished(conn, id, net),
             Event::Writable(id) => self.on_stream_writable(conn, id, net),
             Event::Closed(id, _) => self.on_stream_closed(conn, id, net),

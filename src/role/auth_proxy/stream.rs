@@ -12,7 +12,7 @@ use super::admit::{self, Admitted};
 use super::audit::{self, Stage};
 use super::request::Parked;
 use super::{AuthProxy, Key};
-use crate::buf::Pressure;
+use crate::buf::{Lease, Pressure, Slice};
 use crate::engine::exchange::{End, Event, Exchange, Failure, Output};
 use crate::role::{Close, ConnId, Net};
 use crate::wire::h1::{RequestHead, ResponseHead};
@@ -72,17 +72,27 @@ impl AuthProxy {
         &mut self,
         conn: ConnId,
         id: StreamId,
-        data: &[u8],
+        data: Slice,
         net: &mut dyn Net,
     ) {
-        let known = self.with_stream(conn, id, net, |stream, now, out| {
-            stream.held += data.len();
-            stream.carried.0 += data.len() as u64;
-            stream.exchange.handle_down(data, now, out);
-        });
-        if !known && let Some(session) = self.sessions.get_mut(&conn) {
-            session.tunnel.drained(id, data.len(), net.now());
+        let (len, now) = (data.len(), net.now());
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Some(stream) = session.streams.get_mut(&id) else {
+            return session.tunnel.drained(id, len, now);
+        };
+        stream.held += len;
+        stream.carried.0 += len as u64;
+        if let Some(up) = stream.upstream
+            && stream.exchange.pass_down(len, now)
+        {
+            stream.queued += len;
+            let pressure = net.send(up, data);
+            stream.exchange.up_pressure(pressure, now);
+            return self.after(conn, id, net);
         }
+        self.with_stream(conn, id, net, |stream, now, out| {
+            stream.exchange.handle_down(&data, now, out);
+        });
     }
 
     pub(super) fn on_stream_finished(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
@@ -110,12 +120,23 @@ impl AuthProxy {
         &mut self,
         conn: ConnId,
         id: StreamId,
-        data: &[u8],
+        data: Lease,
         net: &mut dyn Net,
     ) {
-        self.with_stream(conn, id, net, |stream, now, out| {
-            stream.exchange.handle_up(data, now, out);
-        });
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Some(stream) = session.streams.get_mut(&id) else { return };
+        if !stream.exchange.pass_up(data.len(), net.now()) {
+            self.with_stream(conn, id, net, |stream, now, out| {
+                stream.exchange.handle_up(&data, now, out);
+            });
+            return self.pump(conn, net);
+        }
+        stream.carried.1 += data.len() as u64;
+        if session.tunnel.send(id, data.freeze()) == Pressure::Full {
+            self.with_stream(conn, id, net, |stream, now, out| {
+                stream.exchange.down_pressure(Pressure::Full, now, out);
+            });
+        }
         self.pump(conn, net);
     }
 

@@ -7,7 +7,7 @@ use log::debug;
 use super::admission::Stranger;
 use super::route::{PREFIX, Pinned, Route};
 use super::{ClientProxy, Key};
-use crate::buf::Pressure;
+use crate::buf::{Lease, Pressure, Slice};
 use crate::engine::exchange::{End, Event, Exchange, Output, Patience, status_response};
 use crate::role::{ConnId, Net};
 use crate::wire::h1::{RequestHead, strip};
@@ -44,8 +44,17 @@ impl ClientProxy {
         self.with_local(conn, net, |_, _, _| ());
     }
 
-    pub(super) fn on_local_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
-        self.with_local(conn, net, |local, now, out| local.exchange.handle_down(data, now, out));
+    pub(super) fn on_local_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
+        let Some(local) = self.locals.get_mut(&conn) else { return };
+        if let Some((session, stream)) = local.stream
+            && let Some(state) = self.sessions.get_mut(&session)
+            && local.exchange.pass_down(data.len(), net.now())
+        {
+            let pressure = state.tunnel.send(stream, data.freeze());
+            local.exchange.up_pressure(pressure, net.now());
+            return self.after(conn, net);
+        }
+        self.with_local(conn, net, |local, now, out| local.exchange.handle_down(&data, now, out));
     }
 
     pub(super) fn on_local_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
@@ -71,11 +80,23 @@ impl ClientProxy {
         self.with_local(conn, net, |local, now, out| local.exchange.handle_deadline(now, out));
     }
 
-    pub(super) fn on_cluster_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
-        self.with_local(conn, net, |local, now, out| {
-            local.held += data.len();
-            local.exchange.handle_up(data, now, out);
-        });
+    pub(super) fn on_cluster_data(&mut self, conn: ConnId, data: Slice, net: &mut dyn Net) {
+        let len = data.len();
+        let Some(local) = self.locals.get_mut(&conn) else { return };
+        local.held += len;
+        if !local.exchange.pass_up(len, net.now()) {
+            return self.with_local(conn, net, |local, now, out| {
+                local.exchange.handle_up(&data, now, out)
+            });
+        }
+        local.queued += len;
+        if net.send(conn, data) == Pressure::Full {
+            self.with_local(conn, net, |local, now, out| {
+                local.exchange.down_pressure(Pressure::Full, now, out);
+            });
+        } else {
+            self.after(conn, net);
+        }
     }
 
     pub(super) fn on_cluster_finished(&mut self, conn: ConnId, net: &mut dyn Net) {

@@ -161,7 +161,7 @@ impl ClientProxy {
         if self.sessions.contains_key(&conn) {
             self.on_session_data(conn, data, net);
         } else {
-            self.on_local_data(conn, &data, net);
+            self.on_local_data(conn, data, net);
         }
     }
 

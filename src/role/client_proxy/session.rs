@@ -229,7 +229,7 @@ impl ClientProxy {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match event {
             Event::Data(id, data) => match local(session, &id) {
-                Some(to) => self.on_cluster_data(to, &data, net),
+                Some(to) => self.on_cluster_data(to, data, net),
                 None => session.tunnel.drained(id, data.len(), net.now()),
             },
             Event::Finished(id) => {
