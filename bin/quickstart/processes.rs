@@ -32,6 +32,9 @@ pub(crate) struct Wish<'a> {
     pub(crate) ready: &'a str,
 }
 
+/// One of a process's two outputs.
+type End = Box<dyn Read + Send>;
+
 /// A running process.
 pub(crate) struct Process {
     child: Child,
@@ -101,7 +104,7 @@ impl Process {
         };
         let log = logs.join(format!("{name}.log"));
         let (tell, lines) = channel();
-        let ends: [(Option<Box<dyn Read + Send>>, Vec<fs::File>); 2] = [
+        let ends: [(Option<End>, Vec<fs::File>); 2] = [
             (child.stdout.take().map(|it| Box::new(it) as _), vec![open(&log)?, open(&stdout)?]),
             (child.stderr.take().map(|it| Box::new(it) as _), vec![open(&log)?]),
         ];
