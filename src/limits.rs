@@ -514,6 +514,9 @@ pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);
 /// gives up on the listener after 30 s.
 pub const SESSION_OPENING: Duration = Duration::from_secs(45);
 
+/// How long a client proxy that waits for a cluster at start pauses between two attempts.
+pub const START_RETRY: Duration = Duration::from_secs(2);
+
 /// How often a session is asked for a sign of life.
 pub const SESSION_PING: Duration = Duration::from_secs(30);
 

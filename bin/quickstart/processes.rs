@@ -32,9 +32,6 @@ pub(crate) struct Wish<'a> {
     pub(crate) ready: &'a str,
 }
 
-/// One of a process's two outputs.
-type End = Box<dyn Read + Send>;
-
 /// A running process.
 pub(crate) struct Process {
     child: Child,

@@ -1,6 +1,7 @@
 //! Certificates for tests, made anew for each.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(unreachable_pub, reason = "shared by tests and benches")]
 
 use std::sync::Arc;
 

@@ -65,10 +65,8 @@ impl Refusal {
     /// The response head that says so.
     pub(super) fn head(&self) -> ResponseHead {
         let (mut head, _) = status_response(self.status, &self.message);
-        let extra = match self.status {
-            429 | 503 => Some(("Retry-After", "1")),
-            _ => None,
-        };
+        let may_pass = matches!(self.status, 429 | 503);
+        let extra = may_pass.then_some(("Retry-After", "1"));
         for (name, value) in extra.into_iter().chain([("Audit-ID", self.audit_id.as_str())]) {
             // Constants and a UUID obey the grammar.
             let _ = head.fields.push(name, value);

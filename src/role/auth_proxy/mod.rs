@@ -239,19 +239,18 @@ impl AuthProxy {
     fn on_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
             self.on_upstream_finished(session, stream, net);
-        } else if let Some(session) = self.sessions.get_mut(&conn) {
-            // The rendezvous carries nothing more, so nothing more can be asked. A plain
-            // connection says so inside TLS, and may still be owed an answer.
-            if session.tunnel.streams() == 0 {
-                net.finish(conn);
-                self.on_session_gone(conn, net);
-            }
+        } else if let Some(session) = self.sessions.get(&conn)
+            && !session.tunnel.is_owed()
+        {
+            net.close(conn);
+            self.on_session_gone(conn, net);
         }
     }
 
     fn on_drained(&mut self, conn: ConnId, len: usize, net: &mut dyn Net) {
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
-            self.on_upstream_drained(session, stream, len, net);
+            let pressure = net.pressure(conn);
+            self.on_upstream_drained(session, stream, len, pressure, net);
         } else if self.sessions.contains_key(&conn) {
             self.serve(conn, net);
         }

@@ -57,12 +57,6 @@ impl AuthProxy {
             self.on_tunnel_event(conn, event, net);
         }
         self.pump(conn, net);
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        if session.tunnel.is_stalled() {
-            net.pause(conn);
-        } else {
-            net.resume(conn);
-        }
     }
 
     fn on_tunnel_event(&mut self, conn: ConnId, event: Event, net: &mut dyn Net) {
@@ -76,7 +70,8 @@ impl AuthProxy {
         }
     }
 
-    /// Gives the rendezvous as many records as it takes now.
+    /// Gives the rendezvous as many records as it takes now, and takes note of what has changed
+    /// for it.
     pub(super) fn pump(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let pool = net.pool().clone();
@@ -90,6 +85,15 @@ impl AuthProxy {
                 // The loop asks before the next record.
                 let _ = net.send(conn, slice);
             }
+        }
+        if session.tunnel.is_stalled() {
+            net.pause(conn);
+        } else {
+            net.resume(conn);
+        }
+        if session.streams.is_empty() && session.tunnel.is_over() {
+            net.close(conn);
+            self.on_session_gone(conn, net);
         }
     }
 

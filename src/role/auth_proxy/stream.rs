@@ -150,10 +150,12 @@ impl AuthProxy {
         conn: ConnId,
         id: StreamId,
         len: usize,
+        pressure: Pressure,
         net: &mut dyn Net,
     ) {
-        self.with_stream(conn, id, net, |stream, _, _| {
+        self.with_stream(conn, id, net, |stream, now, _| {
             stream.queued = stream.queued.saturating_sub(len);
+            stream.exchange.up_pressure(pressure, now);
         });
         self.pump(conn, net);
     }

@@ -80,6 +80,13 @@ impl ClientProxy {
         }
     }
 
+    /// The relay does not take the credential any more, so the next session needs another one.
+    pub(super) fn drop_credential(&mut self, id: &str) {
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            cluster.credential.current = None;
+        }
+    }
+
     /// Whether the cluster's credential can be used now.
     pub(super) fn has_credential(&self, id: &str, now: Instant) -> bool {
         let state = self.clusters.get(id).map(|cluster| &cluster.credential);

@@ -62,12 +62,10 @@ impl ClientProxy {
     }
 
     pub(super) fn on_local_drained(&mut self, conn: ConnId, len: usize, net: &mut dyn Net) {
-        let open = net.pressure(conn) == Pressure::Open;
+        let pressure = net.pressure(conn);
         self.with_local(conn, net, |local, now, out| {
             local.queued = local.queued.saturating_sub(len);
-            if open {
-                local.exchange.down_pressure(Pressure::Open, now, out);
-            }
+            local.exchange.down_pressure(pressure, now, out);
         });
     }
 
@@ -153,6 +151,9 @@ impl ClientProxy {
 
     /// Gives a waiting connection its stream.
     pub(super) fn give_stream(&mut self, conn: ConnId, id: &str, net: &mut dyn Net) {
+        if !self.locals.contains_key(&conn) {
+            return;
+        }
         let session = self.clusters.get(id).and_then(|cluster| cluster.session);
         let stream = session
             .and_then(|session| Some((session, self.sessions.get_mut(&session)?.tunnel.open()?)));
