@@ -132,13 +132,17 @@ impl ClientProxy {
                 }
                 Err(refused) => {
                     net.close(conn);
-                    let why = match refused {
-                        Refused::Status(answer) => {
-                            format!("the relay refused with {} {}", answer.status, answer.reason)
+                    return match refused {
+                        Refused::Status(answer) => self.on_refused(
+                            conn,
+                            answer.status,
+                            &format!("the relay refused with {} {}", answer.status, answer.reason),
+                            net,
+                        ),
+                        Refused::Malformed => {
+                            self.on_session_lost(conn, "the relay did not open a WebSocket", net);
                         }
-                        Refused::Malformed => "the relay did not open a WebSocket".to_owned(),
                     };
-                    return self.on_session_lost(conn, &why, net);
                 }
             }
         }
@@ -149,6 +153,17 @@ impl ClientProxy {
             return self.on_session_lost(conn, &why, net);
         }
         self.serve_session(conn, net);
+    }
+
+    fn on_refused(&mut self, conn: ConnId, status: u16, why: &str, net: &mut dyn Net) {
+        if !matches!(status, 401 | 403 | 404) {
+            return self.on_session_lost(conn, why, net);
+        }
+        let Some(session) = self.forget_session(conn) else { return };
+        let name = self.name(&session.cluster);
+        info!("cluster={name} {why}");
+        let why = format!("cluster {name} cannot be reached: {why}");
+        self.on_session_refused(&session.cluster, &why, net);
     }
 
     fn read_frames(
@@ -214,6 +229,7 @@ impl ClientProxy {
         }
         let id = session.cluster.clone();
         info!("cluster={} connected, end-to-end session established", self.name(&id));
+        self.on_session_accepted(&id);
         let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
         for local in waiting.unwrap_or_default() {
             self.give_stream(local, &id, net);
