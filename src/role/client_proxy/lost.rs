@@ -29,9 +29,10 @@ impl Lost {
         }
     }
 
-    /// The relay does not take the token any more.
-    pub(super) const fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refused(401, _))
+    /// The relay's API knows more: it may have a token that is taken, or say since when the
+    /// cluster is away.
+    pub(super) const fn is_for_the_api(&self) -> bool {
+        matches!(self, Self::Refused(401 | 403 | 404, _))
     }
 
     /// A sentence about the cluster `name`.

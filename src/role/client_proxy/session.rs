@@ -207,6 +207,7 @@ impl ClientProxy {
         }
         let id = session.cluster.clone();
         info!("cluster={} connected, end-to-end session established", self.name(&id));
+        self.on_session_accepted(&id);
         let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
         for local in waiting.unwrap_or_default() {
             self.give_stream(local, &id, net);
@@ -340,8 +341,8 @@ impl ClientProxy {
         for local in session.streams.into_values() {
             self.on_cluster_broken(local, &lost, net);
         }
-        if why.is_unauthorized() {
-            self.drop_credential(&id);
+        if why.is_for_the_api() {
+            return self.on_session_refused(&id, &sentence, net);
         }
         // Nobody waits for a session that was up, but for the process that is not ready without.
         if current && !(session.tunnel.is_established() && self.is_ready) {
