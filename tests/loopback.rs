@@ -71,6 +71,7 @@ fn serve(pki: &Pki, to: Endpoint, tls: bool) -> SocketAddr {
             limits: Limits { conns: 64, buffers: 256, keep: 16 },
             audit: AuditSink::nowhere(),
             journal: None,
+            chore: None,
         };
         let mut reactor = Reactor::new(Splice::new(to), setup).unwrap();
         let any = Bind::Tcp(([127, 0, 0, 1], 0).into());

@@ -200,3 +200,69 @@ fn a_plain_connection_is_a_session_of_one_stream() {
     assert_eq!(state, cluster_connect::engine::tls::State::PeerClosed);
     assert!(plain.starts_with(b"HTTP/1.1 204"));
 }
+
+/// Two ends with a session of many streams.
+fn established(pki: &Pki, pool: &Pool, rng: &mut Rng, now: Instant) -> (End, End) {
+    let mut near = End::new(Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap());
+    let mut far = End::new(Tunnel::accept(pki.server(&[ALPN_MUX])).unwrap());
+    while !(near.tunnel.is_established() && far.tunnel.is_established()) {
+        near.act(pool, rng, now, false);
+        far.act(pool, rng, now, false);
+        carry(&mut near, &mut far, pool, rng, now);
+        carry(&mut far, &mut near, pool, rng, now);
+    }
+    (near, far)
+}
+
+#[test]
+fn whoever_tampers_with_a_session_ends_it_and_nothing_else() {
+    let pki = Pki::new();
+    let pool = Pool::new(64, 64, 32 * 1024);
+    let (mut rng, now) = (Rng(1), Instant::now());
+    for place in [0, 1, 3, 5, 9, 33] {
+        let (mut near, mut far) = established(&pki, &pool, &mut rng, now);
+        let stream = near.tunnel.open().unwrap();
+        near.plan.insert(stream, vec![1; 1000]);
+        near.act(&pool, &mut rng, now, false);
+        near.tunnel.transmit(&mut near.out);
+        let mut bytes = std::mem::take(&mut near.out);
+        far.tunnel.receive(&mut bytes, &pool, now).unwrap();
+        far.tunnel.session().unwrap().ping(7, now);
+        near.tunnel.session().unwrap().ping(9, now);
+        near.tunnel.transmit(&mut near.out);
+        near.out[place] ^= 0x55;
+        let mut bytes = std::mem::take(&mut near.out);
+        bytes.extend_from_slice(&[0x17, 3, 3, 0, 40]);
+        bytes.extend_from_slice(&[9; 40]);
+        assert!(far.tunnel.receive(&mut bytes, &pool, now).is_err(), "byte {place}");
+        let mut words = Vec::new();
+        assert!(far.tunnel.transmit(&mut words), "byte {place}: the alert");
+        assert!(!far.tunnel.transmit(&mut words), "byte {place}: nothing else");
+        drop((near, far));
+        assert_eq!(pool.leased(), 0);
+    }
+}
+
+#[test]
+fn what_has_still_to_be_said_after_the_peers_end_is_said() {
+    let pki = Pki::new();
+    let pool = Pool::new(64, 64, 32 * 1024);
+    let now = Instant::now();
+    let mut far = Tunnel::accept(pki.server(&[ALPN_MUX])).unwrap();
+    let mut tls =
+        cluster_connect::engine::tls::Session::client(pki.client(&[ALPN_MUX]), pki.name()).unwrap();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        tls.receive(&mut down, |_| (), &mut up).unwrap();
+        down.clear();
+        far.receive(&mut up, &pool, now).unwrap();
+        up.clear();
+        while far.transmit(&mut down) {}
+    }
+    tls.close(&mut up);
+    far.receive(&mut up, &pool, now).unwrap();
+    far.session().unwrap().ping(3, now);
+    down.clear();
+    while far.transmit(&mut down) {}
+    assert!(!down.is_empty());
+}

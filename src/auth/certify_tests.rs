@@ -82,7 +82,8 @@ fn a_client_that_pins_the_ca_reaches_the_name_and_agrees_on_the_protocol() {
     let authority = Authority::create(&[NAME]).unwrap();
     let leaf = authority.leaf(NOW, [7; 16]).unwrap();
     let server =
-        tlsconf::server(leaf, &[ALPN_TUNNEL, ALPN_HTTP], Versions::Newest, Arc::new(At(NOW)));
+        tlsconf::server(leaf, &[ALPN_TUNNEL, ALPN_HTTP], Versions::Newest, Arc::new(At(NOW)))
+            .map(|server| server.config);
     let server = server.unwrap();
     let roots = [authority.certificate().clone()];
     let client = |alpn: &[&[u8]], versions| {
@@ -100,7 +101,7 @@ fn a_client_that_pins_the_ca_reaches_the_name_and_agrees_on_the_protocol() {
 fn another_ca_of_the_same_name_is_not_trusted() {
     let (one, other) = (Authority::create(&[NAME]).unwrap(), Authority::create(&[NAME]).unwrap());
     let leaf = other.leaf(NOW, [1; 16]).unwrap();
-    let server = tlsconf::server(leaf, &[], Versions::Newest, Arc::new(At(NOW))).unwrap();
+    let server = tlsconf::server(leaf, &[], Versions::Newest, Arc::new(At(NOW))).unwrap().config;
     let roots = [one.certificate().clone()];
     let client = tlsconf::client(&roots, None, &[], Versions::Newest, Arc::new(At(NOW))).unwrap();
     assert!(handshake(client, server, NAME).is_err());

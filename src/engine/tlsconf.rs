@@ -2,11 +2,13 @@
 //! what goes end to end speaks TLS 1.3 and nothing older.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
@@ -119,15 +121,57 @@ pub fn server(
     alpn: &[&[u8]],
     versions: Versions,
     time: Arc<dyn TimeProvider>,
-) -> Result<Arc<ServerConfig>, Unusable> {
+) -> Result<Server, Unusable> {
+    let current = Arc::new(Current::new(identity)?);
     let mut config = ServerConfig::builder_with_details(provider(), time)
         .with_protocol_versions(supported(versions))?
         .with_no_client_auth()
-        .with_single_cert(identity.chain, identity.key)?;
+        .with_cert_resolver(current.clone());
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.ticketer = ring::Ticketer::new()?;
     config.max_early_data_size = 0;
-    Ok(Arc::new(config))
+    Ok(Server { config: Arc::new(config), current })
+}
+
+/// How a server speaks TLS, and the certificate that it shows, which may be replaced while it runs.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// For each new connection.
+    pub config: Arc<ServerConfig>,
+    /// What it shows.
+    pub current: Arc<Current>,
+}
+
+/// The certificate of a server as it is now. It is shared with the handshakes of its loop, and
+/// replaced between them.
+#[derive(Debug)]
+pub struct Current(RwLock<Arc<CertifiedKey>>);
+
+impl Current {
+    fn new(identity: Identity) -> Result<Self, Unusable> {
+        certified(identity).map(|key| Self(RwLock::new(key)))
+    }
+
+    /// Shows another certificate from the next handshake on.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable::Refused`], and the old one stays.
+    pub fn replace(&self, identity: Identity) -> Result<(), Unusable> {
+        *self.0.write().expect("nobody panics with the lock") = certified(identity)?;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().expect("nobody panics with the lock")))
+    }
+}
+
+fn certified(identity: Identity) -> Result<Arc<CertifiedKey>, Unusable> {
+    let key = CertifiedKey::from_der(identity.chain, identity.key, &provider())?;
+    Ok(Arc::new(key))
 }
 
 /// A client that trusts `roots` and nothing else.

@@ -14,15 +14,10 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::mux::{Ended, Event, Session, Violation};
 use super::tls::{self, State};
+pub use super::tlsconf::{ALPN_HTTP, ALPN_TUNNEL as ALPN_MUX};
 use crate::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use crate::limits::{CONN_OUTBOX, FRAME_MAX, WINDOW};
 use crate::wire::mux::StreamId;
-
-/// ALPN of a session with many streams.
-pub const ALPN_MUX: &[u8] = b"cluster-connect/1";
-
-/// ALPN of a session that is one HTTP connection.
-pub const ALPN_HTTP: &[u8] = b"http/1.1";
 
 /// One end of the session.
 #[derive(Debug)]
@@ -36,6 +31,8 @@ pub struct Tunnel {
     frame: Vec<u8>,
     /// Plaintext of the records received in one call.
     plain: Vec<Lease>,
+    /// Nothing is left to be said but why.
+    is_broken: bool,
 }
 
 /// The tunnel is of no further use.
@@ -98,8 +95,15 @@ impl Tunnel {
     }
 
     const fn new(tls: tls::Session, dialled: bool, flight: Vec<u8>) -> Self {
-        let inner = Inner::Handshaking;
-        Self { tls, inner, dialled, flight, frame: Vec::new(), plain: Vec::new() }
+        Self {
+            tls,
+            inner: Inner::Handshaking,
+            dialled,
+            flight,
+            frame: Vec::new(),
+            plain: Vec::new(),
+            is_broken: false,
+        }
     }
 
     /// The handshake is done.
@@ -114,6 +118,17 @@ impl Tunnel {
     ///
     /// [`Broken`]: send what [`Self::transmit`] still gives, then drop the rendezvous.
     pub fn receive(
+        &mut self,
+        incoming: &mut [u8],
+        pool: &Pool,
+        now: Instant,
+    ) -> Result<(), Broken> {
+        let result = self.open_records(incoming, pool, now);
+        self.is_broken |= result.is_err();
+        result
+    }
+
+    fn open_records(
         &mut self,
         incoming: &mut [u8],
         pool: &Pool,
@@ -154,6 +169,9 @@ impl Tunnel {
         if !self.flight.is_empty() {
             out.append(&mut self.flight);
             return true;
+        }
+        if self.is_broken {
+            return false;
         }
         self.frame.clear();
         let any = match &mut self.inner {

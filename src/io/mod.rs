@@ -4,6 +4,7 @@
 //! connection with its TLS, [`link`] one socket, [`dial`] how a connection comes to be,
 //! [`workers`] and [`jobs`] what blocks.
 
+pub mod apiserver;
 mod audit;
 mod child;
 mod conn;
@@ -12,6 +13,7 @@ pub mod files;
 mod jobs;
 pub mod kubeconfig;
 mod link;
+mod listener;
 mod log;
 mod notify;
 pub mod operator;
@@ -23,9 +25,10 @@ mod workers;
 
 pub use audit::AuditSink;
 pub use child::Child;
+pub use listener::Bind;
 pub use log::start as start_log;
 pub use notify::{notify_ready, write_ready};
-pub use reactor::{Bind, Limits, Reactor, Setup, Stopper};
+pub use reactor::{Chore, Limits, Reactor, Setup, Stopper};
 pub use workers::Journal;
 
 pub mod environment;

@@ -4,13 +4,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::{TcpListener, UnixListener};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 use ring::rand::SystemRandom;
 use rustls::ServerConfig;
 
@@ -18,13 +16,14 @@ use super::audit::AuditSink;
 use super::conn::{LEASES_PER_READ, Scratch};
 use super::dial::{Origin, Stage};
 use super::link::Link;
+use super::listener::{Bind, Listener, is_exhausted};
 use super::signals::Signals;
 use super::sockets::Sockets;
 use super::workers::{Finished, Journal, Workers};
 use crate::buf::Pool;
 use crate::engine::timers::Timers;
 use crate::limits::{BUFFER_SIZE, READS_PER_TURN, TRIM_PERIOD};
-use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Peer, Role, Signal};
+use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Role, Signal};
 
 /// How large a loop may become.
 #[derive(Clone, Copy, Debug)]
@@ -46,24 +45,28 @@ pub struct Setup {
     pub audit: AuditSink,
     /// Where records go, for a role that has any.
     pub journal: Option<Journal>,
+    /// What is to be done from time to time.
+    pub chore: Option<Chore>,
 }
 
-/// Where to listen.
-#[derive(Clone, Debug)]
-pub enum Bind {
-    /// An address; port 0 takes any that is free.
-    Tcp(SocketAddr),
-    /// A path, which is removed first if it is a socket that nobody listens on.
-    Unix(PathBuf),
+/// Something short that a process does for itself: read a certificate again, make a new one. Done
+/// on SIGHUP, too.
+#[expect(missing_debug_implementations, reason = "what is done is a function")]
+pub struct Chore {
+    /// How often.
+    pub every: Duration,
+    /// What.
+    pub act: Box<dyn FnMut()>,
 }
 
 /// Drives `R` on real sockets.
-#[derive(Debug)]
+#[expect(missing_debug_implementations, reason = "a chore is a function")]
 pub struct Reactor<R> {
     poll: Poll,
     listeners: Vec<Listener>,
     signals: Signals,
     stopper: Stopper,
+    chore: Option<(Instant, Chore)>,
     role: R,
     net: Sockets,
     scratch: Scratch,
@@ -85,21 +88,6 @@ impl Stopper {
         // A loop that is gone has stopped.
         let _ = self.waker.wake();
     }
-}
-
-#[derive(Debug)]
-struct Listener {
-    socket: Socket,
-    tag: ListenerTag,
-    tls: Option<Arc<ServerConfig>>,
-    /// There may be connections to accept that could not be accepted yet.
-    ready: bool,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
 }
 
 const WAKER: Token = Token(usize::MAX);
@@ -137,9 +125,10 @@ impl<R: Role> Reactor<R> {
             now: Instant::now(),
         };
         let stopper = Stopper { asked: Arc::default(), waker };
+        let chore = setup.chore.map(|chore| (net.now + chore.every, chore));
         let (listeners, scratch) = (Vec::new(), Scratch::new());
         let trim_at = net.now + TRIM_PERIOD;
-        Ok(Self { poll, listeners, signals, stopper, role, net, scratch, trim_at })
+        Ok(Self { poll, listeners, signals, stopper, chore, role, net, scratch, trim_at })
     }
 
     /// Accepts connections on `bind`, with TLS if there is a configuration for it. Returns the
@@ -155,25 +144,8 @@ impl<R: Role> Reactor<R> {
         tls: Option<Arc<ServerConfig>>,
     ) -> io::Result<Option<SocketAddr>> {
         let token = Token(LISTENERS - self.listeners.len());
-        let (socket, address) = match bind {
-            Bind::Tcp(address) => {
-                let mut socket = TcpListener::bind(*address)?;
-                let address = socket.local_addr()?;
-                self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-                (Socket::Tcp(socket), Some(address))
-            }
-            Bind::Unix(path) => {
-                let stale = std::os::unix::net::UnixStream::connect(path)
-                    .is_err_and(|err| err.kind() == io::ErrorKind::ConnectionRefused);
-                if stale {
-                    std::fs::remove_file(path)?;
-                }
-                let mut socket = UnixListener::bind(path)?;
-                self.poll.registry().register(&mut socket, token, Interest::READABLE)?;
-                (Socket::Unix(socket), None)
-            }
-        };
-        self.listeners.push(Listener { socket, tag, tls, ready: true });
+        let (listener, address) = Listener::bind(bind, tag, tls, self.poll.registry(), token)?;
+        self.listeners.push(listener);
         Ok(address)
     }
 
@@ -217,6 +189,7 @@ impl<R: Role> Reactor<R> {
         self.note(events);
         self.spread_news();
         self.expire();
+        self.do_chore();
         if self.role.deadline().is_some_and(|at| at <= self.net.now) {
             self.role.on_event(Event::Deadline, &mut self.net);
         }
@@ -239,9 +212,10 @@ impl<R: Role> Reactor<R> {
         if work {
             return Some(Duration::ZERO);
         }
+        let chore = self.chore.as_ref().map(|(at, _)| *at);
         let trim = self.net.pool.has_surplus().then_some(self.trim_at);
-        let at =
-            [self.role.deadline(), self.net.timers.next(), trim].into_iter().flatten().min()?;
+        let all = [self.role.deadline(), self.net.timers.next(), chore, trim];
+        let at = all.into_iter().flatten().min()?;
         Some(at.saturating_duration_since(Instant::now()))
     }
 
@@ -266,6 +240,11 @@ impl<R: Role> Reactor<R> {
 
     fn signal(&mut self, signal: Signal) {
         if self.signals.take(signal) {
+            if signal == Signal::Reload
+                && let Some((at, _)) = &mut self.chore
+            {
+                *at = self.net.now;
+            }
             self.net.news.push_back(Event::Signal(signal));
         }
     }
@@ -285,12 +264,10 @@ impl<R: Role> Reactor<R> {
     fn accept(&mut self) {
         for listener in &mut self.listeners {
             while listener.ready && self.net.conns.len() < self.net.most_conns {
-                match listener.socket.accept() {
+                match listener.accept() {
                     Ok((link, peer)) => {
                         self.net.accept(link, listener.tag, peer, listener.tls.clone());
                     }
-                    Err(err) if err.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
-                    // Out of descriptors: the edge will not come again, a closed one will.
                     Err(err) if is_exhausted(&err) => break,
                     // Other errors of accept(2) concern the connection that was to come.
                     Err(_) => (),
@@ -313,6 +290,13 @@ impl<R: Role> Reactor<R> {
                 Some(_) => "it did not answer in time".into(),
             };
             self.net.fail(id, Close::Refused(why));
+        }
+    }
+
+    fn do_chore(&mut self) {
+        if let Some((at, chore)) = self.chore.as_mut().filter(|(at, _)| *at <= self.net.now) {
+            (chore.act)();
+            *at = self.net.now + chore.every;
         }
     }
 
@@ -503,19 +487,6 @@ impl Sockets {
     }
 }
 
-impl Socket {
-    fn accept(&self) -> io::Result<(Link, Peer)> {
-        match self {
-            Self::Tcp(socket) => {
-                socket.accept().map(|(socket, peer)| (Link::Tcp(socket), Peer::Tcp(peer)))
-            }
-            Self::Unix(socket) => {
-                socket.accept().map(|(socket, _)| (Link::Unix(socket), Peer::Local))
-            }
-        }
-    }
-}
-
 /// A peer that goes away in the handshake has refused us.
 fn in_handshake(why: Close) -> Close {
     match why {
@@ -524,9 +495,4 @@ fn in_handshake(why: Close) -> Close {
         }
         other => other,
     }
-}
-
-fn is_exhausted(err: &io::Error) -> bool {
-    // EMFILE and ENFILE have no kind of their own in the standard library.
-    matches!(err.raw_os_error(), Some(23 | 24))
 }

@@ -51,6 +51,13 @@ impl Edge {
         Self { agent, auth_proxy, owners, ready: [false; 2], exited: [false; 2] }
     }
 
+    /// What both parts have left, and the connections that are somebody's: a test that ends with
+    /// more than what is open has found a leak.
+    #[must_use]
+    pub fn leftovers(&self) -> (usize, (usize, usize, usize), usize) {
+        (self.agent.leftovers(), self.auth_proxy.leftovers(), self.owners.conns.len())
+    }
+
     fn pass(&mut self, part: Part, event: Event, net: &mut dyn Net) {
         if let Event::Closed(conn, _) = &event {
             self.owners.conns.remove(conn);
@@ -117,13 +124,13 @@ impl Role for Edge {
                 let signal = *signal;
                 return self.both([Event::Signal(signal), Event::Signal(signal)], net);
             }
-            Event::Accepted(conn, ListenerTag::Main | ListenerTag::AuthProxy, _) => {
+            Event::Accepted(
+                conn,
+                ListenerTag::Main | ListenerTag::AuthProxy | ListenerTag::Admin,
+                _,
+            ) => {
                 self.owners.conns.insert(*conn, Part::AuthProxy);
                 Some(Part::AuthProxy)
-            }
-            Event::Accepted(conn, ListenerTag::Admin, _) => {
-                net.close(*conn);
-                None
             }
             Event::Connected(conn)
             | Event::Data(conn, _)

@@ -4,10 +4,12 @@
 
 mod agent;
 mod auth_proxy;
+pub mod bootstrap;
 mod edge;
 mod issuers;
 mod proxy;
 mod relay;
+mod shared;
 mod state;
 mod upstream;
 
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 use crate::config::args::{Args, Page};
 use crate::config::errors::{Code, Error};
 use crate::config::{self, Command, Opened};
-use crate::io::{self, AuditSink, Journal, Limits, Reactor, Setup, environment};
+use crate::io::{self, AuditSink, Chore, Journal, Limits, Reactor, Setup, environment};
 use crate::limits::{BUFFERS, BUFFERS_KEPT, CONNS_MAX};
 use crate::role::{Fault, Notice, Role};
 
@@ -133,9 +135,10 @@ fn reactor<R: Role>(
     role: R,
     audit: AuditSink,
     journal: Option<Journal>,
+    chore: Option<Chore>,
 ) -> Result<Reactor<R>, Error> {
     let limits = Limits { conns: CONNS_MAX, buffers: BUFFERS, keep: BUFFERS_KEPT };
-    Reactor::new(role, Setup { limits, audit, journal })
+    Reactor::new(role, Setup { limits, audit, journal, chore })
         .map_err(|err| Error::new(Code::Internal, format!("the event loop cannot start: {err}")))
 }
 

@@ -35,15 +35,16 @@ pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, 
     let authority = Authority::create(&LOOPBACK_NAMES)
         .map_err(|why| Error::new(Code::Internal, why.to_string()))?;
     let role = role(&config, bearer.clone())?;
-    let mut reactor = reactor(role, audit(None)?, None)?;
+    let authority_pem = authority.certificate_pem();
+    let (tls, chore) = state::server(authority, &[b"http/1.1"], Versions::Both)?;
+    let mut reactor = reactor(role, audit(None)?, None, Some(chore))?;
     let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, config.port));
-    let tls = state::server(&authority, &[b"http/1.1"], Versions::Both)?;
     let bound =
         reactor.listen(ListenerTag::Main, &Bind::Tcp(wanted), Some(tls)).map_err(|err| {
             relay::port_taken(&wanted.to_string(), &err).hint("--port 0 takes any that is free")
         })?;
     let port = bound.map_or(config.port, |address| address.port());
-    let entries = entries(&config, port, &authority, &bearer);
+    let entries = entries(&config, port, &authority_pem, &bearer);
     let stop = reactor.stopper();
     let mut file = None;
     let mut child: Option<Child> = None;
@@ -121,12 +122,12 @@ fn role(config: &Config, bearer: Bearer) -> Result<ClientProxy, Error> {
     }))
 }
 
-fn entries(config: &Config, port: u16, authority: &Authority, bearer: &Bearer) -> Vec<Entry> {
+fn entries(config: &Config, port: u16, authority: &str, bearer: &Bearer) -> Vec<Entry> {
     let single = config.clusters.len() == 1;
     let entry = |cluster: &crate::wire::resource::ResourceId| Entry {
         name: config.context.clone().filter(|_| single).unwrap_or_else(|| cluster.name().into()),
         server: format!("https://127.0.0.1:{port}{}", route::path_of(&cluster.cluster_id())),
-        authority: authority.certificate_pem().into_bytes(),
+        authority: authority.as_bytes().to_vec(),
         token: bearer.text().clone(),
         namespace: None,
     };
@@ -139,7 +140,7 @@ fn write(config: &Config, entries: &[Entry]) -> Result<Option<Installed>, Error>
     let kept = match &config.file {
         Target::Own(path) => kubeconfig::write(path, list),
         Target::Merge(path) => kubeconfig::merge(path, list, config.set_current),
-        Target::Private => kubeconfig::write(&private_file()?, list),
+        Target::Private => kubeconfig::write_alone(&private_file()?, list),
         Target::Stdout => {
             print(&document(entries)?)?;
             return Ok(None);

@@ -14,15 +14,15 @@ use crate::auth::certify::Fingerprint;
 use crate::auth::pop::Possession;
 use crate::config::errors::{Code, Error};
 use crate::config::relay::{Relay as Config, Tls};
-use crate::engine::tlsconf::{self, Identity, Versions};
+use crate::engine::tlsconf::{self, Current, Identity, Versions};
 use crate::io::files;
 use crate::io::store::Store;
-use crate::io::{Bind, Journal};
-use crate::limits::{CERTIFICATES_MAX, SECRET_FILE_MAX};
+use crate::io::{Bind, Chore, Journal};
+use crate::limits::{CERTIFICATE_CHECK, CERTIFICATES_MAX, SECRET_FILE_MAX};
 use crate::role::relay::api::{Api, Issuer, Settings};
 use crate::role::relay::desk::Desk;
 use crate::role::relay::provider::{Download, Provider};
-use crate::role::relay::registry::{Ledger, Request, encode};
+use crate::role::relay::registry::{Ledger, Request, decode, encode};
 use crate::role::relay::{self, Relay};
 use crate::role::{ListenerTag, Notice};
 
@@ -31,6 +31,8 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
     let (mut store, mut ledger) = open(&config.state_dir)?;
     initialise(&mut store, &mut ledger)?;
+    let copy = Ledger::replay(ledger.snapshot().iter().map(Vec::as_slice))
+        .map_err(|(_, why)| Error::new(Code::Internal, why.to_string()))?;
     let admin_token = store.admin_token().map_err(|why| unusable(&why))?;
     let token_path = store.admin_token_path();
     let keys = issuers::keys(&config.issuers, Possession::Off, None)?;
@@ -40,7 +42,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
         .map_err(|_| Error::new(Code::Internal, "the system gives no random bytes"))?;
     let api = Api::new(settings(config, keys.verifier()), admin_token, &seed);
     let provider = Provider::new(Desk::new(api, ledger), keys, own_executable());
-    let tls = tls(config)?;
+    let (tls, chore) = tls(config)?.unzip();
     let role = Relay::new(
         relay::Config {
             public_host: config.public_name.clone(),
@@ -49,9 +51,8 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
         },
         Box::new(provider),
     );
-    let journal: Journal =
-        Box::new(move |record| store.append(record).map_err(|why| why.to_string()));
-    let mut reactor = reactor(role, audit(config.audit_log.as_deref())?, Some(journal))?;
+    let audit = audit(config.audit_log.as_deref())?;
+    let mut reactor = reactor(role, audit, Some(journal(store, copy)), chore)?;
     let mut places = Vec::new();
     for address in &config.listen {
         let bound = reactor
@@ -86,6 +87,25 @@ fn open(dir: &Path) -> Result<(Store, Ledger), Error> {
         store.compact(&ledger.snapshot()).map_err(|why| unusable(&why))?;
     }
     Ok((store, ledger))
+}
+
+/// Appends records, and rewrites the journal once most of it is of the past. It follows what is
+/// durable in a copy of its own, on its own thread.
+fn journal(mut store: Store, mut copy: Ledger) -> Journal {
+    Box::new(move |record| {
+        store.append(record).map_err(|why| why.to_string())?;
+        if let Ok(changes) = decode(record)
+            && copy.begin(changes).is_ok()
+        {
+            copy.finish(true);
+        }
+        if store.wants_compaction()
+            && let Err(why) = store.compact(&copy.snapshot())
+        {
+            ::log::warn!("the journal was not rewritten, and goes on as it is: {why}");
+        }
+        Ok(())
+    })
 }
 
 fn initialise(store: &mut Store, ledger: &mut Ledger) -> Result<(), Error> {
@@ -129,19 +149,17 @@ fn settings(config: &Config, verifier: &Verifier) -> Settings {
     }
 }
 
-fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Error> {
+fn tls(config: &Config) -> Result<Option<(Arc<ServerConfig>, Chore)>, Error> {
     match &config.tls {
         Tls::Off => Ok(None),
         Tls::Files { certificate, key } => {
-            let chain = files::read_limited(certificate, CERTIFICATES_MAX)?;
-            let secret = files::read_secret(key, SECRET_FILE_MAX)?;
-            let identity = Identity::from_pem(&chain, secret.expose()).map_err(|why| {
-                let place = format!("{} and {}", certificate.display(), key.display());
-                Error::new(Code::TlsFileInvalid, format!("{place}: {why}"))
-            })?;
-            tlsconf::server(identity, &[b"http/1.1"], Versions::Both, Arc::new(DefaultTimeProvider))
-                .map(Some)
-                .map_err(|why| Error::new(Code::TlsFileInvalid, why.to_string()))
+            let identity = identity(certificate, key)?;
+            let time = Arc::new(DefaultTimeProvider);
+            let server = tlsconf::server(identity, &[b"http/1.1"], Versions::Both, time)
+                .map_err(|why| Error::new(Code::TlsFileInvalid, why.to_string()))?;
+            let (certificate, key) = (certificate.clone(), key.clone());
+            let act = Box::new(move || reload(&certificate, &key, &server.current));
+            Ok(Some((server.config, Chore { every: CERTIFICATE_CHECK, act })))
         }
         Tls::SelfSigned(names) => {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -152,8 +170,27 @@ fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Error> {
                 path.display(),
                 Fingerprint::of(authority.certificate())
             ));
-            state::server(&authority, &[b"http/1.1"], Versions::Both).map(Some)
+            state::server(authority, &[b"http/1.1"], Versions::Both).map(Some)
         }
+    }
+}
+
+fn identity(certificate: &Path, key: &Path) -> Result<Identity, Error> {
+    let chain = files::read_limited(certificate, CERTIFICATES_MAX)?;
+    let secret = files::read_secret(key, SECRET_FILE_MAX)?;
+    Identity::from_pem(&chain, secret.expose()).map_err(|why| {
+        let place = format!("{} and {}", certificate.display(), key.display());
+        Error::new(Code::TlsFileInvalid, format!("{place}: {why}"))
+    })
+}
+
+/// Shows what the files hold now; files that are being written are read again the next time.
+fn reload(certificate: &Path, key: &Path, current: &Current) {
+    let replaced = identity(certificate, key).and_then(|identity| {
+        current.replace(identity).map_err(|why| Error::new(Code::TlsFileInvalid, why.to_string()))
+    });
+    if let Err(why) = replaced {
+        ::log::warn!("the certificate in use stays: {}", why.message);
     }
 }
 

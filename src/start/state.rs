@@ -8,34 +8,37 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
+use super::shared;
 use crate::auth::certify::{AgentKey, Authority, Unfit};
 use crate::config::agent::State;
 use crate::config::errors::{Code, Error};
-use crate::engine::tlsconf::{self, Versions};
+use crate::engine::tlsconf::{self, Identity, Versions};
 use crate::engine::tunnel::{ALPN_HTTP, ALPN_MUX};
-use crate::io::files;
+use crate::io::{Chore, files};
 use crate::limits::SECRET_FILE_MAX;
 use crate::secret::Secret;
+use crate::wire::resource::ResourceId;
 
-/// The directory of `state`, made if it is not there.
-pub(super) fn directory(state: &State) -> Result<PathBuf, Error> {
+/// The files that hold what is secret.
+pub(super) const AUTHORITY: &str = "authority.pem";
+/// See [`AUTHORITY`].
+pub(super) const AGENT_KEY: &str = "agent-key.pem";
+
+/// The directory of `state`, made if it is not there; for a Secret, the one that it was copied to.
+pub(super) fn directory(state: &State, cluster: &ResourceId) -> Result<PathBuf, Error> {
     match state {
         State::Directory(path) => {
             files::private_directory(path)?;
             Ok(path.clone())
         }
-        State::Secret(name) => Err(Error::new(
-            Code::NotAvailable,
-            format!("state in the Secret {name} is not in this build"),
-        )
-        .hint("use --state-dir with a volume")),
+        State::Secret(name) => shared::fetch(name, cluster),
     }
 }
 
 /// The authority for `names`, made at the first start: its key in `dir/authority.pem`, and its
 /// certificate, which is for others, in `dir/ca.pem`.
 pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> {
-    let path = dir.join("authority.pem");
+    let path = dir.join(AUTHORITY);
     let bytes = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
     let authority = Authority::from_pem(names, bytes.expose(), unix_now())
         .map_err(|why| broken(&path, &why))?;
@@ -46,29 +49,43 @@ pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> 
 
 /// The agent's key in `dir/agent-key.pem`, made at the first start.
 pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
-    let path = dir.join("agent-key.pem");
+    let path = dir.join(AGENT_KEY);
     let bytes = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
     AgentKey::from_pem(bytes.expose()).map_err(|why| broken(&path, &why))
 }
 
-/// The end-to-end session's side of the auth proxy, under a new certificate of `authority`.
-pub(super) fn session_tls(authority: &Authority) -> Result<Arc<ServerConfig>, Error> {
+/// The end-to-end session's side of the auth proxy, under certificates of `authority`.
+pub(super) fn session_tls(authority: Authority) -> Result<(Arc<ServerConfig>, Chore), Error> {
     server(authority, &[ALPN_MUX, ALPN_HTTP], Versions::Newest)
 }
 
-/// A TLS server under a new certificate of `authority`.
+/// A TLS server under a new certificate of `authority`, and the chore that makes the next ones.
 pub(super) fn server(
-    authority: &Authority,
+    authority: Authority,
     alpn: &[&[u8]],
     versions: Versions,
-) -> Result<Arc<ServerConfig>, Error> {
+) -> Result<(Arc<ServerConfig>, Chore), Error> {
+    let server = tlsconf::server(leaf(&authority)?, alpn, versions, Arc::new(DefaultTimeProvider))
+        .map_err(|why| Error::new(Code::Internal, why.to_string()))?;
+    let current = server.current;
+    let act = Box::new(move || {
+        let renewed = leaf(&authority).and_then(|leaf| {
+            current.replace(leaf).map_err(|why| Error::new(Code::Internal, why.to_string()))
+        });
+        match renewed {
+            Ok(()) => log::info!("a new certificate is in use"),
+            Err(why) => log::error!("the certificate cannot be renewed: {}", why.message),
+        }
+    });
+    Ok((server.config, Chore { every: Authority::renew_after(), act }))
+}
+
+fn leaf(authority: &Authority) -> Result<Identity, Error> {
     let mut serial = [0; 16];
     SystemRandom::new()
         .fill(&mut serial)
         .map_err(|_| Error::new(Code::Internal, "the system gives no random bytes"))?;
-    let leaf = authority.leaf(unix_now(), serial).map_err(internal)?;
-    tlsconf::server(leaf, alpn, versions, Arc::new(DefaultTimeProvider))
-        .map_err(|why| Error::new(Code::Internal, why.to_string()))
+    authority.leaf(unix_now(), serial).map_err(internal)
 }
 
 pub(super) fn unix_now() -> u64 {

@@ -314,6 +314,21 @@ fn senders_may_name_the_listeners_they_want() {
 }
 
 #[test]
+fn a_listener_that_takes_nothing_in_is_passed_over() {
+    let (mut stage, _) = relay();
+    let control = stage.listener("ent", "");
+    let large = format!("X: {}\r\n{}", "x".repeat(30_000), auth("ent", "Send"));
+    let head = upgrade("/$hc/ent", &large);
+    let senders: Vec<_> = (0..40).map(|_| stage.request(&head)).collect();
+    let refused = senders.iter().filter(|s| !stage.net.out[s].is_empty()).count();
+    assert!((1..10).contains(&refused), "{refused}");
+    assert!(stage.take_text(*senders.last().unwrap()).contains("503 The listeners do not keep up"));
+    stage.drained(control, 100_000);
+    let sender = stage.request(&head);
+    assert_eq!(stage.take(sender), b"");
+}
+
+#[test]
 fn headers_that_no_listener_could_read_are_refused() {
     let (mut stage, _) = relay();
     stage.listener("ent", "");

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use cluster_connect::auth::sas::{self, Rights, Rule};
 use cluster_connect::role::relay::authority::{
     Answer, Authority, Call, Entity, Grant, Order, Refusal, Request, Right, Ticket,
 };
 use cluster_connect::role::{Event, Net};
-use ring::hmac;
+use cluster_connect::secret::Secret;
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
@@ -40,28 +39,20 @@ impl Table {
     }
 }
 
-fn encoded(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-                char::from(byte).to_string()
-            }
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
-}
-
 /// A token of the rule `rule`, whose key is the same word, for `resource`.
 pub(crate) fn token(resource: &str, rule: &str, expires: u64) -> String {
-    let resource = encoded(resource);
-    let key = hmac::Key::new(hmac::HMAC_SHA256, rule.as_bytes());
-    let signature = hmac::sign(&key, format!("{resource}\n{expires}").as_bytes());
-    let signature = encoded(&STANDARD.encode(signature.as_ref()));
-    format!("SharedAccessSignature sr={resource}&sig={signature}&se={expires}&skn={rule}")
+    sas::mint(resource, rule, &Secret::new(rule.to_owned()), expires)
 }
 
-fn refusal(text: &str) -> Refusal {
-    Refusal { status: 401, text: text.to_owned() }
+fn rules() -> [Rule; 3] {
+    [("root", Rights::ALL), ("Listen", Rights::LISTEN), ("Send", Rights::SEND)].map(
+        |(name, rights)| Rule {
+            name: name.to_owned(),
+            primary: Secret::new(name.to_owned()),
+            secondary: Secret::new(String::new()),
+            rights,
+        },
+    )
 }
 
 impl Authority for Table {
@@ -78,35 +69,20 @@ impl Authority for Table {
     }
 
     fn authorize(&mut self, request: &Request<'_>, unix_now: u64) -> Result<Grant, Refusal> {
-        let token = request.token.ok_or_else(|| refusal("MissingToken: token is required."))?;
-        let malformed = || refusal("MalformedToken: it cannot be read.");
-        let body = token.strip_prefix("SharedAccessSignature ").ok_or_else(malformed)?;
-        let field = |name: &str| {
-            body.split('&').filter_map(|pair| pair.split_once('=')).find(|pair| pair.0 == name)
+        let target = sas::Target {
+            host: request.host,
+            path: request.path,
+            entity_rules: &[],
+            namespace_rules: &rules(),
         };
-        let [Some(sr), Some(se), Some(skn), Some(_)] = ["sr", "se", "skn", "sig"].map(field) else {
-            return Err(malformed());
+        let right = match request.right {
+            Right::Listen => sas::Right::Listen,
+            Right::Send => sas::Right::Send,
         };
-        let expires: u64 = se.1.parse().map_err(|_| malformed())?;
-        if token != token_raw(sr.1, skn.1, expires) {
-            return Err(refusal("InvalidSignature: The token has an invalid signature."));
+        match sas::verify(request.token, &target, right, unix_now) {
+            Ok(grant) => Ok(Grant { expires: grant.expires, bearer: grant.rule }),
+            Err(why) => Err(Refusal { status: why.status(), text: why.to_string() }),
         }
-        if expires < unix_now {
-            return Err(refusal("ExpiredToken: The token is expired."));
-        }
-        let resource = sr.1.replace("%3A", ":").replace("%2F", "/").to_lowercase();
-        let asked = format!("http://{}/{}/", request.host, request.path).to_lowercase();
-        if !asked.starts_with(&format!("{}/", resource.trim_end_matches('/'))) {
-            return Err(refusal("InvalidAudience: The token has a wrong audience."));
-        }
-        let claim = match request.right {
-            Right::Listen => "Listen",
-            Right::Send => "Send",
-        };
-        if skn.1 != "root" && skn.1 != claim {
-            return Err(refusal(&format!("Unauthorized access. '{claim}' claim(s) are required.")));
-        }
-        Ok(Grant { expires, bearer: skn.1.to_owned() })
     }
 
     fn note_listeners(&mut self, entity: &str, count: usize, _: &mut dyn Net) {
@@ -115,8 +91,12 @@ impl Authority for Table {
 
     fn handle_call(&mut self, ticket: Ticket, call: Call, _: &mut dyn Net) {
         let mut state = self.0.borrow_mut();
-        if call.target == "/status" {
-            let answer = Answer { status: 200, fields: Vec::new(), body: call.body.clone() };
+        if call.target.starts_with("/status") {
+            let body = match call.target.as_str() {
+                "/status?long" => vec![b'x'; 300_000],
+                _ => call.body.clone(),
+            };
+            let answer = Answer { status: 200, fields: Vec::new(), body: body.into() };
             state.orders.push_back(Order::Answer(ticket, answer));
         }
         state.calls.push((ticket, call));
@@ -131,11 +111,4 @@ impl Authority for Table {
     fn poll_order(&mut self) -> Option<Order> {
         self.0.borrow_mut().orders.pop_front()
     }
-}
-
-fn token_raw(resource: &str, rule: &str, expires: u64) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, rule.as_bytes());
-    let signature = hmac::sign(&key, format!("{resource}\n{expires}").as_bytes());
-    let signature = encoded(&STANDARD.encode(signature.as_ref()));
-    format!("SharedAccessSignature sr={resource}&sig={signature}&se={expires}&skn={rule}")
 }

@@ -52,7 +52,15 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let now = Instant::now();
         let errands = Rc::default();
-        Self { now, start: now, rng: Rng(seed), nodes: Vec::new(), errands, courier: None, steps: 0 }
+        Self {
+            now,
+            start: now,
+            rng: Rng(seed),
+            nodes: Vec::new(),
+            errands,
+            courier: None,
+            steps: 0,
+        }
     }
 
     /// Adds a node that others reach as `host`, on any port. Returns its number.
@@ -456,7 +464,8 @@ impl Rng {
 
     /// Bytes that do not repeat.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes: Vec<u8> = (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
+        let mut bytes: Vec<u8> =
+            (0..len.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).collect();
         bytes.truncate(len);
         bytes
     }

@@ -236,7 +236,7 @@ fn nobody_at_the_port_is_unreachable_and_a_foreign_certificate_untrusted() {
     let leaf = || ours.leaf(now.as_secs(), [1; 16]).unwrap();
     let server = || {
         let time = Arc::new(DefaultTimeProvider);
-        Some(tlsconf::server(leaf(), &[], Versions::Both, time).unwrap())
+        Some(tlsconf::server(leaf(), &[], Versions::Both, time).unwrap().config)
     };
     for (root, trusted) in [(&ours, true), (&theirs, false)] {
         let (url, thread) = serve(server(), vec![answer("200 OK", "{}")]);

@@ -101,6 +101,8 @@ pub(super) struct Tokens {
     source: Source,
     stage: Stage,
     is_enrolled: bool,
+    /// Once in a process is enough: the answer would be the same.
+    enrols_again: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,7 +119,7 @@ enum Stage {
 
 impl Tokens {
     pub(super) const fn new(source: Source) -> Self {
-        Self { source, stage: Stage::Idle, is_enrolled: false }
+        Self { source, stage: Stage::Idle, is_enrolled: false, enrols_again: false }
     }
 
     /// Asks for a token.
@@ -165,7 +167,7 @@ impl Tokens {
             (Stage::Asking(_), outcome) => self.on_challenge(answer(outcome), net),
             (Stage::Proving(_) | Stage::Idle, outcome) => match answer(outcome) {
                 Ok(answer) => listen_token(&answer).map_or_else(malformed, Progress::Ready),
-                Err((_, why)) => Progress::Failed(why),
+                Err(refusal) => self.on_stranger(refusal, net),
             },
         })
     }
@@ -218,7 +220,7 @@ impl Tokens {
         let Source::Enrolment(enrolment) = &self.source else { return Progress::Pending };
         let answer = match answer {
             Ok(answer) => answer,
-            Err((_, why)) => return Progress::Failed(why),
+            Err(refusal) => return self.on_stranger(refusal, net),
         };
         let Some(challenge) = answer.get("challenge").and_then(Value::as_str) else {
             return malformed();
@@ -229,6 +231,20 @@ impl Tokens {
         };
         let proof = json!({ "challenge": challenge, "signature": STANDARD.encode(signature) });
         self.stage_of(enrolment.call("listenToken", &proof), Stage::Proving, net)
+    }
+
+    /// The relay does not know an agent that was enrolled, or that has the keys of one: the join
+    /// token may still be good, and enrolling with the same key twice does no harm.
+    fn on_stranger(&mut self, refusal: (Option<u16>, String), net: &mut dyn Net) -> Progress {
+        let (status, why) = refusal;
+        let Source::Enrolment(enrolment) = &self.source else { return Progress::Failed(why) };
+        let unknown = matches!(status, Some(401 | 403 | 404));
+        if unknown && enrolment.join_token.is_some() && !self.enrols_again {
+            self.enrols_again = true;
+            self.is_enrolled = false;
+            return self.enrol(net);
+        }
+        Progress::Failed(why)
     }
 
     fn stage_of(&mut self, job: Job, stage: fn(JobId) -> Stage, net: &mut dyn Net) -> Progress {

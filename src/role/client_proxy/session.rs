@@ -133,6 +133,9 @@ impl ClientProxy {
                 Err(refused) => {
                     net.close(conn);
                     let why = match refused {
+                        Refused::Status(answer) if answer.status == 404 => {
+                            "it is offline, no agent of it is connected to the relay".to_owned()
+                        }
                         Refused::Status(answer) => {
                             format!("the relay refused with {} {}", answer.status, answer.reason)
                         }
@@ -342,8 +345,12 @@ impl ClientProxy {
         let id = session.cluster;
         let name = self.name(&id);
         info!("cluster={name} session ended: {why}");
+        let lost = format!(
+            "the connection to cluster {name} was lost before it answered: {why}; whether the \
+             request was carried out is not known"
+        );
         for local in session.streams.into_values() {
-            self.on_cluster_lost(local, net);
+            self.on_cluster_broken(local, &lost, net);
         }
         if current && !session.tunnel.is_established() {
             let code = match &session.stage {

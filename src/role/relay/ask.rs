@@ -234,7 +234,7 @@ impl Relay {
         let listener = self.choose(&asking.entity, &asking.request.fields, &asking.asked, net)?;
         let place = self.place(listener, &asking.target, &asking.tracking, Purpose::Request, net);
         let message = message(asking, &place.address, &place.id)?;
-        write(net, listener, &message);
+        self.send_command(listener, &message, net);
         let (key, id, address) = (place.key, place.id.clone(), place.address.clone());
         self.meet_at(place, conn, listener, Purpose::Request, net.now());
         self.asks.insert(key, conn);

@@ -8,7 +8,6 @@ use super::authority::Right;
 use super::fault::{Fault, Tracking};
 use super::target::Target;
 use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
-use crate::buf::Pressure;
 use crate::engine::upgrade::{Fields, Upgrade, refusal};
 use crate::limits::{ACCEPT_TIMEOUT, COMMAND_MAX, EARLY_MAX, RESPONSE_TIMEOUT, SECOND_OFFER};
 use crate::role::{ConnId, Peer};
@@ -111,7 +110,7 @@ impl Relay {
             return Err(Fault::new(431, "The request headers are too large to be passed on"));
         }
         let frame = crate::engine::ws::frame(Opcode::Text, None, command.as_bytes());
-        write(net, listener, &frame);
+        self.send_command(listener, &frame, net);
         debug!("conn={} offered to listener conn={}", sender.0, listener.0);
         let key = place.key;
         self.meet_at(place, sender, listener, Purpose::Accept, net.now());
@@ -191,7 +190,7 @@ impl Relay {
             ));
         }
         let mut fresh = admitted;
-        fresh.retain(|l| !asked.contains(l) && net.pressure(*l) == Pressure::Open);
+        fresh.retain(|l| !asked.contains(l) && self.keeps_up(*l));
         let now = net.now();
         let late = |l: &ConnId| {
             let mut meetings = self.meetings.values();

@@ -12,7 +12,8 @@ use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
 use crate::engine::ws::{self, Message, Messages, Side};
 use crate::limits::{
-    CLOSE_ANSWER, COMMAND_MAX, CONTROL_BODY_MAX, CONTROL_PINGS, PING_INTERVAL, TOKEN_GRACE,
+    CLOSE_ANSWER, COMMAND_MAX, CONTROL_BODY_MAX, CONTROL_PINGS, CONTROL_QUEUE_MAX, PING_INTERVAL,
+    TOKEN_GRACE,
 };
 use crate::role::ConnId;
 use crate::wire::control::{Reply, Response};
@@ -33,6 +34,8 @@ pub(super) struct Control {
     due: Due,
     heard: Instant,
     missed: u8,
+    /// Bytes of commands and bodies that have not left yet.
+    queued: usize,
     /// We have sent our Close.
     is_closing: bool,
 }
@@ -131,6 +134,7 @@ impl Relay {
             due: Due::Nothing,
             heard: now,
             missed: 0,
+            queued: 0,
             is_closing: false,
         };
         self.conns.insert(conn, Conn::Control(Box::new(control)));
@@ -142,6 +146,27 @@ impl Relay {
         self.authority.note_listeners(&entity, count, net);
         let mut rest = arrival.rest;
         self.read_control(conn, &mut rest, net);
+    }
+
+    /// Sends a command, with its body if it has one, as one unit.
+    pub(super) fn send_command(&mut self, conn: ConnId, unit: &[u8], net: &mut dyn Net) {
+        let Some(Conn::Control(control)) = self.conns.get_mut(&conn) else { return };
+        control.queued += unit.len();
+        write(net, conn, unit);
+    }
+
+    pub(super) fn on_control_drained(&mut self, conn: ConnId, count: usize) {
+        let Some(Conn::Control(control)) = self.conns.get_mut(&conn) else { return };
+        control.queued = control.queued.saturating_sub(count);
+    }
+
+    /// Whether `conn` is a listener that takes in what it is sent.
+    pub(super) fn keeps_up(&self, conn: ConnId) -> bool {
+        let queued = |conn: &Conn| match conn {
+            Conn::Control(control) => Some(control.queued),
+            _ => None,
+        };
+        self.conns.get(&conn).and_then(queued).is_some_and(|queued| queued < CONTROL_QUEUE_MAX)
     }
 
     pub(super) fn on_control_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
@@ -228,7 +253,8 @@ impl Relay {
             right: Right::Listen,
             host: without_port(&control.host),
             path: &control.path,
-            token: token.or(Some("")),
+            // What is not even text is as malformed as any other text that is no token.
+            token: Some(token.unwrap_or("not text")),
         };
         match self.authority.authorize(&question, net.unix_time()) {
             Ok(grant) => {

@@ -204,20 +204,15 @@ impl Relay {
         }
     }
 
-    fn on_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
+    fn on_drained(&mut self, conn: ConnId, count: usize, net: &mut dyn Net) {
         match self.conns.get(&conn) {
             Some(Conn::Leg(_)) => self.on_leg_drained(conn, net),
             Some(Conn::Calling(_)) => self.on_call_drained(conn, net),
             Some(Conn::Asking(_) | Conn::Replying(_)) => self.on_exchange_drained(conn, net),
             Some(Conn::Ending) => self.expect_end(conn, net),
-            Some(
-                Conn::Opening(_)
-                | Conn::Crowded(_)
-                | Conn::Held(..)
-                | Conn::Control(_)
-                | Conn::Waiting(_),
-            )
-            | None => (),
+            Some(Conn::Control(_)) => self.on_control_drained(conn, count),
+            Some(Conn::Opening(_) | Conn::Crowded(_) | Conn::Held(..) | Conn::Waiting(_))
+            | None => {}
         }
     }
 
@@ -371,7 +366,7 @@ impl Role for Relay {
             Event::Accepted(conn, _, peer) => self.on_accepted(conn, peer, net),
             Event::Data(conn, data) => self.on_data(conn, data, net),
             Event::Finished(conn) => self.on_finished(conn, net),
-            Event::Drained(conn, _) => self.on_drained(conn, net),
+            Event::Drained(conn, count) => self.on_drained(conn, count, net),
             Event::Closed(conn, why) => self.on_closed(conn, &why, net),
             Event::Signal(signal) => self.on_signal(signal, net),
             Event::Deadline => {

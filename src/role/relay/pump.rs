@@ -191,11 +191,13 @@ impl Relay {
         }
     }
 
-    /// The peer has finished. After its Close that is all right.
+    /// The peer has finished. After its Close that is all right; before, it is an abort, which it
+    /// gets no reset for: some SDKs have stopped to listen for errors by then, and crash.
     pub(super) fn on_leg_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
         if !leg.splice.is_closed() {
-            self.abort_pair(conn, net);
+            net.close(conn);
+            self.on_gone(conn, net);
         }
     }
 

@@ -1,0 +1,117 @@
+//! How things end that would go on for ever: tokens, sessions, rights, relays, listeners.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::kubectl::Ask;
+use super::{Chain, Shape};
+
+const ENDLESS: Ask = Ask::Watch { events: 1_000_000 };
+const GET: Ask = Ask::Get { salt: 1, size: 5_000, mode: 1 };
+
+/// Runs `ask` until its connection breaks, and says after how many seconds that was.
+fn seconds_until_broken(chain: &mut Chain, ask: Ask, limit: u64) -> u64 {
+    let start = chain.world.now;
+    chain.ask(vec![vec![ask]]);
+    let report = Rc::clone(&chain.report);
+    let limit = Duration::from_secs(limit);
+    assert!(chain.world.run_until(limit, |_| report.borrow().broken > 0), "{:?}", report.borrow());
+    assert_eq!(report.borrow().wrong, [""; 0]);
+    let end = report.borrow_mut().last_break.take().expect("it broke");
+    *report.borrow_mut() = Default::default();
+    (end - start).as_secs()
+}
+
+/// Nothing but new requests is needed for all to be well.
+fn assert_all_is_well(chain: &mut Chain) {
+    *chain.report.borrow_mut() = Default::default();
+    chain.ask(vec![vec![GET, GET]]);
+    assert!(chain.run_asks(Duration::from_secs(60)), "{:?}", chain.report.borrow());
+    assert_eq!(chain.report.borrow().whole, 2, "{:?}", chain.report.borrow());
+    chain.world.run_for(Duration::from_secs(75));
+    assert_eq!(chain.leftovers(), [""; 0]);
+}
+
+#[test]
+fn a_watch_ends_with_its_token_and_is_not_taken_for_whole() {
+    for seed in 0..4 {
+        let shape = Shape { is_apart: seed % 2 == 1, token_life: 200, ..Shape::default() };
+        let mut chain = Chain::new(seed, shape);
+        let seconds = seconds_until_broken(&mut chain, ENDLESS, 400);
+        // Its token is up to a second old, and clocks are given a minute.
+        assert!((255..=262).contains(&seconds), "after {seconds} s");
+        assert_all_is_well(&mut chain);
+    }
+}
+
+#[test]
+fn an_upgraded_connection_ends_when_its_time_is_up() {
+    for seed in 0..4 {
+        let session_max = Duration::from_secs(90);
+        let shape = Shape { is_apart: seed % 2 == 1, session_max, ..Shape::default() };
+        let mut chain = Chain::new(seed, shape);
+        let seconds = seconds_until_broken(&mut chain, Ask::Shell, 120);
+        assert!((90..=92).contains(&seconds), "after {seconds} s");
+        assert_all_is_well(&mut chain);
+    }
+}
+
+#[test]
+fn a_revoked_user_is_cut_off_at_once_and_kept_out() {
+    let mut chain = Chain::new(1, Shape::default());
+    chain.ask(vec![vec![ENDLESS], vec![Ask::Shell]]);
+    chain.world.run_for(Duration::from_secs(5));
+    assert_eq!(chain.report.borrow().broken, 0);
+    assert_eq!(chain.grant("revoke", "alice"), 204);
+    chain.world.run_for(Duration::from_secs(5));
+    assert_eq!((chain.report.borrow().broken, chain.seen.borrow().open), (2, 0));
+    chain.ask(vec![vec![GET]]);
+    assert!(chain.run_asks(Duration::from_secs(60)));
+    {
+        let report = chain.report.borrow();
+        let [(status, why)] = &report.refused[..] else { panic!("{report:?}") };
+        assert!(*status == 502 && why.contains("401"), "{status} {why}");
+    }
+    chain.world.run_for(Duration::from_secs(75));
+    assert_eq!(chain.world.leftovers(chain.client), (0, 0));
+}
+
+#[test]
+fn an_agent_finds_its_relay_again_whenever_it_comes_back() {
+    for (seed, seconds) in [(1, 5), (2, 120), (3, 1_800)] {
+        let mut chain = Chain::new(seed, Shape::default());
+        chain.world.set_up(chain.relay, false);
+        chain.world.break_conns(chain.relay);
+        chain.world.run_for(Duration::from_secs(seconds));
+        chain.ask(vec![vec![GET]]);
+        assert!(chain.run_asks(Duration::from_secs(60)));
+        let refused = std::mem::take(&mut chain.report.borrow_mut().refused);
+        assert!(matches!(&refused[..], [(502, why)] if !why.is_empty()), "{refused:?}");
+        chain.world.set_up(chain.relay, true);
+        // The longest pause between two attempts, and a margin.
+        chain.world.run_for(Duration::from_secs(35));
+        assert_all_is_well(&mut chain);
+    }
+}
+
+#[test]
+fn without_a_listener_the_caller_reads_why() {
+    let mut chain = Chain::new(1, Shape::default());
+    chain.remove_agent();
+    chain.world.run_for(Duration::from_secs(2));
+    chain.ask(vec![vec![GET], vec![GET, Ask::Stranger]]);
+    assert!(chain.run_asks(Duration::from_secs(60)));
+    {
+        let report = chain.report.borrow();
+        assert_eq!((report.whole, report.refused.len()), (1, 2), "{report:?}");
+        for (status, why) in &report.refused {
+            assert_eq!(
+                (*status, why.as_str()),
+                (502, "cluster edge-7 is not connected to its relay")
+            );
+        }
+    }
+    chain.replace_agent();
+    chain.world.run_for(Duration::from_secs(10));
+    assert_all_is_well(&mut chain);
+}

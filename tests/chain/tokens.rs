@@ -1,0 +1,57 @@
+#![allow(unreachable_pub, dead_code, reason = "each test uses its own part of this")]
+//! Tokens of a local issuer, signed with ES256.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use cluster_connect::auth::profile::{OidcIssuer, Prefix};
+use cluster_connect::auth::{IssuerSettings, KeySource, Verifier, VerifierSettings};
+use cluster_connect::role::keys::Keys;
+use cluster_connect::wire::jws::Algorithm;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::json;
+
+use crate::sim::EPOCH;
+
+pub const ISSUER: &str = "https://issuer.test";
+
+const KEY: &[u8] = include_bytes!("../corpora/jwt_keys/p256.pk8");
+
+fn pair() -> EcdsaKeyPair {
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, KEY, &SystemRandom::new()).unwrap()
+}
+
+/// A token for `subject` at `audience`, from now on for `life` seconds.
+pub fn token(subject: &str, audience: &str, unix_now: u64, life: u64) -> String {
+    let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
+    let header = encode(json!({"alg": "ES256", "typ": "JWT", "kid": "k"}).to_string());
+    let claims = json!({
+        "iss": ISSUER, "sub": subject, "aud": audience, "iat": unix_now, "exp": unix_now + life,
+    });
+    let signed = format!("{header}.{}", encode(claims.to_string()));
+    let signature = pair().sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// What verifies tokens for `audience`, its keys installed.
+pub fn keys(audience: &str) -> Keys {
+    keys_beside(audience, None)
+}
+
+/// The same beside an issuer of service accounts.
+pub fn keys_beside(audience: &str, service_account_issuer: Option<String>) -> Keys {
+    let mut issuer = OidcIssuer::new(ISSUER, vec![audience.to_owned()], Prefix::None);
+    issuer.keys = KeySource::Installed;
+    issuer.algorithms = vec![Algorithm::Es256];
+    let issuers = vec![IssuerSettings::Oidc(issuer)];
+    let settings =
+        VerifierSettings { issuers, service_account_issuer, ..VerifierSettings::default() };
+    let mut verifier = Verifier::new(settings).unwrap();
+    let pair = pair();
+    let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let key = json!({"kty": "EC", "crv": "P-256", "kid": "k", "x": encode(x), "y": encode(y)});
+    let set = json!({ "keys": [key] }).to_string();
+    verifier.install_keys(0, set.as_bytes(), EPOCH).unwrap();
+    Keys::new(verifier, Default::default())
+}

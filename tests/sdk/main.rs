@@ -1,0 +1,69 @@
+//! Microsoft's SDKs for Node, unmodified, as listeners and senders of the relay on real sockets.
+//!
+//! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`. Where that was not done, these
+//! tests say so and pass.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../hc/table.rs"]
+#[allow(dead_code, reason = "shared with tests/hc")]
+mod table;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+
+use cluster_connect::io::{AuditSink, Bind, Limits, Reactor, Setup};
+use cluster_connect::role::ListenerTag;
+use cluster_connect::role::relay::authority::Entity;
+use cluster_connect::role::relay::{Config, Relay};
+use table::Table;
+
+/// A relay with two entities for WebSockets and one for HTTP. Returns its port.
+fn relay() -> u16 {
+    let (tell, hear) = channel();
+    thread::spawn(move || {
+        let table = Table::with(&["ent", "ent2"]);
+        let web = Entity { name: "web".to_owned(), needs_token: true, http: true };
+        table.0.borrow_mut().entities.push(web);
+        let config = Config { secure: false, ..Config::default() };
+        let setup = Setup {
+            limits: Limits { conns: 512, buffers: 1024, keep: 64 },
+            audit: AuditSink::nowhere(),
+            journal: None,
+            chore: None,
+        };
+        let mut reactor = Reactor::new(Relay::new(config, Box::new(table)), setup).unwrap();
+        let any = Bind::Tcp(([127, 0, 0, 1], 0).into());
+        let address = reactor.listen(ListenerTag::Main, &any, None).unwrap().unwrap();
+        tell.send(address.port()).unwrap();
+        reactor.run(|_| ()).unwrap();
+    });
+    hear.recv().unwrap()
+}
+
+fn run(script: &str) {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
+    if !here.join("node_modules").exists() {
+        eprintln!("skipped: the SDKs are not installed (npm ci --prefix tests/sdk)");
+        return;
+    }
+    let port = relay().to_string();
+    let mut node = Command::new("node");
+    node.current_dir(here).args(["--no-deprecation", script, &port]).stdin(Stdio::null());
+    let out = node.output().expect("node is there, since npm was");
+    let text = String::from_utf8_lossy(&out.stdout);
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{text}\n{errors}");
+    println!("{text}");
+}
+
+#[test]
+fn hyco_ws_listens_and_connects() {
+    run("ws.js");
+}
+
+#[test]
+fn hyco_https_serves_requests() {
+    run("https.js");
+}
