@@ -125,13 +125,14 @@ impl AuthProxy {
     ) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let Some(stream) = session.streams.get_mut(&id) else { return };
-        if !stream.exchange.pass_up(data.len(), net.now()) {
+        let len = data.len();
+        if !stream.exchange.pass_up(len, net.now()) {
             self.with_stream(conn, id, net, |stream, now, out| {
                 stream.exchange.handle_up(&data, now, out);
             });
             return self.pump(conn, net);
         }
-        stream.carried.1 += data.len() as u64;
+        stream.carried.1 += len as u64;
         if session.tunnel.send(id, data.freeze()) == Pressure::Full {
             self.with_stream(conn, id, net, |stream, now, out| {
                 stream.exchange.down_pressure(Pressure::Full, now, out);
