@@ -194,9 +194,6 @@ pub const LISTENERS_MAX: usize = 25;
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;
 
-/// Bytes of a body of the relay's own API.
-pub const API_CALL_MAX: usize = 1024 * 1024;
-
 /// How long a stopping relay lets relayed sockets go on.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -443,8 +440,73 @@ pub const IN_FLIGHT_MAX: usize = 2000;
 /// How long a new session may take for its TLS handshake.
 pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// How long exec, attach and port-forward may last, unless configured.
+pub const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);
+
+/// Refused credentials that one session has at once, and one more for each [`REFUSAL_REFILL`].
+pub const REFUSALS: u32 = 20;
+
+/// See [`REFUSALS`].
+pub const REFUSAL_REFILL: Duration = Duration::from_secs(3);
+
+/// Credentials of one session that are verified at once, and one more for each
+/// [`VERIFICATION_REFILL`]: a core verifies about ten times as many.
+pub const VERIFICATIONS: u32 = 2000;
+
+/// See [`VERIFICATIONS`].
+pub const VERIFICATION_REFILL: Duration = Duration::from_micros(500);
+
+/// Keys that were asked for in vain and are remembered.
+pub const UNKNOWN_KEYS: usize = 1024;
+
+/// Questions to the API server that are open at a time.
+pub const QUESTIONS_OPEN: usize = 64;
+const _: () = assert!(REVIEWS <= QUESTIONS_OPEN);
+
+/// How long the API server may take for one of them.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a question that was not answered is not asked again.
+pub const QUESTION_UNANSWERED: Duration = Duration::from_secs(1);
+
+/// Requests that wait for answers at a time, each with its head.
+pub const PARKED_MAX: usize = 256;
+
+/// How long a request waits for all of its answers.
+pub const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections of operators and probes at a time.
+pub const ADMIN_CONNS: usize = 64;
+
+/// How long one of these may take to say what it wants.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A clock that shows less is wrong: this version is younger (2026-11-01).
+pub const BUILT_AFTER: u64 = 1_793_491_200;
+
 /// How long a stopping auth proxy lets requests go on.
 pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
+
+// ---- auth proxy: an account of its own ----
+
+/// Seconds of life that are asked for each token: an edge that was off for a night still has one.
+pub const ACCOUNT_TOKEN_LIFE: u64 = 24 * 3600;
+
+/// A token that the API server refuses is a reason to ask for a new one, this often at most.
+pub const ACCOUNT_TOKEN_GAP: Duration = Duration::from_secs(30);
+
+/// Refusals in a row after which a token is lost: one may be a fault of the server's start.
+pub const ACCOUNT_TOKEN_REFUSALS: u32 = 3;
+
+/// For one question to the API server.
+pub const API_SERVER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a process that starts waits for an API server that is away. A supervisor that starts
+/// it again only this often does not give up.
+pub const API_SERVER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long new rights may take until they hold: API servers see them through a cache.
+pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);
 
 // ---- client proxy ----
 
@@ -543,6 +605,13 @@ pub const BUFFERS: usize = 8 * 1024;
 
 /// Buffers kept when nobody uses them: 1 MiB.
 pub const BUFFERS_KEPT: usize = 32;
+
+/// How often a relay looks whether its certificate's files have changed.
+pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(300);
+/// How long a buffer beyond those may find no user.
+pub const TRIM_PERIOD: Duration = Duration::from_secs(1);
+/// How long a buffer beyond those may find no user.
+pub const TRIM_PERIOD: Duration = Duration::from_secs(1);
 
 /// How often a relay looks whether its certificate's files have changed.
 pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(300);

@@ -169,16 +169,14 @@ struct Echo;
 impl Role for Echo {
     fn on_event(&mut self, event: Event, net: &mut dyn Net) {
         match event {
-            Event::Data(conn, data) => {
-                if net.send(conn, data.freeze()) == Pressure::Full {
-                    net.pause(conn);
-                }
-            }
-            Event::Drained(conn, _) => {
-                if net.pressure(conn) == Pressure::Open {
-                    net.resume(conn);
-                }
-            }
+            Event::Data(conn, data) => match net.send(conn, data.freeze()) {
+                Pressure::Full => net.pause(conn),
+                Pressure::Open => (),
+            },
+            Event::Drained(conn, _) => match net.pressure(conn) {
+                Pressure::Open => net.resume(conn),
+                Pressure::Full => (),
+            },
             Event::Finished(conn) => net.finish(conn),
             _ => (),
         }
@@ -238,7 +236,7 @@ fn every_byte_of_every_session_comes_back_in_order_and_so_does_its_end() {
     for seed in 0..150 {
         let mut world = world(seed);
         let plans: Vec<Vec<u8>> =
-            (0..4).map(|n| plan(seed * 4 + n, [0, 10, 30_000, 200_000][n as usize])).collect();
+            (0..).zip([0, 10, 30_000, 200_000]).map(|(n, len)| plan(seed * 4 + n, len)).collect();
         let (node, fates) = sender(&mut world, &plans);
         let done = |fates: &Rc<RefCell<Vec<Fate>>>| fates.borrow().iter().all(|f| f.is_over);
         assert!(world.run_until(Duration::from_secs(600), |_| done(&fates)), "seed {seed}");

@@ -4,23 +4,25 @@
 //!
 //! Never shipped: it is an example of the package.
 
+#![allow(unreachable_pub, reason = "modules of one program")]
+
 #[allow(dead_code, reason = "tests use more of it")]
 mod demo;
 #[allow(dead_code, reason = "tests use more of it")]
 mod issuer;
+#[allow(dead_code, reason = "tests use more of it")]
 mod processes;
 mod show;
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use processes::{Processes, Wish};
-
-type Result<T> = std::result::Result<T, String>;
+use processes::{Processes, Program, Result, Wish};
 
 const HELP: &str = "\
 quickstart: the whole chain on this machine, until Ctrl-C
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
     if words.first().is_some_and(|word| word == processes::SELF) {
         words.remove(0);
-        return cluster_connect::start::run(None, words);
+        return cluster_connect::start::run(words);
     }
     match run(pico_args::Arguments::from_vec(words)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,7 +72,7 @@ fn run(mut args: pico_args::Arguments) -> Result<()> {
     chain.demonstrate()?;
     if !once {
         println!("\nEverything runs until Ctrl-C.");
-        processes::wait_for_interrupt()?;
+        wait_for_interrupt()?;
         println!("\nstopping");
     }
     Ok(())
@@ -109,7 +111,7 @@ struct Chain {
 impl Chain {
     fn start(dir: &Path, kubeconfig: Option<PathBuf>) -> Result<Self> {
         let issuer = issuer::Issuer::start().map_err(text)?;
-        write(&dir.join("issuer-ca.pem"), &issuer.ca_pem())?;
+        write(&dir.join("issuer-ca.pem"), issuer.ca_pem())?;
         println!("token issuer   {}  stands in for Entra ID", issuer.url());
         let real_cluster = kubeconfig.is_some();
         let (api, kubeconfig) = match kubeconfig {
@@ -122,9 +124,10 @@ impl Chain {
                 (Some(server), path)
             }
         };
-        let mut processes = Processes::new(dir);
+        let mut processes = Processes::new(Program::own()?, dir);
         let relay = start_relay(&mut processes, &issuer, dir)?;
-        let listed = |words: &[&str]| operator(dir, &relay, words);
+        let program = processes.program().clone();
+        let listed = |words: &[&str]| operator(&program, dir, &relay, words);
         listed(&["add", NAME])?;
         let token = listed(&["join-token", NAME, "-o", "json"])?;
         let token: serde_json::Value = serde_json::from_str(&token).map_err(text)?;
@@ -334,12 +337,22 @@ fn start_client(processes: &mut Processes, dir: &Path, relay: &str) -> Result<Pa
     Ok(kubeconfig)
 }
 
-fn operator(dir: &Path, relay: &str, words: &[&str]) -> Result<String> {
+fn operator(program: &Program, dir: &Path, relay: &str, words: &[&str]) -> Result<String> {
     let (ca, token) = (utf8(&dir.join("relay/ca.pem"))?, utf8(&dir.join("relay/admin-token"))?);
     let mut all = vec!["cluster"];
     all.extend(words);
     all.extend(["--relay", relay, "--relay-ca", &ca, "--admin-token-file", &token]);
-    processes::run(&all)
+    program.run(&all)
+}
+
+/// Returns at SIGINT or SIGTERM.
+fn wait_for_interrupt() -> Result<()> {
+    let (mut read, write) = UnixStream::pair().map_err(text)?;
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let write = write.try_clone().map_err(text)?;
+        signal_hook::low_level::pipe::register(signal, write).map_err(text)?;
+    }
+    read.read_exact(&mut [0]).map_err(text)
 }
 
 fn utf8(path: &Path) -> Result<String> {

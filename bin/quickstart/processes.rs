@@ -1,129 +1,210 @@
-//! The processes of the chain: this executable, started again in each role.
+//! The processes of the chain: each says by a line of its output that it is ready, keeps its lines
+//! in a log, and is killed when it is dropped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
-use std::time::Duration;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crate::Result;
+/// What went wrong, for whoever reads the terminal.
+pub(crate) type Result<T> = std::result::Result<T, String>;
 
-/// As the first argument: what follows is a command line of `cluster-connect`.
-pub const SELF: &str = "--as-cluster-connect";
+/// As the first argument of the quickstart: what follows is a command line of `cluster-connect`.
+pub(crate) const SELF: &str = "--as-cluster-connect";
 
-/// How long a process may take to be ready.
+/// How long a process may take to say a line.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// An executable that understands command lines of `cluster-connect`.
+#[derive(Clone)]
+pub(crate) struct Program {
+    path: PathBuf,
+    first: &'static [&'static str],
+}
+
+/// A process to start, and the words by which it says that it is ready.
+pub(crate) struct Wish<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) words: &'a [&'a str],
+    pub(crate) ready: &'a str,
+}
+
+/// A running process.
+pub(crate) struct Process {
+    child: Child,
+    name: String,
+    lines: Receiver<String>,
+    said: Vec<String>,
+    keepers: Vec<JoinHandle<()>>,
+    stdout: PathBuf,
+}
+
+/// What a process says on one of its outputs.
+type End = Box<dyn Read + Send>;
+
 /// Processes that are stopped when this is dropped, the last one first.
-pub struct Processes {
-    running: Vec<Child>,
+pub(crate) struct Processes {
+    program: Program,
+    running: Vec<Process>,
     logs: PathBuf,
 }
 
-/// A process to start, and the line by which it says that it is ready.
-pub struct Wish<'a> {
-    pub name: &'a str,
-    pub words: &'a [&'a str],
-    pub ready: &'a str,
+impl Program {
+    /// This very executable, which hands its arguments on when they begin with [`SELF`].
+    pub(crate) fn own() -> Result<Self> {
+        let path = std::env::current_exe().map_err(|err| err.to_string())?;
+        Ok(Self { path, first: &[SELF] })
+    }
+
+    pub(crate) fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), first: &[] }
+    }
+
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(self.first).args(words).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end and returns what it printed.
+    pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
+        let output = self.command(words).output().map_err(|err| err.to_string())?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
+    }
 }
 
-impl Processes {
-    pub fn new(dir: &Path) -> Self {
-        Self { running: Vec::new(), logs: dir.to_owned() }
+impl Process {
+    /// Starts a process and waits until it is ready. Returns it and what stands behind the words
+    /// that say so. Its lines are in `logs`, those of standard output in a file of their own too.
+    pub(crate) fn start(program: &Program, logs: &Path, wish: &Wish<'_>) -> Result<(Self, String)> {
+        let mut command = program.command(wish.words);
+        let mut process = Self::spawn(&mut command, logs, wish.name)?;
+        let rest = process.says(wish.ready)?;
+        Ok((process, rest))
     }
 
-    pub fn log_dir(&self) -> &Path {
-        &self.logs
-    }
-
-    /// Starts a process and waits until it is ready. Returns what stands behind the words that say
-    /// so.
-    pub fn start(&mut self, wish: &Wish<'_>) -> Result<String> {
-        let mut child = command(wish.words)?
-            .stdin(Stdio::null())
+    /// Starts a command without waiting for anything.
+    pub(crate) fn spawn(command: &mut Command, logs: &Path, name: &str) -> Result<Self> {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|err| format!("cannot start {}: {err}", wish.name))?;
-        let log = self.logs.join(format!("{}.log", wish.name));
-        let log = fs::File::create(&log).map_err(|err| format!("{}: {err}", log.display()))?;
-        let (tell, hear) = channel();
-        let ends: [Option<Box<dyn Read + Send>>; 2] = [
-            child.stdout.take().map(|it| Box::new(it) as _),
-            child.stderr.take().map(|it| Box::new(it) as _),
+            .map_err(|err| format!("cannot start {name}: {err}"))?;
+        let stdout = logs.join(format!("{name}.out"));
+        let open = |path: &Path| {
+            let mut options = fs::OpenOptions::new();
+            let file = options.create(true).append(true).open(path);
+            file.map_err(|err| format!("{}: {err}", path.display()))
+        };
+        let log = logs.join(format!("{name}.log"));
+        let (tell, lines) = channel();
+        let ends: [(Option<End>, Vec<fs::File>); 2] = [
+            (child.stdout.take().map(|it| Box::new(it) as _), vec![open(&log)?, open(&stdout)?]),
+            (child.stderr.take().map(|it| Box::new(it) as _), vec![open(&log)?]),
         ];
-        for end in ends.into_iter().flatten() {
-            let log = log.try_clone().map_err(|err| err.to_string())?;
-            let tell = tell.clone();
-            thread::spawn(move || keep(end, log, &tell));
+        let mut keepers = Vec::new();
+        for (end, logs) in ends {
+            let (Some(end), tell) = (end, tell.clone()) else { continue };
+            keepers.push(thread::spawn(move || keep(end, logs, &tell)));
         }
-        drop(tell);
-        self.running.push(child);
-        wait_for(&hear, wish)
+        Ok(Self { child, name: name.to_owned(), lines, said: Vec::new(), keepers, stdout })
+    }
+
+    /// Waits for a line with `words` that has not been waited for yet, and returns what stands
+    /// behind them.
+    pub(crate) fn says(&mut self, words: &str) -> Result<String> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let rest = line.split_once(words).map(|(_, rest)| rest.to_owned());
+                    self.said.push(line);
+                    if let Some(rest) = rest {
+                        return Ok(rest);
+                    }
+                }
+                Err(_) => {
+                    let said = self.said.join("\n");
+                    return Err(format!("{} did not say {words:?}:\n{said}", self.name));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// As `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        // One that has ended already needs nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Waits for its end. What it printed on standard output is complete then.
+    pub(crate) fn ended(mut self) -> Result<(ExitStatus, String)> {
+        let status = self.child.wait().map_err(|err| err.to_string())?;
+        for keeper in self.keepers.drain(..) {
+            // A keeper that has panicked has kept what it could.
+            let _ = keeper.join();
+        }
+        let printed = fs::read_to_string(&self.stdout).map_err(|err| err.to_string())?;
+        Ok((status, printed))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Processes {
+    pub(crate) fn new(program: Program, dir: &Path) -> Self {
+        Self { program, running: Vec::new(), logs: dir.to_owned() }
+    }
+
+    pub(crate) fn log_dir(&self) -> &Path {
+        &self.logs
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Starts one more, as [`Process::start`] does.
+    pub(crate) fn start(&mut self, wish: &Wish<'_>) -> Result<String> {
+        let (process, rest) = Process::start(&self.program, &self.logs, wish)?;
+        self.running.push(process);
+        Ok(rest)
     }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
-        while let Some(mut child) = self.running.pop() {
-            // One that has ended already needs nothing.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        while self.running.pop().is_some() {}
     }
 }
 
-/// Runs a command to its end and returns what it printed.
-pub fn run(words: &[&str]) -> Result<String> {
-    let output = command(words)?.output().map_err(|err| err.to_string())?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
-}
-
-/// Returns at SIGINT or SIGTERM.
-pub fn wait_for_interrupt() -> Result<()> {
-    let (mut read, write) = UnixStream::pair().map_err(|err| err.to_string())?;
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let write = write.try_clone().map_err(|err| err.to_string())?;
-        signal_hook::low_level::pipe::register(signal, write).map_err(|err| err.to_string())?;
-    }
-    read.read_exact(&mut [0]).map_err(|err| err.to_string())
-}
-
-fn command(words: &[&str]) -> Result<Command> {
-    let own = std::env::current_exe().map_err(|err| err.to_string())?;
-    let mut command = Command::new(own);
-    command.arg(SELF).args(words);
-    Ok(command)
-}
-
-/// Copies each line to the log and to whoever waits for one.
-fn keep(from: impl Read, mut log: fs::File, tell: &Sender<String>) {
+/// Copies each line to the logs and to whoever waits for one.
+fn keep(from: impl Read, mut logs: Vec<fs::File>, tell: &Sender<String>) {
     for line in BufReader::new(from).lines().map_while(|line| line.ok()) {
-        let _ = writeln!(log, "{line}");
-        // Nobody waits any more once the process is ready.
-        let _ = tell.send(line);
-    }
-}
-
-fn wait_for(lines: &Receiver<String>, wish: &Wish<'_>) -> Result<String> {
-    let mut said = Vec::new();
-    loop {
-        match lines.recv_timeout(PATIENCE) {
-            Ok(line) => {
-                if let Some((_, rest)) = line.split_once(wish.ready) {
-                    return Ok(rest.to_owned());
-                }
-                said.push(line);
-            }
-            Err(_) => {
-                return Err(format!("{} did not become ready:\n{}", wish.name, said.join("\n")));
-            }
+        for log in &mut logs {
+            // A full disk costs the log, not the process.
+            let _ = writeln!(log, "{line}");
         }
+        // Nobody waits any more once the process is dropped.
+        let _ = tell.send(line);
     }
 }

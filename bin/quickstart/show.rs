@@ -10,7 +10,7 @@ use serde_json::Value;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-use crate::Result;
+use crate::processes::Result;
 
 /// What a kubeconfig leads to.
 pub struct Access {

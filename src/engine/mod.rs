@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod exchange;
 pub mod mux;
+pub mod renewal;
 pub mod timers;
 pub mod tls;
 pub mod tlsconf;

@@ -4,6 +4,7 @@
 //! connection with its TLS, [`link`] one socket, [`dial`] how a connection comes to be,
 //! [`workers`] and [`jobs`] what blocks.
 
+pub mod apiserver;
 mod audit;
 mod child;
 mod conn;

@@ -19,7 +19,7 @@ use crate::role::{Endpoint, Notice};
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
-    let dir = state::directory(&config.joining.state)?;
+    let dir = state::directory(&config.joining.state, &config.joining.cluster)?;
     let pem = files::read_limited(&config.auth_proxy_ca, CERTIFICATES_MAX)?;
     let certificate = tlsconf::certificates(&pem).map_err(|why| {
         let place = config.auth_proxy_ca.display();

@@ -8,6 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
+use super::shared;
 use crate::auth::certify::{AgentKey, Authority, Unfit};
 use crate::config::agent::State;
 use crate::config::errors::{Code, Error};
@@ -16,26 +17,28 @@ use crate::engine::tunnel::{ALPN_HTTP, ALPN_MUX};
 use crate::io::{Chore, files};
 use crate::limits::SECRET_FILE_MAX;
 use crate::secret::Secret;
+use crate::wire::resource::ResourceId;
 
-/// The directory of `state`, made if it is not there.
-pub(super) fn directory(state: &State) -> Result<PathBuf, Error> {
+/// The files that hold what is secret.
+pub(super) const AUTHORITY: &str = "authority.pem";
+/// See [`AUTHORITY`].
+pub(super) const AGENT_KEY: &str = "agent-key.pem";
+
+/// The directory of `state`, made if it is not there; for a Secret, the one that it was copied to.
+pub(super) fn directory(state: &State, cluster: &ResourceId) -> Result<PathBuf, Error> {
     match state {
         State::Directory(path) => {
             files::private_directory(path)?;
             Ok(path.clone())
         }
-        State::Secret(name) => Err(Error::new(
-            Code::NotAvailable,
-            format!("state in the Secret {name} is not in this build"),
-        )
-        .hint("use --state-dir with a volume")),
+        State::Secret(name) => shared::fetch(name, cluster),
     }
 }
 
 /// The authority for `names`, made at the first start: its key in `dir/authority.pem`, and its
 /// certificate, which is for others, in `dir/ca.pem`.
 pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> {
-    let path = dir.join("authority.pem");
+    let path = dir.join(AUTHORITY);
     let bytes = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
     let authority = Authority::from_pem(names, bytes.expose(), unix_now())
         .map_err(|why| broken(&path, &why))?;
@@ -46,7 +49,7 @@ pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> 
 
 /// The agent's key in `dir/agent-key.pem`, made at the first start.
 pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
-    let path = dir.join("agent-key.pem");
+    let path = dir.join(AGENT_KEY);
     let bytes = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
     AgentKey::from_pem(bytes.expose()).map_err(|why| broken(&path, &why))
 }

@@ -107,10 +107,8 @@ fn without_a_listener_the_caller_reads_why() {
         let report = chain.report.borrow();
         assert_eq!((report.whole, report.refused.len()), (1, 2), "{report:?}");
         for (status, why) in &report.refused {
-            assert_eq!(
-                (*status, why.as_str()),
-                (502, "cluster edge-7 is not connected to its relay")
-            );
+            assert_eq!(*status, 502);
+            assert!(why.contains("offline"), "{why}");
         }
     }
     chain.replace_agent();

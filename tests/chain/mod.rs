@@ -360,18 +360,14 @@ impl Chain {
         let leaf = authority.leaf(EPOCH, [1; 16]).expect("a certificate");
         let alpn = [ALPN_MUX, ALPN_HTTP];
         let tls = tlsconf::server(leaf, &alpn, Versions::Newest, Arc::new(Stopped));
-        let config = auth_proxy::Config {
-            tls: tls.expect("a configuration").config,
-            upstream: Upstream {
-                endpoint: plain("apiserver.test"),
-                anonymous: plain("apiserver.test"),
-                host: "apiserver.test".to_owned(),
-                token: TokenSource::File("/own-token".into()),
-            },
-            sa_passthrough: false,
-            session_max: self.shape.session_max,
-            audit_fail_open: false,
+        let upstream = Upstream {
+            endpoint: plain("apiserver.test"),
+            anonymous: plain("apiserver.test"),
+            host: "apiserver.test".to_owned(),
+            token: TokenSource::File("/own-token".into()),
         };
+        let mut config = auth_proxy::Config::new(tls.expect("a configuration").config, upstream);
+        config.session_max = self.shape.session_max;
         AuthProxy::new(config, tokens::keys("cluster"))
     }
 

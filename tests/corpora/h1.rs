@@ -78,8 +78,15 @@ impl Case {
         self.check.as_deref().map_or(Ok(()), |check| self.check(check, &seen.up))
     }
 
+    /// How many answers a caller gets.
+    #[allow(dead_code, reason = "a machine without a socket needs no such end")]
+    pub(crate) fn answers(&self) -> usize {
+        self.requests.max(1)
+    }
+
     /// Whether the request is refused because of its body, which a process may see only after it
     /// has passed the head on.
+    #[allow(dead_code, reason = "a socket is not asked for small pieces")]
     pub(crate) fn is_about_body(&self) -> bool {
         self.id.starts_with("ch-")
     }

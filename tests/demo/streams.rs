@@ -1,5 +1,5 @@
-//! Every kubectl that is here, through every verb that streams: over WebSockets where that
-//! kubectl has them, and over SPDY with each.
+//! The real kubectl, through every verb that streams. What lies between it and the demonstration
+//! API server is the including program's choice.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,24 +9,9 @@ use serde_json::json;
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
-use super::kubectl::{Running, Session, all_or_skip};
-use super::{admin, client, demo, server};
-
-/// With each kubectl as it is, and then with WebSockets switched off.
-fn each(test: &str, check: impl Fn(&demo::Server, &Session)) {
-    for kubectl in all_or_skip(test) {
-        // Older ones know nothing but SPDY and do not look at the variables.
-        let choices: &[&str] = if kubectl.minor < 29 { &["false"] } else { &["true", "false"] };
-        for websockets in choices {
-            let server = server();
-            let kubeconfig = server.kubeconfig_admin().expect("a kubeconfig");
-            let mut session = kubectl.with(&kubeconfig);
-            session.set("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
-            session.set("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
-            check(&server, &session);
-        }
-    }
-}
+use super::kubectl::Running;
+use super::raw::Door;
+use super::{each_streaming as each, with_door};
 
 /// Bytes that no compression and no luck reproduces.
 fn noise(len: usize) -> Vec<u8> {
@@ -158,15 +143,12 @@ fn forwarded(forward: &mut Running, suffix: &str) -> String {
 
 #[test]
 fn a_terminal_echoes_edits_and_knows_its_size() {
-    let server = server();
-    let mut client = client(&server);
+    with_door(types_in_a_terminal);
+}
+
+fn types_in_a_terminal(door: &Door) {
     let path = "/api/v1/namespaces/default/pods/web/exec?command=sh&stdin=1&stdout=1&tty=1";
-    client.send(format!(
-        "GET {path} HTTP/1.1\r\nHost: kubernetes\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
-        admin(&server)
-    ));
+    let mut client = door.upgrade(path, "Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n");
     let (code, head) = client.head();
     assert_eq!(code, 101, "{head}");
     assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
@@ -196,17 +178,14 @@ fn a_terminal_echoes_edits_and_knows_its_size() {
 
 #[test]
 fn a_watch_and_a_followed_log_can_be_websockets() {
-    let server = server();
+    with_door(watches_and_follows);
+}
+
+fn watches_and_follows(door: &Door) {
     for (path, expected) in
         [("configmaps?watch=1", "kube-root-ca.crt"), ("pods/web/log?follow=1", "web: ready\n")]
     {
-        let mut client = client(&server);
-        client.send(format!(
-            "GET /api/v1/namespaces/demo/{path} HTTP/1.1\r\nHost: kubernetes\r\n{}\
-             Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-            admin(&server)
-        ));
+        let mut client = door.upgrade(&format!("/api/v1/namespaces/demo/{path}"), "");
         assert_eq!(client.head().0, 101);
         let (stream, unread) = client.into_parts();
         let mut socket = WebSocket::from_partially_read(stream, unread, Role::Client, None);

@@ -1,19 +1,9 @@
-//! Every kubectl that is here, through every verb that does not stream.
-
-use std::fs;
+//! The real kubectl, through every verb that does not stream. What lies between it and the
+//! demonstration API server is the including program's choice.
 
 use serde_json::json;
 
-use super::kubectl::{Session, all_or_skip};
-use super::{demo, server};
-
-fn each(test: &str, check: impl Fn(&demo::Server, &mut Session)) {
-    for kubectl in all_or_skip(test) {
-        let server = server();
-        let kubeconfig = server.kubeconfig_admin().expect("a kubeconfig");
-        check(&server, &mut kubectl.with(&kubeconfig));
-    }
-}
+use super::each;
 
 #[test]
 fn lists_are_tables_and_single_objects_are_whole() {
@@ -40,20 +30,6 @@ fn the_server_says_that_it_is_a_demonstration() {
         assert!(kubectl.output(&["get", "--raw", "/"]).contains("demonstration API server"));
         let namespace = kubectl.output(&["get", "ns", "default", "-o", "yaml"]);
         assert!(namespace.contains("demonstration API server"), "{namespace}");
-    });
-}
-
-#[test]
-fn the_caller_is_told_who_he_is_and_what_he_may() {
-    each("whoami", |server, kubectl| {
-        let me = kubectl.output(&["auth", "whoami", "-o", "json"]);
-        assert!(me.contains("system:admin") && me.contains("system:masters"), "{me}");
-        server.bind("alice-views", "view", "User", &["alice"]);
-        assert_eq!(kubectl.output(&["auth", "can-i", "list", "pods", "--as", "alice"]), "yes\n");
-        let refused = kubectl.run(&["auth", "can-i", "list", "secrets", "--as", "alice"]);
-        assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), "no\n"));
-        let list = kubectl.output(&["auth", "can-i", "--list", "--as", "alice"]);
-        assert!(list.contains("selfsubjectreviews"), "{list}");
     });
 }
 
@@ -172,19 +148,5 @@ fn a_namespace_takes_its_objects_with_it() {
         kubectl.output(&["delete", "namespace", "brief"]);
         kubectl.output(&["create", "namespace", "brief"]);
         assert_eq!(kubectl.run(&["get", "configmap", "-n", "brief", "inside"]).code, Some(1));
-    });
-}
-
-#[test]
-fn a_service_account_token_from_kubectl_is_a_credential() {
-    each("create token", |_, kubectl| {
-        let token = kubectl.output(&["create", "token", "default"]);
-        let config = fs::read_to_string(kubectl.directory().join("kubeconfig")).expect("readable");
-        let lines = config.lines().filter(|line| !line.contains("client-"));
-        let anonymous = lines.collect::<Vec<_>>().join("\n");
-        let file = kubectl.file("anonymous", anonymous.as_bytes());
-        let who = ["auth", "whoami", "-o", "json", "--kubeconfig", &file, "--token", token.trim()];
-        let me = kubectl.output(&who);
-        assert!(me.contains("system:serviceaccount:default:default"), "{me}");
     });
 }

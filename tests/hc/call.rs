@@ -22,7 +22,7 @@ fn the_relays_own_api_gets_requests_whole_and_keeps_the_connection() {
 #[test]
 fn calls_with_bodies_that_cannot_be_are_refused() {
     for (fields, status) in [
-        ("Content-Length: 1048577", 413),
+        ("Content-Length: 65537", 413),
         ("Content-Length: 99999999999999999999", 400),
         ("Content-Length: +5", 400),
         ("Content-Length: 5, 6", 400),
@@ -39,16 +39,13 @@ fn calls_with_bodies_that_cannot_be_are_refused() {
 #[test]
 fn a_long_answer_waits_for_its_reader() {
     let (mut stage, _) = relay();
-    let body = vec![b'x'; 300_000];
-    let head =
-        format!("POST /status HTTP/1.1\r\nHost: n\r\nContent-Length: {}\r\n\r\n", body.len());
-    let conn = stage.request(head.as_bytes());
+    let conn = stage.accept();
     stage.net.full.insert(conn);
-    stage.data(conn, &body);
+    stage.data(conn, b"GET /status?long HTTP/1.1\r\nHost: n\r\n\r\n");
     assert_eq!(stage.take(conn), b"");
     stage.net.full.clear();
     stage.drained(conn, 1);
-    assert!(stage.take(conn).ends_with(&body));
+    assert!(stage.take(conn).ends_with(&[b'x'; 300_000]));
 }
 
 #[test]

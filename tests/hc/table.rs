@@ -91,8 +91,12 @@ impl Authority for Table {
 
     fn handle_call(&mut self, ticket: Ticket, call: Call, _: &mut dyn Net) {
         let mut state = self.0.borrow_mut();
-        if call.target == "/status" {
-            let answer = Answer { status: 200, fields: Vec::new(), body: call.body.clone() };
+        if call.target.starts_with("/status") {
+            let body = match call.target.as_str() {
+                "/status?long" => vec![b'x'; 300_000],
+                _ => call.body.clone(),
+            };
+            let answer = Answer { status: 200, fields: Vec::new(), body: body.into() };
             state.orders.push_back(Order::Answer(ticket, answer));
         }
         state.calls.push((ticket, call));

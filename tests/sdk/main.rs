@@ -31,6 +31,7 @@ fn relay() -> u16 {
             limits: Limits { conns: 512, buffers: 1024, keep: 64 },
             audit: AuditSink::nowhere(),
             journal: None,
+            chore: None,
         };
         let mut reactor = Reactor::new(Relay::new(config, Box::new(table)), setup).unwrap();
         let any = Bind::Tcp(([127, 0, 0, 1], 0).into());

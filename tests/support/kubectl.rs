@@ -30,6 +30,13 @@ pub(crate) struct Session {
     variables: Vec<(String, String)>,
 }
 
+/// What carries the streams of exec, attach and port-forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    WebSocket,
+    Spdy,
+}
+
 /// How a command ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -71,7 +78,26 @@ pub(crate) fn newest_or_skip(test: &str) -> Option<&'static Kubectl> {
     all_or_skip(test).last()
 }
 
+/// The oldest, one in the middle, and the newest.
+pub(crate) fn some_or_skip(test: &str) -> Vec<&'static Kubectl> {
+    let all = all_or_skip(test);
+    let mut some: Vec<&Kubectl> =
+        [all.first(), all.get(all.len() / 2), all.last()].into_iter().flatten().collect();
+    some.dedup();
+    some
+}
+
 impl Kubectl {
+    /// Those that this version has.
+    pub(crate) fn transports(&self) -> &'static [Transport] {
+        // Older ones know nothing but SPDY and do not look at the variables.
+        if self.minor < 29 { &[Transport::Spdy] } else { &[Transport::WebSocket, Transport::Spdy] }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn with(&self, kubeconfig: &str) -> Session {
         let home = TempDir::new();
         fs::write(home.path().join("kubeconfig"), kubeconfig).expect("a kubeconfig is written");
@@ -99,6 +125,12 @@ impl Session {
     /// Sets an environment variable for the commands that follow.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.variables.push((name.into(), value.into()));
+    }
+
+    pub(crate) fn stream_over(&mut self, transport: Transport) {
+        let websockets = if transport == Transport::WebSocket { "true" } else { "false" };
+        self.set("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
+        self.set("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets);
     }
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {

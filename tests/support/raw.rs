@@ -18,11 +18,46 @@ pub(crate) struct Client {
     unread: Vec<u8>,
 }
 
+/// Where a server is, and how to be let in.
+pub(crate) struct Door {
+    pub(crate) addr: SocketAddr,
+    pub(crate) ca_pem: String,
+    /// What stands before each path.
+    pub(crate) prefix: String,
+    pub(crate) token: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) code: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+}
+
+impl Door {
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.addr, &self.ca_pem)
+    }
+
+    /// The field that lets the caller in.
+    pub(crate) fn bearer(&self) -> String {
+        format!("Authorization: Bearer {}\r\n", self.token)
+    }
+
+    /// A GET of a path behind the prefix, without its response.
+    pub(crate) fn request(&self, path: &str, fields: &str) -> String {
+        let (prefix, bearer) = (&self.prefix, self.bearer());
+        format!("GET {prefix}{path} HTTP/1.1\r\nHost: kubernetes\r\n{bearer}{fields}\r\n")
+    }
+
+    /// Asks for a WebSocket.
+    pub(crate) fn upgrade(&self, path: &str, fields: &str) -> Client {
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let mut client = self.connect();
+        client.send(self.request(path, &format!("{upgrade}{fields}")));
+        client
+    }
 }
 
 impl Client {

@@ -143,6 +143,11 @@ impl OidcIssuer {
 
     fn groups(&self, token: &Token) -> Result<Vec<String>, Denied> {
         let Some(name) = &self.groups_claim else { return Ok(Vec::new()) };
+        // The groups are elsewhere (OpenID Connect Core, 5.6.2), where nobody is asked for them.
+        let elsewhere = token.claims.optional_object("_claim_names").map_err(claim)?;
+        if elsewhere.is_some_and(|names| names.has(name)) {
+            return Err(Denied::new(Reason::Overage, "the token leaves its groups out"));
+        }
         let raw = match token.claims.get(name) {
             None => return Ok(Vec::new()),
             Some(Value::Text(group)) => vec![group.as_str()],

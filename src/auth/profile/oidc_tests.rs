@@ -82,3 +82,12 @@ fn names_beyond_ascii_are_an_option_of_generic_issuers() {
     let claims = token(&with(oidc_claims(), &json!({"groups": ["m\u{fc}ller"]})));
     assert!(verifier.verify(&claims, NOW).is_ok());
 }
+
+#[test]
+fn groups_that_are_elsewhere_are_neither_fetched_nor_left_out() {
+    let names = json!({"_claim_names": {"groups": "src1"}});
+    refused(oidc(&with(names.clone(), &json!({"groups": "src1"}))), Reason::Overage);
+    refused(oidc(&names), Reason::Overage);
+    refused(oidc(&json!({"_claim_names": "groups"})), Reason::Claim);
+    assert!(oidc(&json!({"_claim_names": {"address": "src1"}})).is_ok());
+}

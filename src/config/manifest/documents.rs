@@ -1,10 +1,9 @@
 //! The documents of a manifest.
 //!
-//! The account may impersonate users and groups, with the extras that the auth proxy sends, and
-//! use the one Secret that holds its keys. It may do nothing else: not service accounts, not
-//! UIDs, nothing by pattern.
+//! The account has the [`Rights`] of an auth proxy, and may use the one Secret that holds its keys.
 
 use super::Manifest;
+use super::rights::{Rights, Rule};
 use crate::secret::Secret;
 use crate::wire::yaml::{Node, Scalar};
 
@@ -13,13 +12,6 @@ const STATE: &str = "cluster-connect-state";
 const JOIN: &str = "cluster-connect-join";
 const FILES: &str = "cluster-connect-files";
 const PLACEHOLDER: &str = "REPLACE-WITH-THE-OUTPUT-OF-cluster-connect-cluster-join-token";
-
-/// The extras that the auth proxy sends; RBAC has no pattern for them.
-const EXTRAS: [&str; 3] =
-    ["oid", "cluster-connect.internal/credential-id", "cluster-connect.internal/remote-ip"];
-
-/// Who has impersonated, where that is allowed.
-const ORIGINAL: &str = "original-user-info.cluster-connect.internal";
 
 impl Manifest {
     /// The documents, with `token` or a placeholder.
@@ -105,20 +97,8 @@ impl Manifest {
     }
 
     fn cluster_rules(&self) -> Node {
-        let extras = EXTRAS.iter().copied().chain(self.sar.then_some(ORIGINAL));
-        let extras: Vec<String> = extras.map(|key| format!("userextras/{key}")).collect();
-        let extras: Vec<&str> = extras.iter().map(String::as_str).collect();
-        let mut rules = vec![
-            rule("", &["users", "groups"], &["impersonate"], &[]),
-            rule("authentication.k8s.io", &extras, &["impersonate"], &[]),
-        ];
-        if self.passthrough {
-            rules.push(rule("authentication.k8s.io", &["tokenreviews"], &["create"], &[]));
-        }
-        if self.sar {
-            rules.push(rule("authorization.k8s.io", &["subjectaccessreviews"], &["create"], &[]));
-        }
-        Node::List(rules)
+        let rights = Rights { passthrough: self.passthrough, sar: self.sar };
+        Node::List(rights.rules().iter().map(Rule::to_node).collect())
     }
 
     fn files(&self) -> Vec<(&'static str, &str)> {
@@ -136,6 +116,7 @@ impl Manifest {
             format!("--state-secret={STATE}"),
             "--join-token-file=/etc/cluster-connect/join/token".to_owned(),
             "--admin-listen=:8080".to_owned(),
+            "--admin-listen-anywhere".to_owned(),
         ];
         if self.relay_ca.is_some() {
             words.push("--relay-ca=/etc/cluster-connect/files/relay-ca.pem".to_owned());
@@ -180,6 +161,10 @@ impl Manifest {
         let mut mounts = vec![
             mount("account", "/var/run/secrets/kubernetes.io/serviceaccount"),
             mount("join", "/etc/cluster-connect/join"),
+            Node::map([
+                ("name", Node::text("keys")),
+                ("mountPath", Node::text("/run/cluster-connect")),
+            ]),
         ];
         if !self.files().is_empty() {
             mounts.push(mount("files", "/etc/cluster-connect/files"));
@@ -237,6 +222,10 @@ impl Manifest {
         ]);
         let mut volumes = vec![
             Node::map([
+                ("name", Node::text("keys")),
+                ("emptyDir", Node::map([("medium", Node::text("Memory"))])),
+            ]),
+            Node::map([
                 ("name", Node::text("account")),
                 ("projected", Node::map([("sources", account)])),
             ]),
@@ -284,21 +273,14 @@ fn object<const N: usize>(
     node
 }
 
-fn rule(group: &str, resources: &[&str], verbs: &[&str], names: &[&str]) -> Node {
-    let mut rule = Node::map([
-        ("apiGroups", texts(&[group])),
-        ("resources", texts(resources)),
-        ("verbs", texts(verbs)),
-    ]);
-    if !names.is_empty() {
-        rule.set("resourceNames", texts(names));
-    }
-    rule
-}
-
 /// The one Secret with the keys: the manifest makes it empty, the first writer fills it.
 fn state_rules() -> Node {
-    Node::List(vec![rule("", &["secrets"], &["get", "update", "patch"], &[STATE])])
+    Node::List(vec![Node::map([
+        ("apiGroups", texts(&[""])),
+        ("resources", texts(&["secrets"])),
+        ("verbs", texts(&["get", "update", "patch"])),
+        ("resourceNames", texts(&[STATE])),
+    ])])
 }
 
 fn role_ref(kind: &str) -> Node {

@@ -1,6 +1,7 @@
 //! `cluster-connect manifest`: what `kubectl apply` needs to run an edge in a cluster.
 
 mod documents;
+pub mod rights;
 
 use std::path::Path;
 use std::time::Duration;

@@ -24,6 +24,7 @@
 mod down;
 mod end;
 mod event;
+mod pass;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -102,6 +103,8 @@ struct Flight {
     version: Version,
     upgrade: Option<Protocol>,
     long_running: bool,
+    /// kubectl asks what the API server has.
+    discovers: bool,
     /// The connection down can carry another request afterwards.
     keep_down: bool,
     /// The connection up can.
@@ -272,6 +275,10 @@ impl Flight {
             version: head.version(),
             upgrade: head.upgrade(),
             long_running: false,
+            discovers: head
+                .fields
+                .all("accept")
+                .any(|accept| memchr::memmem::find(accept, b"g=apidiscovery.k8s.io").is_some()),
             keep_down: head.keep_alive() && head.upgrade().is_none(),
             keep_up: false,
             continue_due: head.expects_continue(),

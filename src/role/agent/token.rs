@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::auth::sas;
 use crate::limits::{API_ANSWER_MAX, API_TIMEOUT, TOKEN_LIFE};
-use crate::role::{HttpAnswer, HttpCall, Job, JobId, Net, Notice, Outcome, WriteFile};
+use crate::role::{Fault, HttpAnswer, HttpCall, Job, JobId, Net, Notice, Outcome, WriteFile};
 use crate::secret::Secret;
 
 /// Where tokens come from.
@@ -92,7 +92,7 @@ pub(super) enum Progress {
     /// It did not work this time.
     Failed(String),
     /// It will never work: the sentence says what to do.
-    Hopeless(String),
+    Hopeless(Fault),
 }
 
 /// Gets tokens, one at a time.
@@ -101,6 +101,8 @@ pub(super) struct Tokens {
     source: Source,
     stage: Stage,
     is_enrolled: bool,
+    /// Once in a process is enough: the answer would be the same.
+    enrols_again: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -117,7 +119,7 @@ enum Stage {
 
 impl Tokens {
     pub(super) const fn new(source: Source) -> Self {
-        Self { source, stage: Stage::Idle, is_enrolled: false }
+        Self { source, stage: Stage::Idle, is_enrolled: false, enrols_again: false }
     }
 
     /// Asks for a token.
@@ -165,7 +167,7 @@ impl Tokens {
             (Stage::Asking(_), outcome) => self.on_challenge(answer(outcome), net),
             (Stage::Proving(_) | Stage::Idle, outcome) => match answer(outcome) {
                 Ok(answer) => listen_token(&answer).map_or_else(malformed, Progress::Ready),
-                Err((_, why)) => Progress::Failed(why),
+                Err(refusal) => self.on_stranger(refusal, net),
             },
         })
     }
@@ -173,10 +175,11 @@ impl Tokens {
     fn enrol(&mut self, net: &mut dyn Net) -> Progress {
         let Source::Enrolment(enrolment) = &self.source else { return Progress::Pending };
         let Some(token) = &enrolment.join_token else {
-            return Progress::Hopeless(format!(
-                "not enrolled: there is no {}, and no join token was given",
-                enrolment.state.display()
-            ));
+            let place = enrolment.state.display();
+            return Progress::Hopeless(Fault {
+                code: "JOIN_TOKEN_REFUSED",
+                message: format!("not enrolled: there is no {place}, and no join token was given"),
+            });
         };
         let job = enrolment.call(
             "enroll",
@@ -207,9 +210,14 @@ impl Tokens {
                 self.is_enrolled = true;
                 self.request(net)
             }
-            Err((Some(400..=407 | 409..=428), why)) => {
-                Progress::Hopeless(format!("the relay refuses to enrol this agent: {why}"))
-            }
+            Err((Some(status @ (400..=407 | 409..=428)), why)) => Progress::Hopeless(Fault {
+                code: if status == 400 && why.contains("audience") {
+                    "AUDIENCE_CONFLICT"
+                } else {
+                    "JOIN_TOKEN_REFUSED"
+                },
+                message: format!("the relay refuses to enrol this agent: {why}"),
+            }),
             Err((_, why)) => Progress::Failed(why),
         }
     }
@@ -218,7 +226,7 @@ impl Tokens {
         let Source::Enrolment(enrolment) = &self.source else { return Progress::Pending };
         let answer = match answer {
             Ok(answer) => answer,
-            Err((_, why)) => return Progress::Failed(why),
+            Err(refusal) => return self.on_stranger(refusal, net),
         };
         let Some(challenge) = answer.get("challenge").and_then(Value::as_str) else {
             return malformed();
@@ -229,6 +237,20 @@ impl Tokens {
         };
         let proof = json!({ "challenge": challenge, "signature": STANDARD.encode(signature) });
         self.stage_of(enrolment.call("listenToken", &proof), Stage::Proving, net)
+    }
+
+    /// The relay does not know an agent that was enrolled, or that has the keys of one: the join
+    /// token may still be good, and enrolling with the same key twice does no harm.
+    fn on_stranger(&mut self, refusal: (Option<u16>, String), net: &mut dyn Net) -> Progress {
+        let (status, why) = refusal;
+        let Source::Enrolment(enrolment) = &self.source else { return Progress::Failed(why) };
+        let unknown = matches!(status, Some(401 | 403 | 404));
+        if unknown && enrolment.join_token.is_some() && !self.enrols_again {
+            self.enrols_again = true;
+            self.is_enrolled = false;
+            return self.enrol(net);
+        }
+        Progress::Failed(why)
     }
 
     fn stage_of(&mut self, job: Job, stage: fn(JobId) -> Stage, net: &mut dyn Net) -> Progress {
@@ -294,6 +316,10 @@ type Answered = Result<Value, (Option<u16>, String)>;
 fn answer(outcome: Outcome) -> Answered {
     let answer = match outcome {
         Outcome::Http(Ok(answer)) => answer,
+        Outcome::Http(Err(why)) if why.contains("certificate") => {
+            let what = format!("RELAY_UNTRUSTED: {why}; --relay-ca names the authority to trust");
+            return Err((None, what));
+        }
         Outcome::Http(Err(why)) => return Err((None, why)),
         Outcome::Read(_) | Outcome::Written(_) | Outcome::Exec(_) | Outcome::Appended(_) => {
             return Err((None, "an answer to another question".to_owned()));

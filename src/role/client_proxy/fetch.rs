@@ -8,8 +8,8 @@ use log::{info, warn};
 use super::credential::{self, Credential, Method};
 use super::identity::{Ask, Purpose, Token};
 use super::known::{Distrust, Trust};
-use super::renewal::Renewal;
 use super::{ClientProxy, Key, random_u64};
+use crate::engine::renewal::Renewal;
 use crate::limits::{CLUSTER_TOKEN_LIFE, CREDENTIAL_MAX, CREDENTIAL_TIMEOUT};
 use crate::role::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome, WriteFile};
 use crate::secret::Secret;
@@ -21,6 +21,8 @@ pub(super) struct Credentials {
     pub(super) current: Option<Credential>,
     renewal: Option<Renewal>,
     busy: bool,
+    /// The relay did not take the last one, and was asked why.
+    is_disputed: bool,
 }
 
 /// The caller's token for one cluster.
@@ -80,10 +82,22 @@ impl ClientProxy {
         }
     }
 
-    /// The relay does not take the credential any more, so the next session needs another one.
-    pub(super) fn drop_credential(&mut self, id: &str) {
+    /// The relay did not let a session through. Its API knows why, and may have a credential that
+    /// it takes; `why` is what is known till then. It is asked once until a session is up.
+    pub(super) fn on_session_refused(&mut self, id: &str, why: &str, net: &mut dyn Net) {
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let state = &mut cluster.credential;
+        if std::mem::replace(&mut state.is_disputed, true) {
+            state.is_disputed = false;
+            return self.on_trouble(id, "CLUSTER_UNREACHABLE", why, net);
+        }
+        state.current = None;
+        self.want_credential(id, net);
+    }
+
+    pub(super) fn on_session_accepted(&mut self, id: &str) {
         if let Some(cluster) = self.clusters.get_mut(id) {
-            cluster.credential.current = None;
+            cluster.credential.is_disputed = false;
         }
     }
 
@@ -274,6 +288,7 @@ impl ClientProxy {
         let usable = self.has_credential(id, now);
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         cluster.credential.busy = false;
+        cluster.credential.is_disputed = false;
         let renewal = &mut cluster.credential.renewal;
         renewal
             .get_or_insert_with(|| Renewal::new(now, Duration::ZERO, random))

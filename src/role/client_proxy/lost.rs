@@ -29,9 +29,10 @@ impl Lost {
         }
     }
 
-    /// The relay does not take the token any more.
-    pub(super) const fn is_unauthorized(&self) -> bool {
-        matches!(self, Self::Refused(401, _))
+    /// The relay's API knows more: it may have a token that is taken, or say since when the
+    /// cluster is away.
+    pub(super) const fn is_for_the_api(&self) -> bool {
+        matches!(self, Self::Refused(401 | 403 | 404, _))
     }
 
     /// A sentence about the cluster `name`.
@@ -41,7 +42,10 @@ impl Lost {
                 format!("cluster {name} cannot be reached through its relay: {why}")
             }
             Self::Refused(404, why) if why.contains("no listeners") => {
-                format!("cluster {name} is not connected to its relay")
+                format!(
+                    "cluster {name} cannot be reached: it is offline, no agent of it is connected \
+                     to the relay"
+                )
             }
             Self::Refused(status, why) => {
                 format!("cluster {name} cannot be reached: its relay says {status} {why}")

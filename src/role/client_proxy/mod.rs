@@ -9,7 +9,7 @@
 //! Its decisions stand in files without effects: which cluster a request is for ([`route`]),
 //! whether the caller may use the port ([`admission`]), where tokens come from ([`identity`]), what
 //! a credential must say ([`credential`]), whom it trusts ([`known`]), and when it asks again
-//! ([`renewal`]). [`local`], [`fetch`] and [`session`] act on them.
+//! ([`Renewal`](crate::engine::renewal::Renewal)). [`local`], [`fetch`] and [`session`] act on them.
 
 pub mod admission;
 pub mod credential;
@@ -18,7 +18,6 @@ pub mod identity;
 pub mod known;
 mod local;
 mod lost;
-pub mod renewal;
 pub mod route;
 mod session;
 
@@ -167,7 +166,7 @@ impl ClientProxy {
         if self.sessions.contains_key(&conn) {
             self.on_session_data(conn, data, net);
         } else {
-            self.on_local_data(conn, &data, net);
+            self.on_local_data(conn, data, net);
         }
     }
 

@@ -207,6 +207,7 @@ impl ClientProxy {
         }
         let id = session.cluster.clone();
         info!("cluster={} connected, end-to-end session established", self.name(&id));
+        self.on_session_accepted(&id);
         let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
         for local in waiting.unwrap_or_default() {
             self.give_stream(local, &id, net);
@@ -219,7 +220,7 @@ impl ClientProxy {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match event {
             Event::Data(id, data) => match local(session, &id) {
-                Some(to) => self.on_cluster_data(to, &data, net),
+                Some(to) => self.on_cluster_data(to, data, net),
                 None => session.tunnel.drained(id, data.len(), net.now()),
             },
             Event::Finished(id) => {
@@ -336,11 +337,12 @@ impl ClientProxy {
         let id = session.cluster;
         let sentence = why.sentence(&self.name(&id));
         info!("session ended: {sentence}");
+        let lost = format!("{sentence}; whether the request was carried out is not known");
         for local in session.streams.into_values() {
-            self.on_cluster_lost(local, net);
+            self.on_cluster_broken(local, &lost, net);
         }
-        if why.is_unauthorized() {
-            self.drop_credential(&id);
+        if why.is_for_the_api() {
+            return self.on_session_refused(&id, &sentence, net);
         }
         // Nobody waits for a session that was up, but for the process that is not ready without.
         if current && !(session.tunnel.is_established() && self.is_ready) {

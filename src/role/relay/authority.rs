@@ -1,5 +1,6 @@
 //! What the relay asks of whoever knows the entities, the keys and the connected clusters.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::upgrade::Fields;
@@ -117,8 +118,8 @@ pub struct Answer {
     pub status: u16,
     /// Fields, without those for framing.
     pub fields: Vec<(String, String)>,
-    /// The body.
-    pub body: Vec<u8>,
+    /// The body, shared with everybody who is given the same.
+    pub body: Arc<Vec<u8>>,
 }
 
 /// What the relay has to do for the authority.

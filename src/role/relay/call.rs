@@ -1,5 +1,7 @@
 //! Calls of the relay's own API: collects the body, hands the request on, sends the answer.
 
+use std::sync::Arc;
+
 use super::authority::{Answer, Call, Ticket};
 use super::fault::{Fault, Tracking};
 use super::http::take_body;
@@ -7,7 +9,7 @@ use super::open::Opening;
 use super::{Arrival, Conn, Key, Net, Relay, write};
 use crate::buf::Pressure;
 use crate::engine::upgrade::Request;
-use crate::limits::{API_CALL_MAX, HEAD_LIMIT, OPENING_TIMEOUT};
+use crate::limits::{API_BODY_MAX, HEAD_LIMIT, OPENING_TIMEOUT};
 use crate::role::{ConnId, Peer};
 use crate::wire::h1::{BodyReader, Framing, reason_phrase};
 
@@ -32,9 +34,9 @@ enum Stage {
     Asked,
     /// The answer goes out.
     Answering {
-        /// Head and body.
-        bytes: Vec<u8>,
-        /// How much of it is queued.
+        head: Vec<u8>,
+        body: Arc<Vec<u8>>,
+        /// How much of both is queued.
         sent: usize,
     },
 }
@@ -42,7 +44,7 @@ enum Stage {
 impl Relay {
     pub(super) fn on_call(&mut self, arrival: Arrival, net: &mut dyn Net) {
         let conn = arrival.conn;
-        if matches!(arrival.request.framing, Framing::Length(len) if len > API_CALL_MAX as u64) {
+        if matches!(arrival.request.framing, Framing::Length(len) if len > API_BODY_MAX as u64) {
             return self.dismiss(conn, &too_large().for_http(&arrival.tracking), net);
         }
         if arrival.request.expects_continue && arrival.rest.is_empty() {
@@ -75,7 +77,7 @@ impl Relay {
         };
         let fault = match take_body(reader, &mut calling.rest, &mut calling.body) {
             Err(why) => Some(Fault::new(400, &format!("The body cannot be read: {why}"))),
-            Ok(()) if calling.body.len() > API_CALL_MAX => Some(too_large()),
+            Ok(()) if calling.body.len() > API_BODY_MAX => Some(too_large()),
             Ok(()) if reader.is_done() => None,
             Ok(()) => return,
         };
@@ -113,21 +115,28 @@ impl Relay {
         let Some(conn) = self.calls.remove(&ticket) else { return };
         let Some(Conn::Calling(calling)) = self.conns.get_mut(&conn) else { return };
         let is_head = calling.request.method == "HEAD";
-        let bytes = encode(answer, is_head, calling.keep_alive);
-        calling.stage = Stage::Answering { bytes, sent: 0 };
+        let head = encode(answer, calling.keep_alive);
+        let has_body = !is_head && answer.status != 204;
+        let body = if has_body { Arc::clone(&answer.body) } else { Arc::default() };
+        calling.stage = Stage::Answering { head, body, sent: 0 };
         self.on_call_drained(conn, net);
     }
 
     /// Sends as much of the answer as there is room for.
     pub(super) fn on_call_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Calling(calling)) = self.conns.get_mut(&conn) else { return };
-        let Stage::Answering { bytes, sent } = &mut calling.stage else { return };
-        while *sent < bytes.len() && net.pressure(conn) == Pressure::Open {
+        let Stage::Answering { head, body, sent } = &mut calling.stage else { return };
+        let len = head.len() + body.len();
+        while *sent < len && net.pressure(conn) == Pressure::Open {
             let mut lease = net.pool().lease_beyond();
-            *sent += lease.fill(bytes.get(*sent..).unwrap_or_default());
+            let rest = match sent.checked_sub(head.len()) {
+                None => head.get(*sent..),
+                Some(at) => body.get(at..),
+            };
+            *sent += lease.fill(rest.unwrap_or_default());
             let _ = net.send(conn, lease.freeze());
         }
-        let is_done = *sent == bytes.len();
+        let is_done = *sent == len;
         self.timers.set(Key::Head(conn), net.now() + OPENING_TIMEOUT);
         if !is_done {
             return;
@@ -149,7 +158,7 @@ fn too_large() -> Fault {
     Fault::new(413, "The body is too large")
 }
 
-fn encode(answer: &Answer, is_head: bool, keep_alive: bool) -> Vec<u8> {
+fn encode(answer: &Answer, keep_alive: bool) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {} {}\r\n", answer.status, reason_phrase(answer.status));
     for (name, value) in &answer.fields {
         let value: String = value.chars().filter(|c| !c.is_control()).collect();
@@ -162,9 +171,5 @@ fn encode(answer: &Answer, is_head: bool, keep_alive: bool) -> Vec<u8> {
         head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
     }
     head.push_str("\r\n");
-    let mut bytes = head.into_bytes();
-    if !is_head && answer.status != 204 {
-        bytes.extend_from_slice(&answer.body);
-    }
-    bytes
+    head.into_bytes()
 }

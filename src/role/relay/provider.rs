@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::api::{Caller, User};
@@ -30,7 +31,7 @@ pub struct Download {
     /// `linux/amd64`, as in the path.
     pub platform: String,
     /// The file's bytes.
-    pub bytes: std::sync::Arc<Vec<u8>>,
+    pub bytes: Arc<Vec<u8>>,
     /// Its SHA-256 in hexadecimal.
     pub sha256: String,
 }
@@ -74,6 +75,16 @@ impl Provider {
     }
 
     fn answer(&mut self, ticket: Ticket, status: u16, content_type: &str, body: Vec<u8>) {
+        self.answer_shared(ticket, status, content_type, Arc::new(body));
+    }
+
+    fn answer_shared(
+        &mut self,
+        ticket: Ticket,
+        status: u16,
+        content_type: &str,
+        body: Arc<Vec<u8>>,
+    ) {
         let fields = vec![("Content-Type".to_owned(), content_type.to_owned())];
         self.orders.push_back(Order::Answer(ticket, Answer { status, fields, body }));
     }
@@ -87,7 +98,7 @@ impl Provider {
                 let file = path.strip_prefix("/download/").unwrap_or_default();
                 let found = self.download.as_ref().and_then(|it| it.find(file));
                 match found {
-                    Some((kind, body)) => self.answer(ticket, 200, kind, body),
+                    Some((kind, body)) => self.answer_shared(ticket, 200, kind, body),
                     None => self.answer(ticket, 404, "text/plain", b"no such file\n".to_vec()),
                 }
             }
@@ -103,7 +114,8 @@ impl Provider {
                 Done::Reply(ticket, reply) => {
                     let fields = reply.headers.into_iter();
                     let fields = fields.map(|(name, value)| (name.to_owned(), value)).collect();
-                    let answer = Answer { status: reply.status, fields, body: reply.body };
+                    let answer =
+                        Answer { status: reply.status, fields, body: Arc::new(reply.body) };
                     Order::Answer(Ticket(ticket), answer)
                 }
                 Done::Effect(effect) => {
@@ -196,12 +208,13 @@ impl Authority for Provider {
 }
 
 impl Download {
-    fn find(&self, file: &str) -> Option<(&'static str, Vec<u8>)> {
+    fn find(&self, file: &str) -> Option<(&'static str, Arc<Vec<u8>>)> {
         let name = file.strip_prefix(self.platform.as_str())?;
         match name {
-            "/cluster-connect" => Some(("application/octet-stream", self.bytes.to_vec())),
+            "/cluster-connect" => Some(("application/octet-stream", Arc::clone(&self.bytes))),
             "/cluster-connect.sha256" => {
-                Some(("text/plain", format!("{}  cluster-connect\n", self.sha256).into_bytes()))
+                let line = format!("{}  cluster-connect\n", self.sha256);
+                Some(("text/plain", Arc::new(line.into_bytes())))
             }
             _ => None,
         }

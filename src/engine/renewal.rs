@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::engine::backoff::Backoff;
+use super::backoff::Backoff;
 
 /// The schedule of one credential.
 #[derive(Clone, Debug)]
@@ -27,6 +27,15 @@ impl Renewal {
             ends: now + life,
             backoff: Backoff::new(FIRST_RETRY, LAST_RETRY),
         }
+    }
+
+    /// A credential of which a part of its life is over: it came from another process, or out of a
+    /// file.
+    #[must_use]
+    pub fn resumed(now: Instant, elapsed: Duration, life: Duration, random: u64) -> Self {
+        let new = Self::new(now, life, random);
+        let sooner = |at: Instant| at.checked_sub(elapsed).unwrap_or(now).max(now);
+        Self { due: sooner(new.due), ends: sooner(new.ends), ..new }
     }
 
     /// When to ask again.
@@ -86,6 +95,19 @@ mod tests {
         }
         assert_eq!(renewal.ends(), now + HOUR);
         assert!(!renewal.is_good(now + HOUR));
+    }
+
+    #[test]
+    fn a_credential_that_is_taken_over_keeps_its_end() {
+        let now = Instant::now();
+        let renewal = Renewal::resumed(now, HOUR / 2, HOUR, 0);
+        assert_eq!((renewal.due() - now, renewal.ends() - now), (HOUR / 4, HOUR / 2));
+        let late = Renewal::resumed(now, HOUR.mul_f64(0.9), HOUR, 0);
+        assert_eq!(late.due(), now);
+        assert!(late.is_good(now));
+        for elapsed in [HOUR, 1000 * HOUR, Duration::MAX] {
+            assert!(!Renewal::resumed(now, elapsed, HOUR, 0).is_good(now));
+        }
     }
 
     #[test]

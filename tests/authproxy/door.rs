@@ -1,0 +1,196 @@
+//! The real binary between a recording upstream and callers that send whatever bytes they like.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cluster_connect::wire::resource::ResourceId;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
+
+use crate::support::mint::{Keys, now, with};
+use crate::support::process::{PATIENCE, Process, Scratch};
+use crate::support::recorder::{Answer, Recorder};
+use crate::support::tls::Pki;
+
+const CLUSTER: &str = "edge-7";
+pub(crate) const ISSUER: &str = "https://issuer.example";
+pub(crate) const AUDIENCE: &str = "cluster";
+pub(crate) const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const POP_TARGET: &str =
+    "/subscriptions/s/resourceGroups/r/providers/Microsoft.Kubernetes/connectedClusters/c";
+
+/// A running auth proxy and what is around it.
+pub(crate) struct Door {
+    _process: Process,
+    pub(crate) upstream: Recorder,
+    pub(crate) keys: Keys,
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    _scratch: Scratch,
+}
+
+impl Door {
+    /// Starts both, with an OpenID Connect issuer and an Entra tenant whose keys are in files.
+    pub(crate) fn open(answer: Answer, extra: &[&str]) -> Self {
+        let (scratch, keys, pki) = (Scratch::new(), Keys::new(), Pki::new());
+        let upstream = Recorder::start(pki.server(&[b"http/1.1"]), answer);
+        let kubeconfig = scratch.write("kubeconfig", &kubeconfig(&pki, upstream.address()));
+        scratch.write("keys.json", &key_set(&keys).to_string());
+        let auth = scratch.write("auth.json", &auth_config().to_string());
+        let (state, audit) = (scratch.word("state"), scratch.word("audit.log"));
+        let mut words = vec![
+            "--listen",
+            "127.0.0.1:0",
+            "-n",
+            CLUSTER,
+            "--state-dir",
+            &state,
+            "--kubeconfig",
+            &kubeconfig,
+            "--auth-config",
+            &auth,
+            "--pop",
+            "accept",
+            "--pop-u",
+            POP_TARGET,
+            "--audit-log",
+            &audit,
+            "--no-require-least-privilege",
+        ];
+        words.extend(extra);
+        let program = Path::new(env!("CARGO_BIN_EXE_kube-aad-proxy"));
+        let ready = "auth proxy of edge-7 listens on ";
+        let (process, place) = Process::start("kube-aad-proxy", program, &words, ready);
+        let resource = ResourceId::parse(CLUSTER).expect("a name");
+        Self {
+            _process: process,
+            upstream,
+            keys,
+            address: place.parse().expect("an address"),
+            tls: pinned(&scratch.read("state/ca.pem")),
+            name: ServerName::try_from(resource.server_name()).expect("a server name"),
+            _scratch: scratch,
+        }
+    }
+
+    /// A token that is good, for `user`.
+    pub(crate) fn token(&self, user: &str) -> String {
+        self.keys.rs256(&claims(user))
+    }
+
+    /// Sends `bytes` in a session of its own and returns all that comes back until the proxy ends
+    /// the connection. The caller says that it is done once `is_enough` has come.
+    pub(crate) fn exchange(&self, bytes: &[u8], is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let session = ClientConnection::new(Arc::clone(&self.tls), self.name.clone());
+        let tcp = TcpStream::connect(self.address).expect("the proxy listens");
+        tcp.set_nodelay(true).expect("a socket option");
+        tcp.set_read_timeout(Some(PATIENCE)).expect("a socket option");
+        tcp.set_write_timeout(Some(PATIENCE)).expect("a socket option");
+        let mut stream = StreamOwned::new(session.expect("a TLS client"), tcp);
+        // The proxy may have refused, and closed, before it has read all of it.
+        let _ = stream.write_all(bytes).and_then(|()| stream.flush());
+        let (mut down, mut is_done) = (Vec::new(), false);
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => return down,
+                Ok(len) => down.extend_from_slice(&buffer[..len]),
+                Err(why) if why.kind() == ErrorKind::WouldBlock => panic!("no end: {down:?}"),
+                // A connection that was cut is one that has ended.
+                Err(_) => return down,
+            }
+            if !is_done && is_enough(&down) {
+                is_done = true;
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+        }
+    }
+}
+
+/// Claims of the generic issuer's token for `user`, good for an hour.
+pub(crate) fn claims(user: &str) -> Value {
+    let now = now();
+    json!({
+        "iss": ISSUER, "aud": AUDIENCE, "sub": user, "jti": user,
+        "iat": now - 60, "nbf": now - 60, "exp": now + 3600, "groups": ["developers"],
+    })
+}
+
+fn key_set(keys: &Keys) -> Value {
+    let (n, _) = keys.rsa_numbers(false);
+    let corpus: Value =
+        serde_json::from_str(include_str!("../corpora/jwt_jwks.json")).expect("JSON");
+    let kept = |id: &str| {
+        let all = corpus["keys"].as_array().expect("keys");
+        all.iter().find(|key| key["kid"] == id).expect(id).clone()
+    };
+    let foreign = "https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0";
+    json!({ "keys": [
+        with(keys.rsa_jwk(false), json!({"kid": "rsa", "use": "sig"})),
+        with(keys.p256_jwk(), json!({"kid": "p256", "alg": "ES256"})),
+        with(keys.rsa_jwk(false), json!({"kid": "rsa-foreign", "issuer": foreign})),
+        with(keys.rsa_jwk(false), json!({"kid": "rsa-enc", "use": "enc"})),
+        with(keys.rsa_jwk(false), json!({"kid": "rsa-ops", "key_ops": ["encrypt"]})),
+        with(keys.rsa_jwk(false), json!({"kid": "rsa-512", "alg": "RS512"})),
+        with(keys.rsa_jwk(false), json!({"kid": "twin"})),
+        with(keys.rsa_jwk(true), json!({"kid": "twin"})),
+        {"kty": "RSA", "kid": "e1", "n": n, "e": "AQ"},
+        kept("k-weak"),
+        kept("k-oct"),
+    ]})
+}
+
+fn auth_config() -> Value {
+    let algorithms = json!(["RS256", "ES256"]);
+    json!({ "issuers": [
+        {
+            "type": "oidc",
+            "issuer": {"url": ISSUER, "audiences": [AUDIENCE], "jwksFile": "keys.json"},
+            "claimMappings": {
+                "username": {"claim": "sub", "prefix": "oidc:"},
+                "groups": {"claim": "groups", "prefix": "oidc:"},
+            },
+            "algorithms": algorithms,
+        },
+        {
+            "type": "entra",
+            "entra": {
+                "tenant": TENANT, "audiences": ["api://edge"], "jwksFile": "keys.json",
+                "usernamePrefix": "entra:", "groupsPrefix": "entra:",
+            },
+            "algorithms": algorithms,
+        },
+    ]})
+}
+
+fn kubeconfig(pki: &Pki, address: SocketAddr) -> String {
+    let ca = STANDARD.encode(&pki.ca_pem);
+    format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+         clusters:\n- name: c\n  cluster:\n    server: https://{address}\n    \
+         certificate-authority-data: {ca}\n\
+         users:\n- name: u\n  user:\n    token: our-own-token\n\
+         contexts:\n- name: c\n  context: {{cluster: c, user: u}}\n"
+    )
+}
+
+fn pinned(ca_pem: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).expect("PEM")).expect("a CA");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}

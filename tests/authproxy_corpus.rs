@@ -1,0 +1,18 @@
+//! The corpora against the real binary, over real sockets: `kube-aad-proxy` with an upstream that
+//! writes down every byte. What must be refused sends nothing upstream.
+
+#[path = "corpora/h1.rs"]
+mod corpus;
+#[path = "authproxy/door.rs"]
+mod door;
+#[path = "authproxy/requests.rs"]
+mod requests;
+#[path = "authproxy/tokens.rs"]
+mod tokens;
+mod support {
+    #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this")]
+    pub mod mint;
+    pub mod process;
+    pub mod recorder;
+    pub mod tls;
+}
