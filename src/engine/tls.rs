@@ -156,8 +156,10 @@ impl Session {
                 Ok((discard, None)) => used += discard,
                 Ok((discard, Some(state))) => return Ok((used + discard, state)),
                 Err(err) => {
-                    // rustls has queued an alert; it comes out as if nothing had happened.
-                    while let Ok((_, None)) = self.step(&mut [], deliver, tls) {}
+                    // rustls has queued an alert; it comes out as if nothing had happened. It
+                    // remembers where handshake messages are in these bytes, so they stay.
+                    let rest = &mut incoming[used..];
+                    while let Ok((_, None)) = self.step(rest, &mut |_: &[u8]| (), tls) {}
                     return Err(err);
                 }
             }
