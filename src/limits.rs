@@ -610,8 +610,3 @@ pub const BUFFERS_KEPT: usize = 32;
 pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(300);
 /// How long a buffer beyond those may find no user.
 pub const TRIM_PERIOD: Duration = Duration::from_secs(1);
-/// How long a buffer beyond those may find no user.
-pub const TRIM_PERIOD: Duration = Duration::from_secs(1);
-
-/// How often a relay looks whether its certificate's files have changed.
-pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(300);
