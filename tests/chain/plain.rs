@@ -35,6 +35,7 @@ struct Plain {
     tls: ClientConnection,
     conn: Option<ConnId>,
     then: Then,
+    has_finished: bool,
     got: Rc<RefCell<Got>>,
 }
 
@@ -54,14 +55,17 @@ impl Plain {
         let mut tls = ClientConnection::new(config.expect("a configuration"), name).expect("TLS");
         tls.set_buffer_limit(None);
         tls.writer().write_all(request).expect("no limit");
-        if then == Then::Finishes {
-            tls.send_close_notify();
-        }
-        Self { tls, conn: None, then, got }
+        Self { tls, conn: None, then, has_finished: false, got }
     }
 
     fn send(&mut self, net: &mut dyn Net) {
         let Some(conn) = self.conn else { return };
+        let ends = !self.tls.is_handshaking()
+            && matches!(self.then, Then::Finishes | Then::BreaksOff)
+            && !std::mem::replace(&mut self.has_finished, true);
+        if ends && self.then == Then::Finishes {
+            self.tls.send_close_notify();
+        }
         let mut bytes = Vec::new();
         while self.tls.wants_write() {
             self.tls.write_tls(&mut bytes).expect("a vector takes everything");
@@ -69,9 +73,8 @@ impl Plain {
         for slice in net.pool().clone().slices(&bytes) {
             let _ = net.send(conn, slice);
         }
-        match self.then {
-            Then::Finishes | Then::BreaksOff if !self.tls.is_handshaking() => net.finish(conn),
-            _ => (),
+        if ends {
+            net.finish(conn);
         }
     }
 
@@ -122,7 +125,7 @@ impl Role for Plain {
 fn request(size: u64) -> (Vec<u8>, Vec<u8>) {
     let body = pattern(7, size);
     let head = format!(
-        "POST /api/v1/namespaces/n/configmaps HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\
+        "POST /api/v1/namespaces/n/configmaps?slow=1 HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\
          Authorization: Bearer {}\r\n\r\n",
         tokens::token("alice", "cluster", crate::sim::EPOCH, 3600)
     );
