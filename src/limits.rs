@@ -430,6 +430,17 @@ pub const TOKEN_FILE_MAX: usize = 16 * 1024;
 /// Seconds that a stream may go on after its token has expired: the leeway of clocks.
 pub const EXPIRY_LEEWAY: u64 = 60;
 
+/// Streams of a session on which no request was let through yet.
+pub const STREAMS_OF_STRANGERS: usize = 128;
+
+/// Refusals of one session that are written to the audit log at once, and how often one more is.
+pub const REFUSAL_NOTES: u32 = 30;
+/// See [`REFUSAL_NOTES`].
+pub const REFUSAL_NOTE_REFILL: Duration = Duration::from_secs(3);
+
+/// Bytes of a stranger's text in the audit log.
+pub const AUDIT_TEXT_MAX: usize = 1024;
+
 /// Requests in flight for one caller, on one session, and in all.
 pub const IN_FLIGHT_CALLER: usize = 200;
 /// See [`IN_FLIGHT_CALLER`].
