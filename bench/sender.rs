@@ -59,6 +59,7 @@ pub(crate) fn run(words: &[String]) -> ! {
         limits: Limits { conns: 20_000, buffers: 8192, keep: 32 },
         audit: AuditSink::nowhere(),
         journal: None,
+        chore: None,
     };
     let mut reactor = Reactor::new(role, setup).expect("a loop");
     let any = Bind::Tcp(([127, 0, 0, 1], 0).into());

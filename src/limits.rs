@@ -440,6 +440,50 @@ pub const IN_FLIGHT_MAX: usize = 2000;
 /// How long a new session may take for its TLS handshake.
 pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 
+/// How long exec, attach and port-forward may last, unless configured.
+pub const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);
+
+/// Refused credentials that one session has at once, and one more for each [`REFUSAL_REFILL`].
+pub const REFUSALS: u32 = 20;
+
+/// See [`REFUSALS`].
+pub const REFUSAL_REFILL: Duration = Duration::from_secs(3);
+
+/// Credentials of one session that are verified at once, and one more for each
+/// [`VERIFICATION_REFILL`]: a core verifies about ten times as many.
+pub const VERIFICATIONS: u32 = 2000;
+
+/// See [`VERIFICATIONS`].
+pub const VERIFICATION_REFILL: Duration = Duration::from_micros(500);
+
+/// Keys that were asked for in vain and are remembered.
+pub const UNKNOWN_KEYS: usize = 1024;
+
+/// Questions to the API server that are open at a time.
+pub const QUESTIONS_OPEN: usize = 64;
+const _: () = assert!(REVIEWS <= QUESTIONS_OPEN);
+
+/// How long the API server may take for one of them.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a question that was not answered is not asked again.
+pub const QUESTION_UNANSWERED: Duration = Duration::from_secs(1);
+
+/// Requests that wait for answers at a time, each with its head.
+pub const PARKED_MAX: usize = 256;
+
+/// How long a request waits for all of its answers.
+pub const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections of operators and probes at a time.
+pub const ADMIN_CONNS: usize = 64;
+
+/// How long one of these may take to say what it wants.
+pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A clock that shows less is wrong: this version is younger (2026-11-01).
+pub const BUILT_AFTER: u64 = 1_793_491_200;
+
 /// How long a stopping auth proxy lets requests go on.
 pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
 
@@ -469,6 +513,9 @@ pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);
 /// How long a session may take from the first packet to the end of the inner handshake. The relay
 /// gives up on the listener after 30 s.
 pub const SESSION_OPENING: Duration = Duration::from_secs(45);
+
+/// How long a client proxy that waits for a cluster at start pauses between two attempts.
+pub const START_RETRY: Duration = Duration::from_secs(2);
 
 /// How often a session is asked for a sign of life.
 pub const SESSION_PING: Duration = Duration::from_secs(30);
@@ -561,3 +608,5 @@ pub const BUFFERS_KEPT: usize = 32;
 
 /// How often a relay looks whether its certificate's files have changed.
 pub const CERTIFICATE_CHECK: Duration = Duration::from_secs(300);
+/// How long a buffer beyond those may find no user.
+pub const TRIM_PERIOD: Duration = Duration::from_secs(1);

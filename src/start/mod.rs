@@ -162,6 +162,12 @@ fn from_fault(Fault { code, message }: Fault) -> Error {
         Some(Code::ClusterChanged) => {
             Some("if the cluster was set up anew, --accept-new-ca accepts its new CA")
         }
+        Some(Code::JoinTokenRefused) => {
+            Some("ask for a new one: cluster-connect cluster join-token NAME")
+        }
+        Some(Code::AudienceConflict) => Some("give the auth proxy an audience of its own"),
+        Some(Code::ClusterUnknown) => Some("ask for: cluster-connect cluster add NAME"),
+        Some(Code::TokenRefused) => Some("is the token expired, or for another audience?"),
         Some(Code::RelayUntrusted) => Some("--relay-ca FILE names the authority to trust"),
         _ => None,
     };

@@ -17,24 +17,30 @@ use crate::engine::tlsconf::{self, Identity, Versions};
 use crate::io::apiserver::patiently;
 use crate::io::environment;
 use crate::limits::API_SERVER_PATIENCE;
+use crate::role::auth_proxy::question::Api;
 use crate::role::auth_proxy::upstream::{TokenSource, Upstream};
 use crate::role::{Endpoint, Tls};
 use crate::wire::kubeconfig::Token;
 
+/// The API server, and where it answers questions, if it can be asked any.
+type Reached = (Upstream, Result<Api, Error>);
+
 /// The API server with what the configuration gives, as it is, after a look at what that may do.
-pub(super) fn as_given(gate: &Gate) -> Result<Upstream, Error> {
+pub(super) fn as_given(gate: &Gate) -> Result<Reached, Error> {
     let access = access(gate)?;
     checked(gate, &access)?;
-    upstream(access)
+    let api = api(&access);
+    Ok((upstream(access)?, api))
 }
 
 /// The API server with an account of the edge's own, whose token is kept in `dir`.
-pub(super) fn as_account(gate: &Gate, dir: &Path) -> Result<Upstream, Error> {
+pub(super) fn as_account(gate: &Gate, dir: &Path) -> Result<Reached, Error> {
     let account = Account { rights: Rights::of(gate), ..Account::default() };
     let given = access(gate)?;
     let prepared = when_up(|| bootstrap::prepare(&given, dir, &account))?;
     checked(gate, &prepared.access)?;
-    Ok(Upstream { token: prepared.token, ..upstream(prepared.access)? })
+    let api = api(&prepared.access);
+    Ok((Upstream { token: prepared.token, ..upstream(prepared.access)? }, api))
 }
 
 fn checked(gate: &Gate, access: &Access) -> Result<(), Error> {
@@ -62,6 +68,20 @@ fn access(gate: &Gate) -> Result<Access, Error> {
         ApiServer::InCluster => kubeconfig::in_cluster(&environment::variable),
         ApiServer::Kubeconfig(path, context) => kubeconfig::load(path, context.as_deref()),
     }
+}
+
+/// Where questions go that the API server answers. They are asked by the worker threads, which take
+/// the server's name from its address.
+fn api(access: &Access) -> Result<Api, Error> {
+    if access.server_name != access.url.host {
+        let what = "--sa-passthrough and --impersonation sar do not go with tls-server-name";
+        return Err(Error::new(Code::KubeconfigUnsupported, what));
+    }
+    Ok(Api {
+        url: format!("https://{}", access.url.authority()),
+        roots: Arc::new(access.roots.clone()),
+        audiences: Vec::new(),
+    })
 }
 
 /// How the auth proxy uses it: with its own credential, and without any.

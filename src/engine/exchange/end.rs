@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Answer, End, Event, Exchange, Failure, Output, Phase, Wait, status_response};
+use super::{Answer, End, Event, Exchange, Failure, Output, Phase, Wait, event, status_response};
 use crate::engine::timers::Timers;
 use crate::limits::{BODY_RATE_MIN, BODY_RATE_WINDOW, DRAIN_TIMEOUT, UPGRADED_IDLE_TIMEOUT};
 use crate::wire::h1::{BodyReader, Framing};
@@ -140,7 +140,9 @@ impl Exchange {
                 self.over();
             }
             Some(Answer::Awaited | Answer::WithRole { .. }) | None => {
-                let (head, body) = status_response(failure.status(), &failure.to_string());
+                let in_text = flight.as_ref().is_some_and(|flight| flight.discovers);
+                let respond = if in_text { event::text_response } else { status_response };
+                let (head, body) = respond(failure.status(), &failure.to_string());
                 let framing = Framing::Length(body.len() as u64);
                 // A head of our own constants can be written.
                 let _ = head.write(framing, false, &mut out.down);

@@ -75,6 +75,25 @@ pub(super) fn refusal(
     event.to_string()
 }
 
+/// An operator has cut a session, or what was in flight on it.
+pub(super) fn operator_cut(id: &str, user: &str, unix_now: u64) -> String {
+    let mut event = json!({
+        "kind": "Event",
+        "apiVersion": "audit.k8s.io/v1",
+        "level": "Metadata",
+        "stage": "ResponseComplete",
+        "requestURI": format!("/sessions/{id}"),
+        "verb": "delete",
+        "user": { "username": "operator" },
+        "responseStatus": { "code": 200 },
+        "requestReceivedTimestamp": timestamp(unix_now),
+        "stageTimestamp": timestamp(unix_now),
+        "annotations": {},
+    });
+    annotate(&mut event, "cut-user", user);
+    event.to_string()
+}
+
 fn event(admitted: &Admitted, stage: &str, at: u64) -> Value {
     let mut event = json!({
         "kind": "Event",
@@ -84,7 +103,7 @@ fn event(admitted: &Admitted, stage: &str, at: u64) -> Value {
         "stage": stage,
         "requestURI": clean_uri(&admitted.target),
         "verb": admitted.info.verb,
-        "user": admitted.principal.as_ref().map_or(Value::Null, user),
+        "user": user(&admitted.principal),
         "sourceIPs": [],
         "userAgent": admitted.user_agent,
         "requestReceivedTimestamp": timestamp(admitted.received),
@@ -97,12 +116,14 @@ fn event(admitted: &Admitted, stage: &str, at: u64) -> Value {
         fields.insert("objectRef".into(), object_ref(&admitted.info));
     }
     annotate(&mut event, "tunnel-peer", &peer_text(admitted.peer));
-    match &admitted.principal {
-        Some(principal) if principal.group_state == GroupState::Ignored => {
-            annotate(&mut event, "groups", "left out: too many for a token");
-        }
-        Some(_) => (),
-        None => annotate(&mut event, "credential", "service account, passed through"),
+    if admitted.principal.group_state == GroupState::Ignored {
+        annotate(&mut event, "groups", "left out: too many for a token");
+    }
+    if admitted.anonymous {
+        annotate(&mut event, "credential", "service account, passed through");
+    }
+    if let (Some(other), Some(fields)) = (&admitted.acts_as, event.as_object_mut()) {
+        fields.insert("impersonatedUser".into(), json!({ "username": other }));
     }
     event
 }
@@ -141,7 +162,7 @@ fn annotate(event: &mut Value, name: &str, text: &str) {
     }
 }
 
-fn peer_text(peer: Peer) -> String {
+pub(super) fn peer_text(peer: Peer) -> String {
     match peer {
         Peer::Tcp(address) => address.to_string(),
         Peer::Local => "local".into(),
@@ -149,7 +170,7 @@ fn peer_text(peer: Peer) -> String {
 }
 
 /// The target without what some clients put a token into.
-fn clean_uri(target: &str) -> String {
+pub(super) fn clean_uri(target: &str) -> String {
     let Some((path, query)) = target.split_once('?') else { return target.into() };
     let secret = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();

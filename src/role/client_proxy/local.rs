@@ -7,7 +7,7 @@ use log::debug;
 use super::admission::Stranger;
 use super::route::{PREFIX, Pinned, Route};
 use super::{ClientProxy, Key};
-use crate::buf::Pressure;
+use crate::buf::{Lease, Pressure, Slice};
 use crate::engine::exchange::{End, Event, Exchange, Output, Patience, status_response};
 use crate::role::{ConnId, Net};
 use crate::wire::h1::{RequestHead, strip};
@@ -44,8 +44,17 @@ impl ClientProxy {
         self.with_local(conn, net, |_, _, _| ());
     }
 
-    pub(super) fn on_local_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
-        self.with_local(conn, net, |local, now, out| local.exchange.handle_down(data, now, out));
+    pub(super) fn on_local_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
+        let Some(local) = self.locals.get_mut(&conn) else { return };
+        if let Some((session, stream)) = local.stream
+            && let Some(state) = self.sessions.get_mut(&session)
+            && local.exchange.pass_down(data.len(), net.now())
+        {
+            let pressure = state.tunnel.send(stream, data.freeze());
+            local.exchange.up_pressure(pressure, net.now());
+            return self.after(conn, net);
+        }
+        self.with_local(conn, net, |local, now, out| local.exchange.handle_down(&data, now, out));
     }
 
     pub(super) fn on_local_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
@@ -53,12 +62,10 @@ impl ClientProxy {
     }
 
     pub(super) fn on_local_drained(&mut self, conn: ConnId, len: usize, net: &mut dyn Net) {
-        let open = net.pressure(conn) == Pressure::Open;
+        let pressure = net.pressure(conn);
         self.with_local(conn, net, |local, now, out| {
             local.queued = local.queued.saturating_sub(len);
-            if open {
-                local.exchange.down_pressure(Pressure::Open, now, out);
-            }
+            local.exchange.down_pressure(pressure, now, out);
         });
     }
 
@@ -71,11 +78,23 @@ impl ClientProxy {
         self.with_local(conn, net, |local, now, out| local.exchange.handle_deadline(now, out));
     }
 
-    pub(super) fn on_cluster_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
-        self.with_local(conn, net, |local, now, out| {
-            local.held += data.len();
-            local.exchange.handle_up(data, now, out);
-        });
+    pub(super) fn on_cluster_data(&mut self, conn: ConnId, data: Slice, net: &mut dyn Net) {
+        let len = data.len();
+        let Some(local) = self.locals.get_mut(&conn) else { return };
+        local.held += len;
+        if !local.exchange.pass_up(len, net.now()) {
+            return self.with_local(conn, net, |local, now, out| {
+                local.exchange.handle_up(&data, now, out)
+            });
+        }
+        local.queued += len;
+        if net.send(conn, data) == Pressure::Full {
+            self.with_local(conn, net, |local, now, out| {
+                local.exchange.down_pressure(Pressure::Full, now, out);
+            });
+        } else {
+            self.after(conn, net);
+        }
     }
 
     pub(super) fn on_cluster_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
@@ -114,8 +133,7 @@ impl ClientProxy {
         for conn in std::mem::take(&mut cluster.undecided) {
             self.with_local(conn, net, |local, now, out| {
                 local.undecided = None;
-                let (head, body) = status_response(503, why);
-                local.exchange.respond(&head, &body, now, out);
+                local.exchange.up_failed(why, now, out);
             });
         }
     }
@@ -133,6 +151,9 @@ impl ClientProxy {
 
     /// Gives a waiting connection its stream.
     pub(super) fn give_stream(&mut self, conn: ConnId, id: &str, net: &mut dyn Net) {
+        if !self.locals.contains_key(&conn) {
+            return;
+        }
         let session = self.clusters.get(id).and_then(|cluster| cluster.session);
         let stream = session
             .and_then(|session| Some((session, self.sessions.get_mut(&session)?.tunnel.open()?)));
@@ -209,11 +230,7 @@ impl ClientProxy {
         };
         let Some((status, why)) = refused else { return };
         let Some(local) = self.locals.get_mut(&conn) else { return };
-        let (mut answer, body) = status_response(status, &why);
-        if status == 401 {
-            // A constant that obeys the grammar.
-            let _ = answer.fields.push("WWW-Authenticate", "Bearer");
-        }
+        let (answer, body) = status_response(status, &why);
         local.exchange.respond(&answer, &body, now, out);
         if status == 421 {
             local.exchange.close_when_idle(now, out);
