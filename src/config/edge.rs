@@ -93,7 +93,8 @@ OPTIONS
   --session-end WHEN           cap (--session-max), expiry (with the token)     [cap]
   --header-policy POLICY       denylist, allowlist (kubectl's fields alone)     [denylist]
   --deny-browser-origins       refuse requests with an Origin
-  --audit-log FILE             audit.k8s.io/v1 events, one JSON line each; - is standard output  [none]
+  --audit-log FILE             audit.k8s.io/v1 events, one JSON line each; - is standard output
+                                                                                [none]
   --max-in-flight-per-user N     requests of one user at a time                 [200]
   --max-in-flight-per-session N  requests of one session at a time              [500]
   --max-in-flight N              requests at a time                             [2000]

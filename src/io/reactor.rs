@@ -16,7 +16,7 @@ use super::audit::AuditSink;
 use super::conn::{LEASES_PER_READ, Scratch};
 use super::dial::{Origin, Stage};
 use super::link::Link;
-use super::listener::{Bind, Listener, is_exhausted};
+use super::listener::{Bind, Listener, concerns_the_peer};
 use super::signals::Signals;
 use super::sockets::Sockets;
 use super::workers::{Finished, Journal, Workers};
@@ -268,9 +268,10 @@ impl<R: Role> Reactor<R> {
                     Ok((link, peer)) => {
                         self.net.accept(link, listener.tag, peer, listener.tls.clone());
                     }
-                    Err(err) if is_exhausted(&err) => break,
-                    // Other errors of accept(2) concern the connection that was to come.
-                    Err(_) => (),
+                    // These concern the connection that was to come; the next may be there.
+                    Err(err) if concerns_the_peer(&err) => (),
+                    // Out of descriptors or memory: a closed connection wakes us up.
+                    Err(_) => break,
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! What comes back when things break: a whole answer, or one that everybody can see is not whole.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 
 use super::raw::Door;
 
@@ -26,7 +26,7 @@ pub(crate) fn rest(stream: &mut impl std::io::Read, mut seen: Vec<u8>) -> Answer
         if let Some((code, body)) = whole(&seen) {
             return Answer::Whole(code, body);
         }
-        match stream.by_ref().read(&mut buffer) {
+        match stream.read(&mut buffer) {
             Ok(len @ 1..) => seen.extend(&buffer[..len]),
             Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => {
                 panic!("the caller was left to wait: {}", String::from_utf8_lossy(&seen));

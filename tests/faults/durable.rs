@@ -24,7 +24,8 @@ fn all_that_was_acknowledged_is_there_after_kill_9() {
     let site = &mut chain.site;
     killed(site, &["add", "edge-8", "--tag", "place=harbour"]);
     assert!(shown(site, "edge-8").to_string().contains("harbour"));
-    let whom = ["--issuer", "https://issuer.example", "--subject", "carol"];
+    let issuer = site.issuer.url().to_owned();
+    let whom = ["--issuer", &issuer, "--subject", "carol"];
     killed(site, &[&["grant", "edge-8"][..], &whom].concat());
     assert!(shown(site, "edge-8").to_string().contains("carol"));
     killed(site, &[&["revoke", "edge-8"][..], &whom].concat());

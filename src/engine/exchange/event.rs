@@ -117,10 +117,8 @@ impl Failure {
         match self {
             Self::Malformed(rule) => rule.status(),
             Self::SlowCaller | Self::StalledCaller | Self::CallerGone => 408,
-            Self::Unreachable(_)
-            | Self::BadResponse(_)
-            | Self::UnexpectedResponse
-            | Self::UpstreamGone => 502,
+            Self::Unreachable(_) => 503,
+            Self::BadResponse(_) | Self::UnexpectedResponse | Self::UpstreamGone => 502,
             Self::SlowUpstream => 504,
             Self::Unwritable => 500,
             Self::Cut => 401,

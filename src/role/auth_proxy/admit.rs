@@ -3,7 +3,7 @@
 //! only then the new head. Where the API server has to be asked first, the answer is a list of
 //! questions, and the request is decided anew when they are answered.
 
-use log::{error, info};
+use log::{debug, error};
 
 use super::AuthProxy;
 use super::head::Identity;
@@ -124,7 +124,7 @@ impl AuthProxy {
         {
             session.throttle.on_refused(net.now());
         }
-        info!(
+        debug!(
             "conn={} refused: status={} reason={} audit={} {}",
             conn.0, refusal.status, refusal.code, refusal.audit_id, refusal.detail
         );

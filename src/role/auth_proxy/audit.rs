@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::admit::{Admitted, Refusal};
 use crate::auth::{GroupState, Principal};
+use crate::limits::AUDIT_TEXT_MAX;
 use crate::role::Peer;
 use crate::wire::h1::RequestHead;
 use crate::wire::kube::RequestInfo;
@@ -49,7 +50,8 @@ pub(super) fn served(
 pub(super) fn refusal(
     refusal: &Refusal,
     head: &RequestHead,
-    peer: Option<Peer>,
+    peer: Peer,
+    left_out: u64,
     unix_now: u64,
 ) -> String {
     let info = RequestInfo::of(head.method(), head.target());
@@ -59,19 +61,22 @@ pub(super) fn refusal(
         "level": "Metadata",
         "auditID": refusal.audit_id,
         "stage": "ResponseComplete",
-        "requestURI": clean_uri(head.target()),
-        "verb": info.verb,
+        "requestURI": short(&clean_uri(head.target())),
+        "verb": short(&info.verb),
         "user": {},
         "sourceIPs": [],
-        "userAgent": head.fields.text("user-agent").unwrap_or_default(),
+        "userAgent": short(head.fields.text("user-agent").unwrap_or_default()),
         "responseStatus": { "code": refusal.status },
         "requestReceivedTimestamp": timestamp(unix_now),
         "stageTimestamp": timestamp(unix_now),
         "annotations": {},
     });
     annotate(&mut event, "reason", refusal.code);
-    annotate(&mut event, "detail", &refusal.detail);
-    annotate(&mut event, "tunnel-peer", &peer_text(peer.unwrap_or(Peer::Local)));
+    annotate(&mut event, "detail", short(&refusal.detail));
+    annotate(&mut event, "tunnel-peer", &peer_text(peer));
+    if 0 < left_out {
+        annotate(&mut event, "refusals-left-out", &left_out.to_string());
+    }
     event.to_string()
 }
 
@@ -167,6 +172,11 @@ pub(super) fn peer_text(peer: Peer) -> String {
         Peer::Tcp(address) => address.to_string(),
         Peer::Local => "local".into(),
     }
+}
+
+/// The beginning of what a stranger has sent: enough to see what it was.
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(AUDIT_TEXT_MAX)).unwrap_or(text)
 }
 
 /// The target without what some clients put a token into.

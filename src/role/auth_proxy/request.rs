@@ -110,11 +110,14 @@ impl AuthProxy {
         out: &mut Output,
         net: &mut dyn Net,
     ) {
-        let peer = self.sessions.get(&conn).map(|session| session.peer);
-        let line = audit::refusal(refusal, head, peer, net.unix_time());
-        // Nothing goes upstream, so there is nothing to hold back if this fails.
-        let _ = net.record(&line);
         let now = net.now();
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        // A caller must not be able to rotate everybody's evidence out of the log.
+        if let Some(left_out) = session.throttle.may_note(now) {
+            let line = audit::refusal(refusal, head, session.peer, left_out, net.unix_time());
+            // Nothing goes upstream, so there is nothing to hold back if this fails.
+            let _ = net.record(&line);
+        }
         let Some(stream) = self.stream(conn, id) else { return };
         stream.exchange.respond(&refusal.head(), &refusal.body(), now, out);
     }
@@ -149,6 +152,7 @@ impl AuthProxy {
         *self.callers.entry(admit::caller(&admitted.principal)).or_default() += 1;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         session.in_flight += 1;
+        session.is_known = true;
         if let Some(stream) = session.streams.get_mut(&id) {
             let (status, retried, cut) = (0, false, None);
             let served = Served { admitted, head: outgoing, status, retried, since: now, cut };

@@ -29,6 +29,8 @@ pub(super) struct Session {
     pub(super) since: u64,
     /// Bytes that came over the rendezvous, and that went over it.
     pub(super) carried: (u64, u64),
+    /// A request on it was let through.
+    pub(super) is_known: bool,
 }
 
 impl Session {
@@ -39,7 +41,16 @@ impl Session {
     ) -> Result<Self, rustls::Error> {
         let (tunnel, streams) = (Tunnel::accept(tls)?, BTreeMap::new());
         let (throttle, since) = (Throttle::new(net.now()), net.unix_time());
-        Ok(Self { tunnel, streams, in_flight: 0, peer, throttle, since, carried: (0, 0) })
+        Ok(Self {
+            tunnel,
+            streams,
+            in_flight: 0,
+            peer,
+            throttle,
+            since,
+            carried: (0, 0),
+            is_known: false,
+        })
     }
 
     /// No request is in flight and nothing is half read.

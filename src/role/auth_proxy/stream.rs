@@ -14,6 +14,7 @@ use super::request::Parked;
 use super::{AuthProxy, Key};
 use crate::buf::{Lease, Pressure, Slice};
 use crate::engine::exchange::{End, Event, Exchange, Failure, Output};
+use crate::limits::STREAMS_OF_STRANGERS;
 use crate::role::{Close, ConnId, Net};
 use crate::wire::h1::{RequestHead, ResponseHead};
 use crate::wire::mux::StreamId;
@@ -53,7 +54,15 @@ pub(super) struct Served {
 
 impl AuthProxy {
     pub(super) fn on_stream_opened(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
+        let most = self.config.in_flight.session;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
+        // Whoever has shown no good credential yet gets by with a few streams.
+        let most = if session.is_known { most.saturating_mul(2) } else { STREAMS_OF_STRANGERS };
+        if most <= session.streams.len() {
+            // A session of one stream has no second one.
+            let _ = session.tunnel.reset(id);
+            return;
+        }
         let stream = Stream {
             exchange: Exchange::new(net.now()),
             upstream: None,

@@ -3,13 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{REFUSAL_REFILL, REFUSALS, VERIFICATION_REFILL, VERIFICATIONS};
+use crate::limits::{
+    REFUSAL_NOTE_REFILL, REFUSAL_NOTES, REFUSAL_REFILL, REFUSALS, VERIFICATION_REFILL,
+    VERIFICATIONS,
+};
 
 /// Both allowances of a session.
 #[derive(Debug)]
 pub(super) struct Throttle {
     refusals: Bucket,
     verifications: Bucket,
+    notes: Bucket,
+    /// Refusals that were not written down since the last one that was.
+    left_out: u64,
 }
 
 /// A token bucket.
@@ -26,6 +32,8 @@ impl Throttle {
         Self {
             refusals: Bucket::new(REFUSALS, REFUSAL_REFILL, now),
             verifications: Bucket::new(VERIFICATIONS, VERIFICATION_REFILL, now),
+            notes: Bucket::new(REFUSAL_NOTES, REFUSAL_NOTE_REFILL, now),
+            left_out: 0,
         }
     }
 
@@ -33,6 +41,15 @@ impl Throttle {
     pub(super) fn admits(&mut self, now: Instant) -> bool {
         self.refusals.refill(now);
         self.refusals.left > 0 && self.verifications.take(now)
+    }
+
+    /// Whether one more refusal may be written down, and how many were not since the last.
+    pub(super) fn may_note(&mut self, now: Instant) -> Option<u64> {
+        if self.notes.take(now) {
+            return Some(std::mem::take(&mut self.left_out));
+        }
+        self.left_out += 1;
+        None
     }
 
     /// A credential was refused.
@@ -73,6 +90,19 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_written_down_in_part_and_counted_in_full() {
+        let now = Instant::now();
+        let mut throttle = Throttle::new(now);
+        for _ in 0..REFUSAL_NOTES {
+            assert_eq!(throttle.may_note(now), Some(0));
+        }
+        for _ in 0..10_000 {
+            assert_eq!(throttle.may_note(now), None);
+        }
+        assert_eq!(throttle.may_note(now + REFUSAL_NOTE_REFILL), Some(10_000));
+    }
 
     #[test]
     fn a_flood_of_refused_credentials_is_no_longer_looked_at_until_time_has_passed() {

@@ -253,12 +253,18 @@ impl ClientProxy {
     }
 
     fn on_credential(&mut self, id: &str, credential: Credential, net: &mut dyn Net) {
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        // A changed CA is accepted once, at the first contact that the user asked for.
+        let may_accept =
+            self.config.accept_new_ca && !std::mem::replace(&mut cluster.is_judged, true);
         let config = &self.config;
         let offered = credential.fingerprint;
-        match config.known.judge(id, offered, config.fingerprint, config.accept_new_ca) {
+        match config.known.judge(id, offered, config.fingerprint, may_accept) {
             Ok(Trust::Known) => (),
             Ok(trust @ (Trust::First | Trust::Accepted)) => {
-                if trust == Trust::First && self.config.fingerprint.is_none() {
+                if trust == Trust::Accepted {
+                    warn!("cluster={} its new CA is accepted: {offered}", self.name(id));
+                } else if self.config.fingerprint.is_none() {
                     let name = self.name(id);
                     info!("cluster={name} its CA is trusted from now on: {offered}");
                 }

@@ -103,6 +103,8 @@ struct Cluster {
     resource: ResourceId,
     credential: fetch::Credentials,
     token: fetch::ClusterToken,
+    /// Its CA has been held against what is known.
+    is_judged: bool,
     /// The session that takes new streams, up or on its way.
     session: Option<ConnId>,
     /// Local connections that wait for a session.
@@ -135,6 +137,7 @@ impl ClientProxy {
                 resource: resource.clone(),
                 credential: fetch::Credentials::default(),
                 token: fetch::ClusterToken::default(),
+                is_judged: false,
                 session: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),

@@ -90,12 +90,12 @@ fn bytes_after_a_response_cost_the_upstream_connection() {
 }
 
 #[test]
-fn an_upstream_that_cannot_be_reached_is_a_502_with_a_sentence() {
+fn an_upstream_that_cannot_be_reached_is_a_503_with_a_sentence() {
     let mut rig = Rig::new();
     rig.connects = false;
     rig.down(GET);
     rig.step(|exchange, now, out| exchange.up_failed("edge-7 is asleep", now, out));
-    assert_eq!(rig.status(), "502");
+    assert_eq!(rig.status(), "503");
     assert!(rig.sent_down().contains("edge-7 is asleep"));
     assert!(String::from_utf8_lossy(&rig.down).contains("\"kind\":\"Status\""));
 }
