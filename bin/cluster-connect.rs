@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cluster_connect::start::main(None)
+    cluster_connect::start::main()
 }

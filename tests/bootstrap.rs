@@ -39,8 +39,8 @@ impl Site {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("cc-boot-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Self { server: demo::Server::start(options).unwrap(), dir }
+        fs::create_dir_all(&dir).expect("a directory");
+        Self { server: demo::Server::start(options).expect("the server starts"), dir }
     }
 
     /// A user with a fixed token and the cluster roles named.
@@ -55,13 +55,13 @@ impl Site {
 
     fn load(&self, kubeconfig: &str) -> Upstream {
         let path = self.dir.join("kubeconfig");
-        fs::write(&path, kubeconfig).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        kubeconfig::load(&path, None).unwrap()
+        fs::write(&path, kubeconfig).expect("a file is written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode is set");
+        kubeconfig::load(&path, None).expect("a kubeconfig")
     }
 
     fn admin(&self) -> Upstream {
-        self.load(&self.server.kubeconfig_admin().unwrap())
+        self.load(&self.server.kubeconfig_admin().expect("a certificate"))
     }
 
     fn user(&self) -> Upstream {

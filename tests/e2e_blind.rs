@@ -106,7 +106,7 @@ fn between(site: &mut Site) -> Tap {
     let roots = tlsconf::certificates(authority.certificate_pem().as_bytes()).expect("a root");
     let client = tlsconf::client(&roots, None, alpn, Versions::Both, time).expect("a client");
     let relay = site.relay_address().parse().expect("the relay's address");
-    let tap = Tap::start(relay, server, client).expect("a tap");
+    let tap = Tap::start(relay, server.config, client).expect("a tap");
     site.url = format!("https://localhost:{}", tap.addr.port());
     tap
 }

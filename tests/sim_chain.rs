@@ -20,7 +20,7 @@ fn asks(rng: &mut Rng, lanes: usize, each: u64, largest: u64) -> Vec<Vec<Ask>> {
             4..=6 => Ask::Post {
                 body: rng.bytes(size),
                 is_chunked: rng.below(2) == 0,
-                mode: rng.below(3),
+                mode: [0, 0, 1, 1, 2, 5][rng.index(6)],
             },
             7 => Ask::Refused { size: rng.size(100_000) },
             8 => Ask::Watch { events: rng.below(8) },

@@ -4,6 +4,8 @@
 //!
 //! Never shipped: it is an example of the package.
 
+#![allow(unreachable_pub, reason = "modules of one program")]
+
 #[allow(dead_code, reason = "tests use more of it")]
 mod demo;
 #[allow(dead_code, reason = "tests use more of it")]
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
     if words.first().is_some_and(|word| word == processes::SELF) {
         words.remove(0);
-        return cluster_connect::start::run(None, words);
+        return cluster_connect::start::run(words);
     }
     match run(pico_args::Arguments::from_vec(words)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,7 +111,7 @@ struct Chain {
 impl Chain {
     fn start(dir: &Path, kubeconfig: Option<PathBuf>) -> Result<Self> {
         let issuer = issuer::Issuer::start().map_err(text)?;
-        write(&dir.join("issuer-ca.pem"), &issuer.ca_pem())?;
+        write(&dir.join("issuer-ca.pem"), issuer.ca_pem())?;
         println!("token issuer   {}  stands in for Entra ID", issuer.url());
         let real_cluster = kubeconfig.is_some();
         let (api, kubeconfig) = match kubeconfig {

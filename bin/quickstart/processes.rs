@@ -42,6 +42,9 @@ pub(crate) struct Process {
     stdout: PathBuf,
 }
 
+/// What a process says on one of its outputs.
+type End = Box<dyn Read + Send>;
+
 /// Processes that are stopped when this is dropped, the last one first.
 pub(crate) struct Processes {
     program: Program,
@@ -101,7 +104,7 @@ impl Process {
         };
         let log = logs.join(format!("{name}.log"));
         let (tell, lines) = channel();
-        let ends: [(Option<Box<dyn Read + Send>>, Vec<fs::File>); 2] = [
+        let ends: [(Option<End>, Vec<fs::File>); 2] = [
             (child.stdout.take().map(|it| Box::new(it) as _), vec![open(&log)?, open(&stdout)?]),
             (child.stderr.take().map(|it| Box::new(it) as _), vec![open(&log)?]),
         ];

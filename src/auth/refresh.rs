@@ -194,6 +194,11 @@ impl KeyPolicy {
         }
     }
 
+    /// Somebody wants fresh keys now.
+    pub fn hasten(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
     /// A token names a key that is not known. At most once in five minutes that is worth a fetch.
     pub fn on_unknown_key(&mut self, now: Instant) {
         let allowed = self.on_demand.is_none_or(|last| last + KEYS_ON_DEMAND <= now);

@@ -68,6 +68,13 @@ impl Unverified {
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
+
+    /// When the token ends, in unix seconds, by its own word; legacy tokens of service accounts
+    /// never do.
+    #[must_use]
+    pub fn expires(&self) -> Option<u64> {
+        self.token.claims.unsigned("exp").ok()
+    }
 }
 
 /// What tokens of one issuer must keep to.

@@ -5,5 +5,5 @@
 mod outbox;
 mod pool;
 
-pub use outbox::{Outbox, Pressure};
+pub use outbox::{Outbox, Pressure, Record};
 pub use pool::{Lease, Pool, Slice};

@@ -8,9 +8,10 @@ use super::agent::{AUTH_PROXY_PORT, State};
 use super::args::{Args, Page};
 use super::auth_config::AuthConfig;
 use super::errors::Error;
-use super::values::{Level, Place, duration, listen_address, number, one_of, place};
+use super::values::{Level, Place, duration, number, one_of, place};
 use crate::auth::Verifier;
 use crate::auth::pop::Possession;
+use crate::limits::{IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, SESSION_MAX};
 use crate::wire::resource::ResourceId;
 
 /// What an auth proxy was started with.
@@ -24,8 +25,8 @@ pub struct AuthProxy {
     pub state: State,
     /// What it lets in and as whom.
     pub gate: Gate,
-    /// Health and metrics.
-    pub admin_listen: Option<SocketAddr>,
+    /// Health, metrics and sessions.
+    pub admin: Option<Place>,
     /// How much to log.
     pub log: Level,
 }
@@ -53,6 +54,8 @@ pub struct Gate {
     pub deny_browser_origins: bool,
     /// Where the audit log goes.
     pub audit_log: Option<PathBuf>,
+    /// Requests go on although the audit log cannot be written.
+    pub audit_fail_open: bool,
     /// An account that may do more than it must is an error, not a warning.
     pub require_least_privilege: bool,
     /// Requests at a time.
@@ -113,7 +116,7 @@ impl AuthProxy {
             cluster: cluster.ok_or_else(|| args.missing("-n"))?,
             state: State::parse(&mut args)?,
             gate: Gate::parse(&mut args)?,
-            admin_listen: args.value("--admin-listen", listen_address)?,
+            admin: admin(&mut args)?,
             log: args.log_level()?,
         };
         args.finish()?;
@@ -149,6 +152,7 @@ impl Gate {
                 .unwrap_or_default(),
             deny_browser_origins: args.switch("--deny-browser-origins"),
             audit_log: args.path("--audit-log")?,
+            audit_fail_open: args.switch("--audit-fail-open"),
             require_least_privilege: least_privilege(args)?,
             limits: Limits::parse(args)?,
         };
@@ -172,7 +176,24 @@ impl Gate {
     }
 }
 
-const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);
+/// Where the listener for operators is: on this machine, unless it is said that another place is
+/// meant.
+///
+/// # Errors
+///
+/// `USAGE`
+pub fn admin(args: &mut Args<'_>) -> Result<Option<Place>, Error> {
+    let at = args.value("--admin-listen", place)?;
+    let anywhere = args.switch("--admin-listen-anywhere");
+    match &at {
+        Some(Place::Tcp(address)) if !anywhere && !address.ip().is_loopback() => Err(args.wrong(
+            "--admin-listen is for an address of this machine alone, such as 127.0.0.1:9090; \
+             --admin-listen-anywhere allows another",
+        )),
+        None if anywhere => Err(args.missing("--admin-listen")),
+        Some(_) | None => Ok(at),
+    }
+}
 
 fn least_privilege(args: &mut Args<'_>) -> Result<bool, Error> {
     match (args.switch("--require-least-privilege"), args.switch("--no-require-least-privilege")) {
@@ -227,9 +248,11 @@ impl Limits {
     fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
         let count = |text: &str| number(text, 1, 100_000);
         Ok(Self {
-            per_user: args.value("--max-in-flight-per-user", count)?.unwrap_or(200),
-            per_tunnel: args.value("--max-in-flight-per-session", count)?.unwrap_or(500),
-            total: args.value("--max-in-flight", count)?.unwrap_or(2000),
+            per_user: args.value("--max-in-flight-per-user", count)?.unwrap_or(IN_FLIGHT_CALLER),
+            per_tunnel: args
+                .value("--max-in-flight-per-session", count)?
+                .unwrap_or(IN_FLIGHT_SESSION),
+            total: args.value("--max-in-flight", count)?.unwrap_or(IN_FLIGHT_MAX),
         })
     }
 }
@@ -272,23 +295,30 @@ OPTIONS
   --entra-audience AUD         audience of this cluster; may come several times
   --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
-  --sa-passthrough             take Kubernetes tokens, and pass them on as they are
+  --sa-passthrough             take Kubernetes tokens, and pass them on as they are once
+                               TokenReview has said that they are good
   --sa-issuer URL              their issuer                             [that of the own token]
   --sa-audience AUD            their audience; may come several times           [the API server's]
   --pop MODE                   off, accept, require: tokens bound to a key      [off]
   --pop-u ID                   the resource id that such tokens must name
-  --impersonation MODE         off, sar: kubectl --as                           [off]
+  --impersonation MODE         off, sar: kubectl --as, for whom SubjectAccessReview allows it  [off]
   --session-max TIME           longest exec, attach or port-forward             [12h]
   --session-end WHEN           cap (--session-max), expiry (with the token)     [cap]
-  --header-policy POLICY       denylist, allowlist                              [denylist]
+  --header-policy POLICY       denylist, allowlist (kubectl's fields alone)     [denylist]
   --deny-browser-origins       refuse requests with an Origin
-  --audit-log FILE             audit.k8s.io/v1 events, one JSON line each       [standard output]
+  --audit-log FILE             audit.k8s.io/v1 events, one JSON line each; - is standard output
+                                                                                [none]
   --max-in-flight-per-user N     requests of one user at a time                 [200]
   --max-in-flight-per-session N  requests of one session at a time              [500]
   --max-in-flight N              requests at a time                             [2000]
   --require-least-privilege      refuse to start when the account may do more   [on]
   --no-require-least-privilege   say it loudly instead
-  --admin-listen ADDR:PORT     health and metrics                               [none]
+  --audit-fail-open            go on although the audit log cannot be written; without it
+                               requests are refused with 503 then
+  --admin-listen PLACE         health, metrics and sessions: ADDR:PORT of this machine, or
+                               unix:PATH; see ADMIN                             [none]
+  --admin-listen-anywhere      another address is meant: who comes from another machine gets
+                               health and metrics only
   --log-level LEVEL            off, error, warn, info, debug, trace             [info]
   -h, --help                   this page
 
@@ -312,9 +342,26 @@ ISSUERS
                \"jwksFile\": ..., \"certificateAuthorityFile\": ..., \"signingApp\": ID}}]}
   Unknown keys are errors. UPNs are given to new people; \"username\": \"oid\" is the safer choice.
 
+QUESTIONS
+  --sa-passthrough and --impersonation sar ask the API server with the own token: TokenReview and
+  SubjectAccessReview. edge and cluster-connect manifest give the account the right to ask; another
+  account needs the cluster role system:auth-delegator. A client certificate cannot ask. A yes
+  counts for 10 s, a no for 5 s. system:masters is never allowed, and whom the own account may not
+  impersonate (service accounts, uids) the API server refuses even then.
+
+ADMIN
+  GET /healthz, /livez     the process runs
+  GET /readyz              200 once keys of an issuer and the own credential are there
+  GET /metrics             for Prometheus
+  GET /sessions            live sessions and their requests, as JSON: ids, users, targets, bytes
+  DELETE /sessions/ID      cuts a session, or one request of it (17 or 17.3)
+  DELETE /sessions?user=NAME   cuts what is in flight for a user
+  A user that was cut can come back for as long as its token is good.
+
 TIME
   watch and logs -f end when the token ends that they were opened with, and the client opens them
-  anew with a fresh one; exec, attach and port-forward end at --session-max.
+  anew with a fresh one; exec, attach and port-forward end at --session-max, or with their token if
+  that is earlier and --session-end is expiry.
 
 FILES
   DIR/ca.pem           the CA, for the agent; its fingerprint is printed at start

@@ -1,12 +1,10 @@
 //! `cluster-connect edge`: agent and auth proxy in one process.
 
-use std::net::SocketAddr;
-
 use super::agent::Joining;
 use super::args::{Args, Page};
-use super::auth_proxy::Gate;
+use super::auth_proxy::{Gate, admin};
 use super::errors::Error;
-use super::values::{Level, listen_address};
+use super::values::{Level, Place};
 
 /// What an edge was started with.
 #[derive(Clone, Debug)]
@@ -17,8 +15,8 @@ pub struct Edge {
     pub gate: Gate,
     /// A kubeconfig is used as it is, and makes no service account.
     pub no_bootstrap: bool,
-    /// Health and metrics.
-    pub admin_listen: Option<SocketAddr>,
+    /// Health, metrics and sessions.
+    pub admin: Option<Place>,
     /// How much to log.
     pub log: Level,
 }
@@ -34,7 +32,7 @@ impl Edge {
             joining: Joining::parse(&mut args)?,
             gate: Gate::parse(&mut args)?,
             no_bootstrap: args.switch("--no-bootstrap"),
-            admin_listen: args.value("--admin-listen", listen_address)?,
+            admin: admin(&mut args)?,
             log: args.log_level()?,
         };
         args.finish()?;
@@ -84,28 +82,38 @@ OPTIONS
   --entra-audience AUD         audience of this cluster; may come several times
   --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
-  --sa-passthrough             take Kubernetes tokens, and pass them on as they are
+  --sa-passthrough             take Kubernetes tokens, and pass them on as they are once
+                               TokenReview has said that they are good
   --sa-issuer URL              their issuer                             [that of the own token]
   --sa-audience AUD            their audience; may come several times           [the API server's]
   --pop MODE                   off, accept, require: tokens bound to a key      [off]
   --pop-u ID                   the resource id that such tokens must name
-  --impersonation MODE         off, sar: kubectl --as                           [off]
+  --impersonation MODE         off, sar: kubectl --as, for whom SubjectAccessReview allows it  [off]
   --session-max TIME           longest exec, attach or port-forward             [12h]
   --session-end WHEN           cap (--session-max), expiry (with the token)     [cap]
-  --header-policy POLICY       denylist, allowlist                              [denylist]
+  --header-policy POLICY       denylist, allowlist (kubectl's fields alone)     [denylist]
   --deny-browser-origins       refuse requests with an Origin
-  --audit-log FILE             audit.k8s.io/v1 events, one JSON line each       [standard output]
+  --audit-log FILE             audit.k8s.io/v1 events, one JSON line each; - is standard output
+                                                                                [none]
   --max-in-flight-per-user N     requests of one user at a time                 [200]
   --max-in-flight-per-session N  requests of one session at a time              [500]
   --max-in-flight N              requests at a time                             [2000]
   --require-least-privilege      refuse to start when the account may do more   [on]
   --no-require-least-privilege   say it loudly instead
-  --admin-listen ADDR:PORT     health and metrics                               [none]
+  --audit-fail-open            go on although the audit log cannot be written; without it
+                               requests are refused with 503 then
+  --admin-listen PLACE         health, metrics and sessions: ADDR:PORT of this machine, or
+                               unix:PATH; see ADMIN                             [none]
+  --admin-listen-anywhere      another address is meant: who comes from another machine gets
+                               health and metrics only
   --log-level LEVEL            off, error, warn, info, debug, trace             [info]
   -h, --help                   this page
 
+  ADMIN and TIME as in cluster-connect auth-proxy --help.
+
 FILES
   DIR/agent-key.pem, DIR/auth-proxy.pem   made at first start, mode 0600; they stay here
+  DIR/api-server-token.json               the account's token; the kubeconfig is for getting it
 
 ENVIRONMENT
   CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_JOIN_TOKEN, STATE_DIRECTORY,

@@ -65,7 +65,7 @@ pub fn command(arguments: Vec<OsString>, environment: Environment<'_>) -> Result
     }
 }
 
-/// Reads the command line of a binary with one role.
+/// Reads the command line of the command `name`.
 ///
 /// # Errors
 ///
@@ -75,15 +75,10 @@ pub fn role(
     rest: Vec<OsString>,
     environment: Environment<'_>,
 ) -> Result<Command, Error> {
-    let page = page(name)?;
-    let (rest, behind) = split(rest);
-    if wants_help(&rest) {
-        return Ok(Command::Print(page.text.to_owned()));
-    }
-    if behind.is_some() && name != "run" {
-        return Err(Error::usage(name, "-- is for cluster-connect run"));
-    }
-    let args = Args::new(page, rest, environment);
+    let (args, behind) = match open(page(name)?, rest, environment)? {
+        Opened::Help(text) => return Ok(Command::Print(text.to_owned())),
+        Opened::Options(args, behind) => (args, behind),
+    };
     Ok(match name {
         "relay" => Command::Relay(Box::new(relay::Relay::parse(args)?)),
         "agent" => Command::Agent(Box::new(agent::Agent::parse(args)?)),
@@ -93,6 +88,35 @@ pub fn role(
         "run" => Command::Run(Box::new(proxy::Run::parse(args, behind)?)),
         _ => Command::Manifest(Box::new(manifest::Manifest::parse(args)?)),
     })
+}
+
+/// A command line of one command, before its options are read.
+#[derive(Debug)]
+pub enum Opened<'a> {
+    /// The manual page is wanted.
+    Help(&'static str),
+    /// Options, and what stands behind `--`.
+    Options(Args<'a>, Option<Vec<OsString>>),
+}
+
+/// Takes apart the command line of the command that `page` describes.
+///
+/// # Errors
+///
+/// `USAGE`: the command runs no other command.
+pub fn open<'a>(
+    page: &'static Page,
+    rest: Vec<OsString>,
+    environment: Environment<'a>,
+) -> Result<Opened<'a>, Error> {
+    let (rest, behind) = split(rest);
+    if wants_help(&rest) {
+        return Ok(Opened::Help(page.text));
+    }
+    if behind.is_some() && page.command != "run" {
+        return Err(Error::usage(page.command, "-- is for cluster-connect run"));
+    }
+    Ok(Opened::Options(Args::new(page, rest, environment), behind))
 }
 
 fn page(name: &str) -> Result<&'static Page, Error> {

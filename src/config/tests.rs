@@ -251,6 +251,16 @@ fn an_auth_proxy_is_strict_by_default() {
     assert_eq!(auth.gate.possession, Possession::Require("/subscriptions/x".to_owned()));
     assert!(auth.gate.session_ends_with_token && !auth.gate.require_least_privilege);
     assert_eq!(auth.gate.passthrough.unwrap().audiences, ["x"]);
+    for (rest, place) in [
+        ("127.0.0.1:9090", Place::Tcp("127.0.0.1:9090".parse().unwrap())),
+        ("[::1]:9090", Place::Tcp("[::1]:9090".parse().unwrap())),
+        ("unix:/run/admin", Place::Unix("/run/admin".into())),
+        ("0.0.0.0:9090 --admin-listen-anywhere", Place::Tcp("0.0.0.0:9090".parse().unwrap())),
+    ] {
+        let line = format!("{} --admin-listen {rest}", auth_proxy_line());
+        let Ok(Command::AuthProxy(auth)) = parse(&line) else { panic!("{rest}") };
+        assert_eq!(auth.admin, Some(place));
+    }
     for rest in [
         "--in-cluster",
         "--pop accept",
@@ -260,6 +270,10 @@ fn an_auth_proxy_is_strict_by_default() {
         "--impersonation on",
         "--session-max 0",
         "--max-in-flight 0",
+        "--admin-listen 0.0.0.0:9090",
+        "--admin-listen :9090",
+        "--admin-listen unix:",
+        "--admin-listen-anywhere",
         "--require-least-privilege --no-require-least-privilege",
         "--entra-cloud moon",
     ] {

@@ -30,11 +30,20 @@ const TAIL_MAX: usize = 64 * 1024;
 const RECORD_HEADER: usize = 5;
 
 /// One connection.
+///
+/// rustls remembers places in the buffer that it was given: where a handshake message began whose
+/// rest has not come. Each call therefore gets the same bytes again, at the same places, until they
+/// are used up; to call it without them would be a panic, in the peer's hands.
 pub struct Session {
     side: Side,
-    /// Ciphertext of a record whose rest has not come yet.
+    /// What has come and is not used up: a part of a record, and before it whole records with a
+    /// part of a handshake message.
     tail: Vec<u8>,
+    /// How many bytes of [`Self::tail`] are whole records. Their headers may be overwritten.
+    whole: usize,
     established: bool,
+    /// The peer broke TLS: rustls is not called any more.
+    failed: bool,
 }
 
 enum Side {
@@ -73,7 +82,7 @@ impl Session {
     }
 
     const fn new(side: Side) -> Self {
-        Self { side, tail: Vec::new(), established: false }
+        Self { side, tail: Vec::new(), whole: 0, established: false, failed: false }
     }
 
     /// The handshake is done: [`Self::seal`] works.
@@ -112,36 +121,42 @@ impl Session {
     ) -> Result<State, Error> {
         loop {
             let state = if self.tail.is_empty() {
+                let whole = whole(incoming, 0);
                 let (used, state) = self.open(incoming, &mut deliver, tls)?;
-                let rest = incoming.get(used..).unwrap_or_default();
-                if state != State::PeerClosed {
-                    self.tail.extend_from_slice(rest);
-                }
+                self.tail.extend_from_slice(incoming.get(used..).unwrap_or_default());
+                self.whole = whole.saturating_sub(used);
                 incoming = &mut [];
                 state
             } else {
-                let take = missing(&self.tail).min(incoming.len());
+                let take = missing(&self.tail, self.whole).min(incoming.len());
                 let (head, rest) = std::mem::take(&mut incoming).split_at_mut(take);
                 self.tail.extend_from_slice(head);
                 incoming = rest;
+                let whole = whole(&self.tail, self.whole);
                 let mut tail = std::mem::take(&mut self.tail);
-                let opened = self.open(&mut tail, &mut deliver, tls);
-                let (used, state) = opened?;
-                if used < tail.len() {
-                    tail.drain(..used);
-                    self.tail = tail;
-                }
+                let (used, state) = self.open(&mut tail, &mut deliver, tls)?;
+                tail.drain(..used);
+                self.whole = whole.saturating_sub(used);
+                self.tail = tail;
                 state
             };
             if TAIL_MAX < self.tail.len() {
+                self.failed = true;
                 return Err(Error::General("TLS message over 64 KiB".into()));
             }
+<<<<<<< HEAD
             self.established |= match state {
                 State::Handshaking => false,
                 State::Established => true,
                 // The last of the handshake and the peer's end may have come together.
                 State::PeerClosed => !self.is_handshaking(),
             };
+=======
+            self.established |= state == State::Established;
+            if state == State::PeerClosed {
+                (self.tail, self.whole) = (Vec::new(), 0);
+            }
+>>>>>>> main
             if incoming.is_empty() || state == State::PeerClosed {
                 return Ok(state);
             }
@@ -150,10 +165,15 @@ impl Session {
 
     /// Appends `close_notify` to `tls`: the peer will know that it has seen everything.
     pub fn close(&mut self, tls: &mut Vec<u8>) {
-        match &mut self.side {
-            Side::Client(conn) => close(conn.process_tls_records(&mut []), tls),
-            Side::Server(conn) => close(conn.process_tls_records(&mut []), tls),
+        if self.failed {
+            return;
         }
+        let Self { side, tail, .. } = self;
+        // Something that is due goes out first, which takes rounds of its own.
+        while match side {
+            Side::Client(conn) => close(conn.process_tls_records(tail), tls),
+            Side::Server(conn) => close(conn.process_tls_records(tail), tls),
+        } {}
     }
 
     fn open(
@@ -162,14 +182,29 @@ impl Session {
         deliver: &mut impl FnMut(&[u8]),
         tls: &mut Vec<u8>,
     ) -> Result<(usize, State), Error> {
+        if self.failed {
+            return Err(Error::General("TLS has failed before".into()));
+        }
         let mut used = 0;
         loop {
-            match self.step(&mut incoming[used..], deliver, tls) {
-                Ok((discard, None)) => used += discard,
-                Ok((discard, Some(state))) => return Ok((used + discard, state)),
+            let (discard, next) = self.step(&mut incoming[used..], deliver, tls);
+            used += discard;
+            match next {
+                Ok(None) => (),
+                Ok(Some(state)) => return Ok((used, state)),
                 Err(err) => {
-                    // rustls has queued an alert; it comes out as if nothing had happened.
-                    while let Ok((_, None)) = self.step(&mut [], deliver, tls) {}
+                    // rustls has queued an alert, which comes out as if nothing had happened. Not a
+                    // call more: it would read once more what it has choked on.
+                    loop {
+                        let before = tls.len();
+                        let (discard, next) = self.step(&mut incoming[used..], &mut |_| (), tls);
+                        used += discard;
+                        let said = tls.get(before..).unwrap_or_default();
+                        if !matches!(next, Ok(None)) || is_alert(said) {
+                            break;
+                        }
+                    }
+                    self.failed = true;
                     return Err(err);
                 }
             }
@@ -181,7 +216,7 @@ impl Session {
         incoming: &mut [u8],
         deliver: &mut impl FnMut(&[u8]),
         tls: &mut Vec<u8>,
-    ) -> Result<(usize, Option<State>), Error> {
+    ) -> (usize, Result<Option<State>, Error>) {
         match &mut self.side {
             Side::Client(conn) => step(conn.process_tls_records(incoming), deliver, tls),
             Side::Server(conn) => step(conn.process_tls_records(incoming), deliver, tls),
@@ -194,11 +229,15 @@ impl Session {
     ///
     /// The connection cannot send, because it is closed or its keys are used up.
     pub fn seal(&mut self, plain: &[u8], tls: &mut Vec<u8>) -> Result<(), Error> {
+        if self.failed {
+            return Err(Error::General("TLS has failed before".into()));
+        }
+        let Self { side, tail, .. } = self;
         for record in plain.chunks(RECORD) {
             // A key update that is due goes out first, which takes rounds of its own.
-            while !match &mut self.side {
-                Side::Client(conn) => seal_record(conn.process_tls_records(&mut []), record, tls)?,
-                Side::Server(conn) => seal_record(conn.process_tls_records(&mut []), record, tls)?,
+            while !match side {
+                Side::Client(conn) => seal_record(conn.process_tls_records(tail), record, tls)?,
+                Side::Server(conn) => seal_record(conn.process_tls_records(tail), record, tls)?,
             } {}
         }
         Ok(())
@@ -214,36 +253,36 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Handles one state; `None` asks to be called again.
+/// Handles one state; `None` asks to be called again. Also says how many bytes are used up.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     deliver: &mut impl FnMut(&[u8]),
     tls: &mut Vec<u8>,
-) -> Result<(usize, Option<State>), Error> {
+) -> (usize, Result<Option<State>, Error>) {
     let UnbufferedStatus { mut discard, state } = status;
-    let next = match state? {
-        ConnectionState::ReadTraffic(mut traffic) => {
-            while let Some(record) = traffic.next_record() {
-                let record = record?;
-                discard += record.discard;
-                deliver(record.payload);
+    let next = match state {
+        Ok(ConnectionState::ReadTraffic(mut traffic)) => loop {
+            match traffic.next_record() {
+                None => break Ok(None),
+                Some(Ok(record)) => {
+                    discard += record.discard;
+                    deliver(record.payload);
+                }
+                Some(Err(err)) => break Err(err),
             }
-            None
-        }
-        ConnectionState::EncodeTlsData(data) => {
-            encode(data, tls)?;
-            None
-        }
-        ConnectionState::TransmitTlsData(data) => {
+        },
+        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, tls).map(|()| None),
+        Ok(ConnectionState::TransmitTlsData(data)) => {
             data.done();
-            None
+            Ok(None)
         }
-        ConnectionState::BlockedHandshake => Some(State::Handshaking),
-        ConnectionState::WriteTraffic(_) => Some(State::Established),
-        ConnectionState::PeerClosed | ConnectionState::Closed => Some(State::PeerClosed),
-        _ => return Err(Error::General("unexpected TLS state".into())),
+        Ok(ConnectionState::BlockedHandshake) => Ok(Some(State::Handshaking)),
+        Ok(ConnectionState::WriteTraffic(_)) => Ok(Some(State::Established)),
+        Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Some(State::PeerClosed)),
+        Ok(_) => Err(Error::General("unexpected TLS state".into())),
+        Err(err) => Err(err),
     };
-    Ok((discard, next))
+    (discard, next)
 }
 
 /// Encrypts one record if the state allows it now; `false` asks to be called again.
@@ -271,25 +310,53 @@ fn seal_record<Data>(
     }
 }
 
-fn close<Data>(status: UnbufferedStatus<'_, '_, Data>, tls: &mut Vec<u8>) {
-    if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
-        // Without room or with used-up keys there is nothing better to do than to leave it out.
-        let _ = append(tls, OVERHEAD, |room| {
-            traffic.queue_close_notify(room).map_err(|err| match err {
-                EncryptError::InsufficientSize(err) => Some(err),
-                EncryptError::EncryptExhausted => None,
-            })
-        });
+/// Encrypts `close_notify`, or what is due before it: then it asks to be called again.
+fn close<Data>(status: UnbufferedStatus<'_, '_, Data>, tls: &mut Vec<u8>) -> bool {
+    match status.state {
+        Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+            // Without room or with used-up keys there is nothing better to do than to leave it out.
+            let _ = append(tls, OVERHEAD, |room| {
+                traffic.queue_close_notify(room).map_err(|err| match err {
+                    EncryptError::InsufficientSize(err) => Some(err),
+                    EncryptError::EncryptExhausted => None,
+                })
+            });
+            false
+        }
+        Ok(ConnectionState::EncodeTlsData(data)) => encode(data, tls).is_ok(),
+        Ok(ConnectionState::TransmitTlsData(data)) => {
+            data.done();
+            true
+        }
+        _ => false,
     }
 }
 
-/// How many bytes the last record in `tail` lacks, or its header.
-fn missing(tail: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(&[_, _, _, high, low]) = tail.get(at..at + RECORD_HEADER) {
-        at += RECORD_HEADER + usize::from(u16::from_be_bytes([high, low]));
+/// Whether `record` is an alert: in TLS 1.3 its type is encrypted, but nothing else is as short.
+const fn is_alert(record: &[u8]) -> bool {
+    matches!(record, [21, ..] | [23, _, _, 0, 19, ..])
+}
+
+/// Where the last whole record in `bytes` ends; `from` is where one begins.
+fn whole(bytes: &[u8], from: usize) -> usize {
+    let mut at = from;
+    while let Some(end) = record_end(bytes, at).filter(|end| *end <= bytes.len()) {
+        at = end;
     }
-    if tail.len() < at { at - tail.len() } else { at + RECORD_HEADER - tail.len() }
+    at
+}
+
+/// How many bytes the record at `at` lacks, or its header.
+fn missing(tail: &[u8], at: usize) -> usize {
+    let end = record_end(tail, at).unwrap_or(at + RECORD_HEADER);
+    end.saturating_sub(tail.len())
+}
+
+/// Where the record at `at` ends, if its header is here.
+fn record_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let header = bytes.get(at..at + RECORD_HEADER)?;
+    let &[_, _, _, high, low] = header else { return None };
+    Some(at + RECORD_HEADER + usize::from(u16::from_be_bytes([high, low])))
 }
 
 fn encode<Data>(mut data: EncodeTlsData<'_, Data>, tls: &mut Vec<u8>) -> Result<(), Error> {

@@ -179,9 +179,10 @@ impl Tunnel {
             Inner::Mux(session) => session.transmit(&mut self.frame),
             Inner::Single(single) => single.transmit(&mut self.frame),
         };
-        if any {
-            // Only used-up keys make this fail, and rustls renews those in time.
-            self.tls.seal(&self.frame, out).expect("an established session can send");
+        if any && self.tls.seal(&self.frame, out).is_err() {
+            // TLS has failed, or its end was said. Whoever reads will be told.
+            self.is_broken = true;
+            return false;
         }
         if let Inner::Single(single) = &mut self.inner
             && single.ends_now()
@@ -276,6 +277,19 @@ impl Tunnel {
         if let Inner::Mux(session) = &mut self.inner {
             session.go_away();
         }
+    }
+
+    /// The peer of a plain connection has said that it sends no more, and may still be owed an
+    /// answer. A session of many streams cannot go on in one direction.
+    #[must_use]
+    pub const fn is_owed(&self) -> bool {
+        matches!(&self.inner, Inner::Single(single) if single.got_finish && !single.sent_finish)
+    }
+
+    /// Everything has been said on a plain connection, its end included.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        matches!(&self.inner, Inner::Single(single) if single.sent_finish)
     }
 
     /// Streams there are now.

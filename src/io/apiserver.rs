@@ -169,7 +169,27 @@ impl ApiServer {
     }
 }
 
-/// Between two questions of [`ApiServer::wait`].
+/// Attempts something again while the server is away, for so long at most. A machine starts its
+/// processes in any order.
+///
+/// # Errors
+///
+/// The last one.
+pub fn patiently<T, E>(
+    patience: Duration,
+    mut is_away: impl FnMut(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let until = Instant::now() + patience;
+    loop {
+        match attempt() {
+            Err(why) if is_away(&why) && Instant::now() < until => thread::sleep(BETWEEN),
+            result => return result,
+        }
+    }
+}
+
+/// Between two questions of [`ApiServer::wait`], and between two attempts.
 const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Connects to where the server is, whatever name its certificate has.

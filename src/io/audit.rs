@@ -98,9 +98,14 @@ mod tests {
         for number in 0..6 {
             sink.write(&format!("line {number} of six")).unwrap();
         }
-        let text = |path: &Path| fs::read_to_string(path).unwrap();
-        assert_eq!(text(&path), "line 5 of six\n".repeat(1));
-        assert!(text(&dir.join("audit.log.1")).starts_with("line 4") || KEEP < 2);
+        let mut all = String::new();
+        for number in (1..KEEP).rev() {
+            all += &fs::read_to_string(dir.join(format!("audit.log.{number}"))).unwrap_or_default();
+        }
+        assert!(!all.is_empty(), "nothing was rotated");
+        all += &fs::read_to_string(&path).unwrap();
+        let lines: Vec<String> = (0..6).map(|number| format!("line {number} of six\n")).collect();
+        assert_eq!(all, lines.concat());
         fs::remove_dir_all(&dir).unwrap();
     }
 }

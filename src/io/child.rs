@@ -70,7 +70,7 @@ impl Child {
             waited += LOOK;
         }
         let status = self.watch.join().ok().flatten();
-        let code = status.map(|it| it.code().unwrap_or(128 + it.signal().unwrap_or(0)));
+        let code = status.map(|it| it.code().unwrap_or_else(|| 128 + it.signal().unwrap_or(0)));
         code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
     }
 }

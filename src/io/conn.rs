@@ -220,9 +220,9 @@ impl Conn {
             scratch.sealed.clear();
             let mut staged = 0;
             while staged + RECORD <= SCRATCH && !self.outbox.is_empty() {
-                scratch.plain.clear();
-                staged += self.outbox.stage(&mut scratch.plain, RECORD);
-                tls.seal(&scratch.plain, &mut scratch.sealed).map_err(|_| Close::Reset)?;
+                let record = self.outbox.record(&mut scratch.plain, RECORD);
+                staged += record.len();
+                tls.seal(&record, &mut scratch.sealed).map_err(|_| Close::Reset)?;
             }
             self.unreported = staged;
             let mut rest: &[u8] = &scratch.sealed;

@@ -166,6 +166,20 @@ pub fn remove(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Removes a directory that is empty. One with something of another's in it stays.
+///
+/// # Errors
+///
+/// [`Failure::Write`]
+pub fn remove_directory(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    match fs::remove_dir(path).map_err(|why| (why.kind(), why)) {
+        Ok(()) => Ok(()),
+        Err((io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty, _)) => Ok(()),
+        Err((_, why)) => Err(Failure::Write(path.to_owned(), why)),
+    }
+}
+
 /// An exclusive lock, held until this is dropped. It is on a file of its own beside the one it
 /// protects, because that one is replaced.
 #[derive(Debug)]

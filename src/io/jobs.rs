@@ -9,10 +9,12 @@ use std::thread;
 use std::time::Duration;
 
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
-use ureq::{Agent, http};
+use ureq::{Agent, Proxy, http};
 
+use super::environment;
 use super::files;
 use super::roots;
+use crate::role::egress::Egress;
 use crate::role::{Exec, HttpAnswer, HttpCall, Job, Outcome};
 use crate::secret::Secret;
 
@@ -87,6 +89,7 @@ fn agent(call: &HttpCall) -> Agent {
         .build();
     Agent::config_builder()
         .tls_config(tls)
+        .proxy(proxy(&call.url))
         .https_only(call.url.starts_with("https:"))
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -96,6 +99,15 @@ fn agent(call: &HttpCall) -> Agent {
         .user_agent(concat!("cluster-connect/", env!("CARGO_PKG_VERSION")))
         .build()
         .new_agent()
+}
+
+/// The rules of `NO_PROXY` are ours, as on every connection of the loop; the address and the
+/// password are read by the library.
+fn proxy(url: &str) -> Option<Proxy> {
+    let uri = url.parse::<http::Uri>().ok()?;
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+    let egress = Egress::from_variables(&environment::variable).ok()?;
+    egress.via(host).and_then(|_| Proxy::try_from_env())
 }
 
 fn run(exec: &Exec) -> Result<Secret<String>, String> {

@@ -55,6 +55,7 @@ pub struct Installed {
     path: PathBuf,
     entries: Vec<Entry>,
     merged: bool,
+    alone: bool,
     before: Option<String>,
 }
 
@@ -70,7 +71,17 @@ pub fn write(path: &Path, entries: Vec<Entry>) -> Result<Installed, Failure> {
     let mut config = parse(path, b"")?;
     add(path, &mut config, &entries, true)?;
     put(path, &config)?;
-    Ok(Installed { path: path.to_owned(), entries, merged: false, before: None })
+    Ok(Installed { path: path.to_owned(), entries, merged: false, alone: false, before: None })
+}
+
+/// Writes a file for one command in a directory that is made for it and goes with it.
+///
+/// # Errors
+///
+/// [`Failure`]
+pub fn write_alone(path: &Path, entries: Vec<Entry>) -> Result<Installed, Failure> {
+    let installed = write(path, entries)?;
+    Ok(Installed { alone: true, ..installed })
 }
 
 /// Puts the entries into somebody's file, which need not exist yet.
@@ -90,7 +101,7 @@ pub fn merge(path: &Path, entries: Vec<Entry>, set_current: bool) -> Result<Inst
         files::write_atomic(&backup(path), &text, 0o600)?;
     }
     put(path, &config)?;
-    Ok(Installed { path: path.to_owned(), entries, merged: true, before })
+    Ok(Installed { path: path.to_owned(), entries, merged: true, alone: false, before })
 }
 
 impl Installed {
@@ -107,6 +118,10 @@ impl Installed {
     ///
     /// [`Failure`]
     pub fn remove(&self) -> Result<(), Failure> {
+        if self.alone {
+            files::remove(&self.path)?;
+            return Ok(files::remove_directory(self.path.parent())?);
+        }
         let _lock = if self.merged { Some(Lock::take(&self.path, LOCK_ATTEMPTS)?) } else { None };
         let Some(text) = read(&self.path)? else { return Ok(()) };
         let mut config = parse(&self.path, &text)?;

@@ -90,8 +90,11 @@ impl Socket {
     }
 }
 
-/// The system has no descriptor left: the edge will not come again, a closed connection will.
-pub(super) fn is_exhausted(err: &io::Error) -> bool {
-    // EMFILE and ENFILE have no kind of their own in the standard library.
-    matches!(err.raw_os_error(), Some(23 | 24))
+/// An error of accept(2) that says nothing about the next connection.
+pub(super) fn concerns_the_peer(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
+        || err.raw_os_error() == Some(EPROTO)
 }
+
+/// A protocol error, which has no kind of its own in the standard library.
+const EPROTO: i32 = 71;

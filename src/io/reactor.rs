@@ -16,13 +16,13 @@ use super::audit::AuditSink;
 use super::conn::{LEASES_PER_READ, Scratch};
 use super::dial::{Origin, Stage};
 use super::link::Link;
-use super::listener::{Bind, Listener, is_exhausted};
+use super::listener::{Bind, Listener, concerns_the_peer};
 use super::signals::Signals;
 use super::sockets::Sockets;
 use super::workers::{Finished, Journal, Workers};
 use crate::buf::Pool;
 use crate::engine::timers::Timers;
-use crate::limits::{BUFFER_SIZE, READS_PER_TURN};
+use crate::limits::{BUFFER_SIZE, READS_PER_TURN, TRIM_PERIOD};
 use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Role, Signal};
 
 /// How large a loop may become.
@@ -70,6 +70,8 @@ pub struct Reactor<R> {
     role: R,
     net: Sockets,
     scratch: Scratch,
+    /// When buffers that nobody needs are looked for again.
+    trim_at: Instant,
 }
 
 /// Stops a loop from another thread, as SIGTERM would.
@@ -125,7 +127,8 @@ impl<R: Role> Reactor<R> {
         let stopper = Stopper { asked: Arc::default(), waker };
         let chore = setup.chore.map(|chore| (net.now + chore.every, chore));
         let (listeners, scratch) = (Vec::new(), Scratch::new());
-        Ok(Self { poll, listeners, signals, stopper, chore, role, net, scratch })
+        let trim_at = net.now + TRIM_PERIOD;
+        Ok(Self { poll, listeners, signals, stopper, chore, role, net, scratch, trim_at })
     }
 
     /// Accepts connections on `bind`, with TLS if there is a configuration for it. Returns the
@@ -179,6 +182,10 @@ impl<R: Role> Reactor<R> {
             result => result?,
         }
         self.net.now = Instant::now();
+        if self.trim_at <= self.net.now {
+            self.net.pool.trim();
+            self.trim_at = self.net.now + TRIM_PERIOD;
+        }
         self.note(events);
         self.spread_news();
         self.expire();
@@ -206,7 +213,8 @@ impl<R: Role> Reactor<R> {
             return Some(Duration::ZERO);
         }
         let chore = self.chore.as_ref().map(|(at, _)| *at);
-        let all = [self.role.deadline(), self.net.timers.next(), chore];
+        let trim = self.net.pool.has_surplus().then_some(self.trim_at);
+        let all = [self.role.deadline(), self.net.timers.next(), chore, trim];
         let at = all.into_iter().flatten().min()?;
         Some(at.saturating_duration_since(Instant::now()))
     }
@@ -260,9 +268,10 @@ impl<R: Role> Reactor<R> {
                     Ok((link, peer)) => {
                         self.net.accept(link, listener.tag, peer, listener.tls.clone());
                     }
-                    Err(err) if is_exhausted(&err) => break,
-                    // Other errors of accept(2) concern the connection that was to come.
-                    Err(_) => (),
+                    // These concern the connection that was to come; the next may be there.
+                    Err(err) if concerns_the_peer(&err) => (),
+                    // Out of descriptors or memory: a closed connection wakes us up.
+                    Err(_) => break,
                 }
             }
         }

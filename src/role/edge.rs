@@ -124,13 +124,13 @@ impl Role for Edge {
                 let signal = *signal;
                 return self.both([Event::Signal(signal), Event::Signal(signal)], net);
             }
-            Event::Accepted(conn, ListenerTag::Main | ListenerTag::AuthProxy, _) => {
+            Event::Accepted(
+                conn,
+                ListenerTag::Main | ListenerTag::AuthProxy | ListenerTag::Admin,
+                _,
+            ) => {
                 self.owners.conns.insert(*conn, Part::AuthProxy);
                 Some(Part::AuthProxy)
-            }
-            Event::Accepted(conn, ListenerTag::Admin, _) => {
-                net.close(*conn);
-                None
             }
             Event::Connected(conn)
             | Event::Data(conn, _)

@@ -12,7 +12,9 @@ use rustls::pki_types::CertificateDer;
 use super::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome};
 use crate::auth::refresh::{Answer, Clock, Fetch, KeyPolicy};
 use crate::auth::{Denied, Verifier};
-use crate::limits::{KEY_FETCH_TIMEOUT, KEY_FILE_PERIOD, KEY_SET_BYTES};
+use crate::limits::{
+    KEY_FETCH_TIMEOUT, KEY_FILE_PERIOD, KEY_SET_BYTES, KEYS_ON_DEMAND, UNKNOWN_KEYS,
+};
 use crate::secret::Secret;
 
 /// See the module's documentation.
@@ -24,6 +26,10 @@ pub struct Keys {
     /// Keys of these issuers come from files, which are read again from time to time.
     files_due: Option<Instant>,
     jobs: BTreeMap<JobId, Asked>,
+    /// Keys that were asked for in vain, and until when nobody asks for them again.
+    unknown: BTreeMap<String, Instant>,
+    /// Fetches that gave keys, and that did not.
+    fetches: (u64, u64),
 }
 
 /// What the configuration says about an issuer's keys beside their address.
@@ -46,13 +52,35 @@ impl Keys {
     #[must_use]
     pub fn new(verifier: Verifier, sources: BTreeMap<usize, Source>) -> Self {
         let (policies, jobs) = (Vec::new(), BTreeMap::new());
-        Self { verifier, sources, policies, files_due: None, jobs }
+        let (unknown, fetches) = (BTreeMap::new(), (0, 0));
+        Self { verifier, sources, policies, files_due: None, jobs, unknown, fetches }
     }
 
     /// The verifier, with the keys it has now.
     #[must_use]
     pub const fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// The keys of some issuer are there, or there is no issuer.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let issuers = self.verifier.issuers();
+        issuers.is_empty() || issuers.iter().any(|issuer| issuer.keys_seen().is_some())
+    }
+
+    /// Fetches that gave keys, and that did not.
+    #[must_use]
+    pub const fn fetches(&self) -> (u64, u64) {
+        self.fetches
+    }
+
+    /// Somebody wants fresh keys now.
+    pub fn reload(&mut self, net: &mut dyn Net) {
+        let now = net.now();
+        self.policies.iter_mut().for_each(|policy| policy.hasten(now));
+        self.files_due = self.files_due.map(|_| now);
+        self.handle_deadline(net);
     }
 
     /// Begins: everything is due.
@@ -68,10 +96,28 @@ impl Keys {
     pub fn on_denied(&mut self, denied: &Denied, net: &mut dyn Net) {
         let Some(issuer) = denied.refresh() else { return };
         let now = net.now();
+        if self.was_unknown(denied, now) {
+            return;
+        }
         for policy in self.policies.iter_mut().filter(|policy| policy.issuer() == issuer) {
             policy.on_unknown_key(now);
         }
         self.handle_deadline(net);
+    }
+
+    /// The same key was asked for a moment ago: the budget of its issuer is for other keys.
+    fn was_unknown(&mut self, denied: &Denied, now: Instant) -> bool {
+        let name = format!("{:?} {denied}", denied.refresh());
+        if self.unknown.get(&name).is_some_and(|until| now < *until) {
+            return true;
+        }
+        if UNKNOWN_KEYS <= self.unknown.len() {
+            self.unknown.retain(|_, until| now < *until);
+        }
+        if self.unknown.len() < UNKNOWN_KEYS {
+            self.unknown.insert(name, now + KEYS_ON_DEMAND);
+        }
+        false
     }
 
     /// Submits what is due.
@@ -148,6 +194,8 @@ impl Keys {
         };
         let name = self.name(issuer);
         let policy = self.policies.iter_mut().find(|policy| policy.issuer() == issuer);
+        let good = !matches!(answer, Answer::Failed(_));
+        *(if good { &mut self.fetches.0 } else { &mut self.fetches.1 }) += 1;
         match policy.map(|policy| policy.fetched(answer, &mut self.verifier, clock, random)) {
             Some(Ok(_)) => info!("issuer={name} keys are fresh"),
             Some(Err(why)) => warn!("issuer={name} {why}"),

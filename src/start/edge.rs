@@ -14,13 +14,14 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     let dir = state::directory(&joining.state, &joining.cluster)?;
     let authority = state::authority(&dir, &[&joining.cluster.server_name()])?;
     auth_proxy::tell_fingerprint(&authority);
-    let with_kubeconfig = matches!(config.gate.api, ApiServer::Kubeconfig(..));
-    let upstream = match with_kubeconfig && !config.no_bootstrap {
-        true => upstream::with_own_account(&config.gate, &dir)?,
-        false => upstream::as_given(&config.gate)?,
+    let (upstream, api) = match (&config.gate.api, config.no_bootstrap) {
+        (ApiServer::Kubeconfig(..), false) => upstream::as_account(&config.gate, &dir)?,
+        (ApiServer::Kubeconfig(..), true) | (ApiServer::InCluster, _) => {
+            upstream::as_given(&config.gate)?
+        }
     };
     let certificate = authority.certificate().clone();
-    let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream)?;
+    let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream, api)?;
     let outer = agent::role(
         joining,
         &dir,
@@ -30,7 +31,9 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     )?;
     let audit = audit(config.gate.audit_log.as_deref())?;
     let text = agent::connected(joining);
-    drive(reactor(Edge::new(outer, inner), audit, None, Some(chore))?, |notice| match notice {
+    let mut reactor = reactor(Edge::new(outer, inner), audit, None, Some(chore))?;
+    auth_proxy::listen_admin(&mut reactor, config.admin.as_ref())?;
+    drive(reactor, |notice| match notice {
         Notice::Ready => announce(&text),
         Notice::Say(text) => say(&text),
         Notice::Exit(..) => (),

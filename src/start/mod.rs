@@ -1,5 +1,6 @@
 //! From a configuration to a running process: what each role is made of, and its way into the
-//! reactor. The mains in `bin/` call [`main`] and nothing else.
+//! reactor. The mains in `bin/` call [`main`] or
+//! [`Alone::main`] and nothing else.
 
 mod agent;
 mod auth_proxy;
@@ -12,32 +13,71 @@ mod shared;
 mod state;
 mod upstream;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::config::args::{Args, Page};
 use crate::config::errors::{Code, Error};
-use crate::config::{self, Command};
+use crate::config::{self, Command, Opened};
 use crate::io::{self, AuditSink, Chore, Journal, Limits, Reactor, Setup, environment};
 use crate::limits::{BUFFERS, BUFFERS_KEPT, CONNS_MAX};
 use crate::role::{Fault, Notice, Role};
 
-/// Runs the process: `role` is that of a binary with only one, otherwise the first argument says
-/// what to do.
+/// Runs `cluster-connect`, whose first argument says what to do.
 #[must_use]
-pub fn main(role: Option<&str>) -> ExitCode {
-    let arguments = environment::arguments();
-    run(role, arguments)
+pub fn main() -> ExitCode {
+    run(environment::arguments())
 }
 
 /// The same with the arguments given.
 #[must_use]
-pub fn run(role: Option<&str>, arguments: Vec<std::ffi::OsString>) -> ExitCode {
-    let variable = &environment::variable;
-    let command = match role {
-        None => config::command(arguments, variable),
-        Some(name) => config::role(name, arguments, variable),
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    exit(config::command(arguments, &environment::variable).and_then(obey))
+}
+
+/// A binary with one role. It is linked from here alone, so that it holds no other role's code.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone {
+    page: &'static Page,
+    run: fn(Args<'_>) -> Result<u8, Error>,
+}
+
+impl Alone {
+    /// The relay.
+    pub const RELAY: Self = Self {
+        page: &config::relay::PAGE,
+        run: |args| relay::run(&config::relay::Relay::parse(args)?),
     };
-    match command.and_then(obey) {
+    /// The agent.
+    pub const AGENT: Self = Self {
+        page: &config::agent::PAGE,
+        run: |args| agent::run(&config::agent::Agent::parse(args)?),
+    };
+    /// The auth proxy.
+    pub const AUTH_PROXY: Self = Self {
+        page: &config::auth_proxy::PAGE,
+        run: |args| auth_proxy::run(&config::auth_proxy::AuthProxy::parse(args)?),
+    };
+    /// The client proxy.
+    pub const PROXY: Self = Self {
+        page: &config::proxy::PROXY_PAGE,
+        run: |args| proxy::run(config::proxy::Proxy::parse(args)?, None),
+    };
+
+    /// Runs the process.
+    #[must_use]
+    pub fn main(self) -> ExitCode {
+        let opened = config::open(self.page, environment::arguments(), &environment::variable);
+        exit(opened.and_then(|opened| match opened {
+            Opened::Help(text) => print(text),
+            Opened::Options(args, _) => (self.run)(args),
+        }))
+    }
+}
+
+fn exit(result: Result<u8, Error>) -> ExitCode {
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(err) => {
             // Without standard error there is nobody to tell.
@@ -122,6 +162,12 @@ fn from_fault(Fault { code, message }: Fault) -> Error {
         Some(Code::ClusterChanged) => {
             Some("if the cluster was set up anew, --accept-new-ca accepts its new CA")
         }
+        Some(Code::JoinTokenRefused) => {
+            Some("ask for a new one: cluster-connect cluster join-token NAME")
+        }
+        Some(Code::AudienceConflict) => Some("give the auth proxy an audience of its own"),
+        Some(Code::ClusterUnknown) => Some("ask for: cluster-connect cluster add NAME"),
+        Some(Code::TokenRefused) => Some("is the token expired, or for another audience?"),
         Some(Code::RelayUntrusted) => Some("--relay-ca FILE names the authority to trust"),
         _ => None,
     };

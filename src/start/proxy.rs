@@ -140,7 +140,7 @@ fn write(config: &Config, entries: &[Entry]) -> Result<Option<Installed>, Error>
     let kept = match &config.file {
         Target::Own(path) => kubeconfig::write(path, list),
         Target::Merge(path) => kubeconfig::merge(path, list, config.set_current),
-        Target::Private => kubeconfig::write(&private_file()?, list),
+        Target::Private => kubeconfig::write_alone(&private_file()?, list),
         Target::Stdout => {
             print(&document(entries)?)?;
             return Ok(None);

@@ -75,7 +75,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
 /// A listening address that cannot be had.
 pub(super) fn port_taken(address: &str, err: &std::io::Error) -> Error {
     Error::new(Code::PortTaken, format!("cannot listen on {address}: {err}"))
-        .hint("another process may have the port: choose another one, or 0 for any that is free")
+        .hint("another process may have the port: choose another one with --listen")
 }
 
 fn open(dir: &Path) -> Result<(Store, Ledger), Error> {

@@ -45,6 +45,8 @@ struct Conn {
     /// It is drained before it is closed, like a server that has refused a body.
     deaf: bool,
     watch: Option<Watch>,
+    /// It does not read until then.
+    sleeps: Option<Instant>,
 }
 
 struct Watch {
@@ -74,7 +76,7 @@ impl ApiServer {
     fn read(&mut self, id: ConnId, net: &mut dyn Net) {
         loop {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            if conn.raw || conn.ends || conn.watch.is_some() {
+            if conn.raw || conn.ends || conn.watch.is_some() || conn.sleeps.is_some() {
                 break;
             }
             match conn.reader.poll() {
@@ -114,6 +116,9 @@ impl ApiServer {
             conn.out.extend_from_slice(answer);
             let left = parameter(&head, "count");
             conn.watch = Some(Watch { left, number: 0, next: net.now() });
+        }
+        if parameter(&head, "slow") == 1 {
+            conn.sleeps = Some(net.now() + Duration::from_secs(10));
         }
         conn.head = Some(head);
     }
@@ -177,10 +182,11 @@ impl ApiServer {
             let _ = net.send(id, lease.freeze());
         }
         // An echo that nobody reads stops listening.
-        if conn.raw && 64 * 1024 < conn.out.len() - conn.sent {
-            net.pause(id)
+        let is_full = conn.raw && 64 * 1024 < conn.out.len() - conn.sent;
+        if is_full || conn.sleeps.is_some() {
+            net.pause(id);
         } else {
-            net.resume(id)
+            net.resume(id);
         }
         if conn.sent == conn.out.len() {
             conn.out.clear();
@@ -212,6 +218,13 @@ impl ApiServer {
                 "a request is cut"
             );
             self.close(id, net);
+        }
+    }
+
+    fn wake_up(&mut self, id: ConnId, net: &mut dyn Net) {
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if conn.sleeps.take_if(|until| *until <= net.now()).is_some() {
+            self.read(id, net);
         }
     }
 
@@ -250,6 +263,7 @@ impl Role for ApiServer {
                     ends: false,
                     deaf: false,
                     watch: None,
+                    sleeps: None,
                 };
                 self.conns.insert(id, conn);
                 self.seen.borrow_mut().open = self.conns.len();
@@ -262,6 +276,7 @@ impl Role for ApiServer {
                 let ids: Vec<ConnId> = self.conns.keys().copied().collect();
                 for id in ids {
                     self.go_on_watching(id, net);
+                    self.wake_up(id, net);
                 }
             }
             _ => (),
@@ -269,7 +284,8 @@ impl Role for ApiServer {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.conns.values().filter_map(|conn| conn.watch.as_ref().map(|watch| watch.next)).min()
+        let next = |conn: &Conn| [conn.watch.as_ref().map(|watch| watch.next), conn.sleeps];
+        self.conns.values().flat_map(next).flatten().min()
     }
 }
 

@@ -365,7 +365,7 @@ impl Ask {
                     true => "Transfer-Encoding: chunked\r\n".to_owned(),
                     false => format!("Content-Length: {}\r\n", body.len()),
                 };
-                ("POST", format!("/configmaps?mode={mode}"), framing)
+                ("POST", format!("/configmaps?mode={}&slow={}", mode % 4, mode / 4), framing)
             }
             Self::Refused { size } => {
                 ("POST", "/secrets".to_owned(), format!("Content-Length: {size}\r\n"))

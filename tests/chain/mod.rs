@@ -5,6 +5,7 @@
 pub mod apiserver;
 mod ends;
 pub mod kubectl;
+mod plain;
 pub mod tokens;
 
 use std::cell::RefCell;
@@ -54,11 +55,14 @@ pub struct Shape {
     /// Seconds that the caller's token for the cluster lives.
     pub token_life: u64,
     pub session_max: Duration,
+    /// The auth proxy has a certificate of another authority than the one that was enrolled.
+    pub is_impostor: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { is_apart: false, token_life: 3600, session_max: Duration::from_secs(8 * 3600) }
+        let session_max = Duration::from_secs(8 * 3600);
+        Self { is_apart: false, token_life: 3600, session_max, is_impostor: false }
     }
 }
 
@@ -351,21 +355,19 @@ impl Chain {
     }
 
     fn new_auth_proxy(&self) -> AuthProxy {
-        let leaf = pki().authority.leaf(EPOCH, [1; 16]).expect("a certificate");
+        let other = Authority::create(&[&cluster().server_name()]).expect("a CA");
+        let authority = if self.shape.is_impostor { &other } else { &pki().authority };
+        let leaf = authority.leaf(EPOCH, [1; 16]).expect("a certificate");
         let alpn = [ALPN_MUX, ALPN_HTTP];
         let tls = tlsconf::server(leaf, &alpn, Versions::Newest, Arc::new(Stopped));
-        let config = auth_proxy::Config {
-            tls: tls.expect("a configuration"),
-            upstream: Upstream {
-                endpoint: plain("apiserver.test"),
-                anonymous: plain("apiserver.test"),
-                host: "apiserver.test".to_owned(),
-                token: TokenSource::File("/own-token".into()),
-            },
-            sa_passthrough: false,
-            session_max: self.shape.session_max,
-            audit_fail_open: false,
+        let upstream = Upstream {
+            endpoint: plain("apiserver.test"),
+            anonymous: plain("apiserver.test"),
+            host: "apiserver.test".to_owned(),
+            token: TokenSource::File("/own-token".into()),
         };
+        let mut config = auth_proxy::Config::new(tls.expect("a configuration").config, upstream);
+        config.session_max = self.shape.session_max;
         AuthProxy::new(config, tokens::keys("cluster"))
     }
 

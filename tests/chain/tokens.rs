@@ -1,3 +1,4 @@
+#![allow(unreachable_pub, dead_code, reason = "each test uses its own part of this")]
 //! Tokens of a local issuer, signed with ES256.
 
 use base64::Engine as _;
@@ -34,11 +35,17 @@ pub fn token(subject: &str, audience: &str, unix_now: u64, life: u64) -> String 
 
 /// What verifies tokens for `audience`, its keys installed.
 pub fn keys(audience: &str) -> Keys {
+    keys_beside(audience, None)
+}
+
+/// The same beside an issuer of service accounts.
+pub fn keys_beside(audience: &str, service_account_issuer: Option<String>) -> Keys {
     let mut issuer = OidcIssuer::new(ISSUER, vec![audience.to_owned()], Prefix::None);
     issuer.keys = KeySource::Installed;
     issuer.algorithms = vec![Algorithm::Es256];
+    let issuers = vec![IssuerSettings::Oidc(issuer)];
     let settings =
-        VerifierSettings { issuers: vec![IssuerSettings::Oidc(issuer)], ..Default::default() };
+        VerifierSettings { issuers, service_account_issuer, ..VerifierSettings::default() };
     let mut verifier = Verifier::new(settings).unwrap();
     let pair = pair();
     let (x, y) = pair.public_key().as_ref()[1..].split_at(32);

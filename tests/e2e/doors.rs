@@ -4,15 +4,15 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::chain::{ALICE, CLUSTER_AUDIENCE, Chain, Options, Site, private, program};
+use super::chain::{ALICE, CLUSTER_AUDIENCE, Chain, Client, Options, Site, private, program};
 use super::demo::Server;
 use super::door;
-use super::raw::Client;
+use super::raw::{Door, Response};
 
 const REVIEW: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 
 /// Who the API server says that the caller is.
-fn whoami(client: &super::chain::Client, cluster: &str) -> (u16, Value) {
+fn whoami(client: &Client, cluster: &str) -> (u16, Value) {
     let door = door(client, cluster);
     let fields = format!("Content-Type: application/json\r\n{}", door.bearer());
     let body = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview" });
@@ -179,31 +179,85 @@ fn who_has_no_grant_is_told_so_before_anything_starts() {
 fn a_cluster_that_is_not_there_gives_a_sentence() {
     let mut chain = Chain::start(Options::default());
     let door = door(&chain.client, "edge-7");
-    let get = |client: &mut Client| {
-        client.send(door.request("/api/v1/namespaces/default/pods", ""));
-        client.response()
-    };
-    assert_eq!(get(&mut door.connect()).code, 200);
+    assert_eq!(pods(&door).code, 200);
+    // Once on the session that is just breaking, and once more when it is gone for certain.
     chain.cluster.kill_agent();
-    let refused = get(&mut door.connect());
-    assert_eq!(refused.code, 503, "{}", refused.text());
-    let message = refused.json().get("message").expect("a message").to_string();
-    assert!(message.contains("offline") || message.contains("cannot be reached"), "{message}");
-    if let Some(kubectl) = super::kubectl::newest_or_skip("offline") {
+    for _ in 0..2 {
+        let said = sentence(&pods(&door));
+        let reason =
+            ["offline", "cannot be reached", "was lost"].iter().any(|it| said.contains(it));
+        assert!(said.contains("edge-7") && reason, "{said}");
+    }
+    for kubectl in super::kubectl::some_or_skip("offline") {
         let ended = kubectl.with(&chain.client.kubeconfig).run(&["get", "pods"]);
         assert_eq!(ended.code, Some(1));
-        assert!(ended.stderr.contains("offline"), "{ended:?}");
+        let reason = ended.stderr.contains("offline") || ended.stderr.contains("cannot be reached");
+        assert!(ended.stderr.contains("edge-7") && reason, "{ended:?}");
     }
     chain.cluster.start_agent(&chain.site);
-    assert_eq!(get(&mut door.connect()).code, 200);
+    assert_eq!(pods(&door).code, 200, "without any restart of the client");
+
     chain.cluster.kill_auth_proxy();
-    let refused = get(&mut door.connect());
-    assert_eq!(refused.code, 503, "{}", refused.text());
+    for _ in 0..2 {
+        let said = sentence(&pods(&door));
+        assert!(said.contains("edge-7"), "{said}");
+    }
     chain.cluster.start_auth_proxy(&chain.site);
-    assert_eq!(get(&mut door.connect()).code, 200);
+    assert_eq!(pods(&door).code, 200);
+
     chain.cluster.api.stop();
-    let refused = get(&mut door.connect());
-    assert!((502..=504).contains(&refused.code), "{}", refused.text());
+    let said = sentence(&pods(&door));
+    assert!(said.contains("API server"), "{said}");
     chain.cluster.api.restart().expect("the API server starts again");
-    assert_eq!(get(&mut door.connect()).code, 200);
+    assert_eq!(pods(&door).code, 200);
+}
+
+#[test]
+fn a_relay_that_comes_back_is_found_again() {
+    let mut chain = Chain::start(Options::default());
+    let door = door(&chain.client, "edge-7");
+    assert_eq!(pods(&door).code, 200);
+    chain.site.kill_relay();
+    for _ in 0..2 {
+        let said = sentence(&pods(&door));
+        assert!(said.contains("edge-7"), "{said}");
+    }
+    chain.site.restart_relay();
+    chain.cluster.is_connected_again();
+    assert_eq!(pods(&door).code, 200, "the relay has kept its registry and keys");
+}
+
+#[test]
+fn a_path_without_a_cluster_is_for_the_only_one() {
+    let mut site = Site::start();
+    let _cluster = site.cluster("edge-1", Options::default());
+    let other = site.cluster("edge-2", Options::default());
+    let code = |client: &Client, prefix: &str| {
+        let door = Door { prefix: prefix.to_owned(), ..door(client, "edge-1") };
+        pods(&door).code
+    };
+    let one = site.client(&["edge-1"]);
+    assert_eq!(code(&one, ""), 200, "kubectl get --raw leaves the prefix out");
+    let both = site.client(&["edge-1", "edge-2"]);
+    assert_eq!(code(&both, ""), 404);
+    let elsewhere = door(&both, "edge-2").prefix;
+    assert_eq!(code(&both, &elsewhere), 200);
+    let before = other.api.audit().len();
+    assert_eq!(code(&one, &elsewhere), 404);
+    assert_eq!(code(&one, "/proxies"), 404);
+    assert_eq!(other.api.audit().len(), before);
+}
+
+fn pods(door: &Door) -> Response {
+    let mut connection = door.connect();
+    connection.send(door.request("/api/v1/namespaces/default/pods", ""));
+    connection.response()
+}
+
+/// The message of a `Status` that says that something on the way is down.
+fn sentence(answer: &Response) -> String {
+    assert!((502..=504).contains(&answer.code), "{} {}", answer.code, answer.text());
+    let status = answer.json();
+    assert_eq!(status.get("kind"), Some(&json!("Status")));
+    status.get("message").and_then(Value::as_str).expect("a message").to_owned()
 }

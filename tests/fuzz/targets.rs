@@ -1,6 +1,8 @@
 //! What is fuzzed: one function for each reader of bytes from outside. None may panic, run away,
 //! or break the rule that is asserted behind it.
 
+#![allow(unreachable_pub, reason = "one file, shared by two crates")]
+
 use std::time::Instant;
 
 use cluster_connect::auth::jwks::KeySet;

@@ -96,7 +96,7 @@ impl Authority for Table {
                 "/status?long" => vec![b'x'; 300_000],
                 _ => call.body.clone(),
             };
-            let answer = Answer { status: 200, fields: Vec::new(), body };
+            let answer = Answer { status: 200, fields: Vec::new(), body: body.into() };
             state.orders.push_back(Order::Answer(ticket, answer));
         }
         state.calls.push((ticket, call));

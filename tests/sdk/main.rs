@@ -1,9 +1,25 @@
 //! Microsoft's SDKs for Node, unmodified, as listeners and senders of the relay on real sockets.
 //!
-//! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`. Where that was not done, these
-//! tests say so and pass.
+//! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`. And its management client for
+//! Python, from PyPI: `python3 -m venv target/arm-venv && target/arm-venv/bin/pip install -r
+//! tests/sdk/requirements.txt`. Where that was not done, these tests say so and pass.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/chain.rs"]
+#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
+mod chain;
+#[path = "../../bin/quickstart/demo/mod.rs"]
+#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
+mod demo;
+#[path = "../../bin/quickstart/issuer.rs"]
+#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
+mod issuer;
+#[path = "../support/kubectl.rs"]
+#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
+mod kubectl;
+#[path = "../../bin/quickstart/processes.rs"]
+#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
+mod processes;
 #[path = "../hc/table.rs"]
 #[allow(dead_code, reason = "shared with tests/hc")]
 mod table;
@@ -66,4 +82,23 @@ fn hyco_ws_listens_and_connects() {
 #[test]
 fn hyco_https_serves_requests() {
     run("https.js");
+}
+
+#[test]
+fn the_management_client_for_python_is_served() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = here.join("target/arm-venv/bin/python");
+    if !python.exists() {
+        eprintln!("skipped: the management client is not in target/arm-venv");
+        return;
+    }
+    let mut site = chain::Site::start();
+    let _edge = site.cluster("edge-7", chain::Options { edge: true, ..Default::default() });
+    let mut client = Command::new(python);
+    client.arg(here.join("tests/sdk/arm.py")).arg(&site.url);
+    client.args([site.path("relay/ca.pem"), site.path("relay/admin-token")]).arg("edge-7");
+    let out = client.stdin(Stdio::null()).output().expect("the virtual environment has Python");
+    let text = String::from_utf8_lossy(&out.stdout);
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{text}\n{errors}");
 }

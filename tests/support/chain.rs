@@ -37,6 +37,7 @@ pub(crate) struct Site {
     /// Where agents and clients reach the relay; a test may put something in between.
     pub(crate) url: String,
     pub(crate) issuer: Issuer,
+    tls: RelayTls,
     logs: Logs,
     dir: TempDir,
 }
@@ -79,6 +80,15 @@ pub(crate) struct Way {
     pub(crate) token: String,
 }
 
+/// How the relay is reached.
+#[derive(Debug, Clone, Copy)]
+enum RelayTls {
+    /// Under a CA of its own.
+    Own,
+    /// Without TLS, so that a test in between can read and change what it carries.
+    Off,
+}
+
 /// Prints every log when a test fails.
 struct Logs(PathBuf);
 
@@ -96,14 +106,28 @@ impl Chain {
 
 impl Site {
     pub(crate) fn start() -> Self {
+        Self::start_with(RelayTls::Own)
+    }
+
+    /// With a relay that does not speak TLS itself.
+    pub(crate) fn start_plain() -> Self {
+        Self::start_with(RelayTls::Off)
+    }
+
+    fn start_with(tls: RelayTls) -> Self {
         let dir = TempDir::new();
         let logs = Logs(dir.path().join("logs"));
         fs::create_dir(&logs.0).expect("a directory for logs is made");
         let issuer = Issuer::start().expect("the issuer starts");
         private(&dir.path().join("issuer-ca.pem"), issuer.ca_pem());
-        let (relay, listen) = start_relay(dir.path(), &logs.0, &issuer, "127.0.0.1:0");
+        let (relay, listen) = start_relay(dir.path(), &logs.0, &issuer, "127.0.0.1:0", tls);
         let port = listen.rsplit(':').next().expect("the relay names its port").to_owned();
-        Self { relay, listen, url: format!("https://localhost:{port}"), issuer, logs, dir }
+        let scheme = match tls {
+            RelayTls::Own => "https",
+            RelayTls::Off => "http",
+        };
+        let url = format!("{scheme}://localhost:{port}");
+        Self { relay, listen, url, issuer, tls, logs, dir }
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
@@ -131,16 +155,31 @@ impl Site {
     /// Starts it again at the same address, with the same state.
     pub(crate) fn restart_relay(&mut self) {
         self.relay.kill();
-        let started = start_relay(self.dir.path(), &self.logs.0, &self.issuer, &self.listen);
+        let (dir, listen) = (self.dir.path(), &self.listen);
+        let started = start_relay(dir, &self.logs.0, &self.issuer, listen, self.tls);
         (self.relay, self.listen) = started;
     }
 
     /// An operator's command, which must succeed.
     pub(crate) fn operator(&self, words: &[&str]) -> String {
-        let (ca, token) = (self.path("relay/ca.pem"), self.path("relay/admin-token"));
-        let rest = ["--relay", &self.url, "--relay-ca", &ca, "--admin-token-file", &token];
-        let words = [&["cluster"], words, &rest].concat();
-        program().run(&words).expect("the relay does what the operator wants")
+        self.try_operator(words).expect("the relay does what the operator wants")
+    }
+
+    /// An operator's command, and what it complains of.
+    pub(crate) fn try_operator(&self, words: &[&str]) -> Result<String> {
+        let token = self.path("relay/admin-token");
+        let mut rest = vec!["--relay", &self.url, "--admin-token-file", &token];
+        let ca = self.relay_ca_words();
+        rest.extend(ca.iter().map(String::as_str));
+        program().run(&[&["cluster"], words, &rest].concat())
+    }
+
+    /// `--relay-ca`, if the relay has one.
+    pub(crate) fn relay_ca_words(&self) -> Vec<String> {
+        match self.tls {
+            RelayTls::Own => vec!["--relay-ca".to_owned(), self.path("relay/ca.pem")],
+            RelayTls::Off => Vec::new(),
+        }
     }
 
     /// A token of alice's or another's, good for an hour.
@@ -191,7 +230,7 @@ impl Site {
     /// The words that every client needs, for these clusters as alice.
     pub(crate) fn client_words(&self, clusters: &[&str]) -> Vec<String> {
         let mut words: Vec<String> = ["--relay", &self.url].map(str::to_owned).into();
-        words.extend(["--relay-ca".to_owned(), self.path("relay/ca.pem")]);
+        words.extend(self.relay_ca_words());
         words.extend(["--identity".to_owned(), self.identity(ALICE)]);
         words.extend(["--known-hosts".to_owned(), self.path("known/hosts")]);
         for cluster in clusters {
@@ -208,11 +247,10 @@ impl Site {
     pub(crate) fn client_with(&self, clusters: &[&str], more: &[&str]) -> Client {
         let name = format!("proxy-{}", clusters.join("-"));
         let path = self.path(&format!("kube/{name}.yaml"));
-        let words = self.client_words(clusters);
+        let words = replaced(self.client_words(clusters), more);
         let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
         words.insert(0, "proxy");
         words.extend(["--port", "0", "-f", &path]);
-        words.extend(more);
         let ready = "ready: ";
         let (process, _) = start(self.logs(), &Wish { name: &name, words: &words, ready });
         let kubeconfig = fs::read_to_string(&path).expect("the kubeconfig is there when ready");
@@ -230,6 +268,20 @@ impl Site {
 }
 
 impl Cluster {
+    /// The agent's, or the edge's.
+    pub(crate) fn agent_id(&self) -> u32 {
+        self.agent.as_ref().map_or(0, Process::id)
+    }
+
+    pub(crate) fn auth_proxy_id(&self) -> u32 {
+        self.auth_proxy.as_ref().map_or(0, Process::id)
+    }
+
+    /// Where the auth proxy listens.
+    pub(crate) fn auth_proxy_address(&self) -> &str {
+        &self.place
+    }
+
     /// As `kill -9` does, to the agent or the edge.
     pub(crate) fn kill_agent(&mut self) {
         self.agent = None;
@@ -245,6 +297,12 @@ impl Cluster {
         self.auth_proxy = None;
     }
 
+    /// Waits until the agent, which has not been restarted, has found a relay again.
+    pub(crate) fn is_connected_again(&mut self) {
+        let agent = self.agent.as_mut().expect("the agent runs");
+        agent.says("listening at ").expect("the agent finds the relay");
+    }
+
     /// Starts it, again if need be, at the address that it had before.
     pub(crate) fn start_auth_proxy(&mut self, site: &Site) {
         self.auth_proxy = None;
@@ -258,7 +316,11 @@ impl Cluster {
         let ready = format!("auth proxy of {} listens on ", self.name);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let wish = Wish { name: &name, words: &words, ready: &ready };
-        let (process, place) = start(site.logs(), &wish);
+        let (mut process, place) = start(site.logs(), &wish);
+        // It listens before it has fetched the issuer's document and then the keys.
+        for _ in 0..2 {
+            process.says("keys are fresh").expect("the auth proxy fetches keys");
+        }
         place.trim().clone_into(&mut self.place);
         self.auth_proxy = Some(process);
     }
@@ -270,7 +332,7 @@ impl Cluster {
         let name = format!("{}.{role}", self.name);
         let join_token = site.path(&format!("{}.join-token", self.name));
         let mut words = strings(&[role, "--relay", &site.url, "-n", &self.name]);
-        words.extend(strings(&["--relay-ca", &site.path("relay/ca.pem")]));
+        words.extend(site.relay_ca_words());
         words.extend(strings(&["--state-dir", &site.path(&name)]));
         words.extend(strings(&["--join-token-file", &join_token]));
         if self.options.edge {
@@ -341,9 +403,20 @@ pub(crate) fn private(path: &Path, content: &str) {
     file.and_then(|mut file| file.write_all(content.as_bytes())).expect("a file is written");
 }
 
-fn start_relay(dir: &Path, logs: &Path, issuer: &Issuer, listen: &str) -> (Process, String) {
+fn start_relay(
+    dir: &Path,
+    logs: &Path,
+    issuer: &Issuer,
+    listen: &str,
+    tls: RelayTls,
+) -> (Process, String) {
+    let tls = match tls {
+        RelayTls::Own => &["--tls-self-signed", "localhost,127.0.0.1"][..],
+        RelayTls::Off => &["--no-tls"],
+    };
     let words = [
-        strings(&["relay", "--listen", listen, "--tls-self-signed", "localhost,127.0.0.1"]),
+        strings(&["relay", "--listen", listen]),
+        strings(tls),
         strings(&["--state-dir", &text(&dir.join("relay"))]),
         strings(&["--audit-log", &text(&dir.join("relay.audit"))]),
         issuer_words(dir, issuer, RELAY_AUDIENCE),
@@ -386,6 +459,18 @@ fn account(api: &demo::Server) -> String {
     api.bind("impersonator", "impersonator", "User", &[name]);
     let token = api.service_account_token("kube-system", "kube-aad-proxy");
     api.kubeconfig_token(&token.expect("a service account's token"))
+}
+
+/// These words and more, where an option that is there already gets another value.
+pub(crate) fn replaced(mut words: Vec<String>, more: &[&str]) -> Vec<String> {
+    let mut more = more.iter();
+    while let Some(word) = more.next() {
+        match words.iter().position(|there| there == word) {
+            Some(at) => words[at + 1] = (*more.next().expect("a value")).to_owned(),
+            None => words.push((*word).to_owned()),
+        }
+    }
+    words
 }
 
 fn strings(words: &[&str]) -> Vec<String> {

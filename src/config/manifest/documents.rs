@@ -116,6 +116,7 @@ impl Manifest {
             format!("--state-secret={STATE}"),
             "--join-token-file=/etc/cluster-connect/join/token".to_owned(),
             "--admin-listen=:8080".to_owned(),
+            "--admin-listen-anywhere".to_owned(),
         ];
         if self.relay_ca.is_some() {
             words.push("--relay-ca=/etc/cluster-connect/files/relay-ca.pem".to_owned());

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Answer, End, Event, Exchange, Failure, Output, Phase, Wait, status_response};
+use super::{Answer, End, Event, Exchange, Failure, Output, Phase, Wait, event, status_response};
 use crate::engine::timers::Timers;
 use crate::limits::{BODY_RATE_MIN, BODY_RATE_WINDOW, DRAIN_TIMEOUT, UPGRADED_IDLE_TIMEOUT};
 use crate::wire::h1::{BodyReader, Framing};
@@ -68,6 +68,18 @@ impl Exchange {
         }
     }
 
+    /// The same, with a sentence for a caller who has read nothing of a response yet.
+    pub fn up_broken(&mut self, why: &str, now: Instant, out: &mut Output) {
+        match self.phase {
+            Phase::Waiting | Phase::Relaying => {
+                self.fail(Failure::Unreachable(why.to_owned()), now, out);
+            }
+            Phase::Reading | Phase::Deciding | Phase::Raw | Phase::Draining | Phase::Gone => {
+                self.up_lost(now, out);
+            }
+        }
+    }
+
     /// Ends what is in flight because the caller's credential has expired. A response that flows
     /// ends without its last chunk, so that a client cannot take it for whole.
     pub fn cut(&mut self, now: Instant, out: &mut Output) {
@@ -128,7 +140,9 @@ impl Exchange {
                 self.over();
             }
             Some(Answer::Awaited | Answer::WithRole { .. }) | None => {
-                let (head, body) = status_response(failure.status(), &failure.to_string());
+                let in_text = flight.as_ref().is_some_and(|flight| flight.discovers);
+                let respond = if in_text { event::text_response } else { status_response };
+                let (head, body) = respond(failure.status(), &failure.to_string());
                 let framing = Framing::Length(body.len() as u64);
                 // A head of our own constants can be written.
                 let _ = head.write(framing, false, &mut out.down);

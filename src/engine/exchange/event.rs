@@ -117,10 +117,8 @@ impl Failure {
         match self {
             Self::Malformed(rule) => rule.status(),
             Self::SlowCaller | Self::StalledCaller | Self::CallerGone => 408,
-            Self::Unreachable(_)
-            | Self::BadResponse(_)
-            | Self::UnexpectedResponse
-            | Self::UpstreamGone => 502,
+            Self::Unreachable(_) => 503,
+            Self::BadResponse(_) | Self::UnexpectedResponse | Self::UpstreamGone => 502,
             Self::SlowUpstream => 504,
             Self::Unwritable => 500,
             Self::Cut => 401,
@@ -152,11 +150,20 @@ impl Error for Failure {}
 /// add fields before it sends it.
 #[must_use]
 pub fn status_response(code: u16, message: &str) -> (ResponseHead, Vec<u8>) {
-    let body = status_body(code, status_reason(code), message);
+    response(code, "application/json", status_body(code, status_reason(code), message))
+}
+
+/// A response that carries the sentence alone. In discovery, which comes before everything else,
+/// kubectl takes no notice of a `Status`, and prints nothing of an error but a text.
+pub(super) fn text_response(code: u16, message: &str) -> (ResponseHead, Vec<u8>) {
+    response(code, "text/plain; charset=utf-8", message.as_bytes().to_vec())
+}
+
+fn response(code: u16, media_type: &str, body: Vec<u8>) -> (ResponseHead, Vec<u8>) {
     let mut head = ResponseHead::new(code, body.len() as u64);
     let challenge = (code == 401).then_some(("WWW-Authenticate", "Bearer"));
     let fields = [
-        ("Content-Type", "application/json"),
+        ("Content-Type", media_type),
         ("Cache-Control", "no-store"),
         ("X-Content-Type-Options", "nosniff"),
     ];

@@ -24,6 +24,7 @@
 mod down;
 mod end;
 mod event;
+mod pass;
 #[cfg(test)]
 mod tests;
 mod up;
@@ -102,6 +103,8 @@ struct Flight {
     version: Version,
     upgrade: Option<Protocol>,
     long_running: bool,
+    /// kubectl asks what the API server has.
+    discovers: bool,
     /// The connection down can carry another request afterwards.
     keep_down: bool,
     /// The connection up can.
@@ -214,7 +217,7 @@ impl Exchange {
     /// bytes have left it.
     pub fn down_pressure(&mut self, pressure: Pressure, now: Instant, out: &mut Output) {
         self.down.full = pressure == Pressure::Full;
-        self.watch_readers(now);
+        self.watch_reader(Wait::CallerReads, self.down.full, now);
         if !self.down.full && self.phase == Phase::Reading {
             self.pump_down(now, out);
         }
@@ -226,7 +229,7 @@ impl Exchange {
         if let Some(flight) = self.flight.as_mut().filter(|_| self.up.full) {
             flight.rate = None;
         }
-        self.watch_readers(now);
+        self.watch_reader(Wait::UpstreamReads, self.up.full, now);
     }
 
     /// Nothing is in flight and nothing has been read of a next request.
@@ -254,17 +257,12 @@ impl Exchange {
 
     /// Stalled readers get so long and no longer, except where a response may rest for hours: there
     /// the connection's own keep-alive tells the dead from the slow.
-    fn watch_readers(&mut self, now: Instant) {
+    fn watch_reader(&mut self, wait: Wait, is_full: bool, now: Instant) {
         let patient = self.flight.as_ref().is_none_or(|flight| flight.long_running);
-        let watched = self.phase == Phase::Relaying && !patient;
-        for (wait, full) in
-            [(Wait::CallerReads, self.down.full), (Wait::UpstreamReads, self.up.full)]
-        {
-            if watched && full {
-                self.timers.set(wait, now + crate::limits::SLOW_READER_TIMEOUT);
-            } else {
-                self.timers.cancel(wait);
-            }
+        if self.phase == Phase::Relaying && !patient && is_full {
+            self.timers.set(wait, now + crate::limits::SLOW_READER_TIMEOUT);
+        } else {
+            self.timers.cancel(wait);
         }
     }
 }
@@ -277,6 +275,10 @@ impl Flight {
             version: head.version(),
             upgrade: head.upgrade(),
             long_running: false,
+            discovers: head
+                .fields
+                .all("accept")
+                .any(|accept| memchr::memmem::find(accept, b"g=apidiscovery.k8s.io").is_some()),
             keep_down: head.keep_alive() && head.upgrade().is_none(),
             keep_up: false,
             continue_due: head.expects_continue(),

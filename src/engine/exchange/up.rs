@@ -21,11 +21,11 @@ impl Exchange {
         }
     }
 
-    /// The connection asked for with [`Event::Connect`] could not be made: the caller reads `why`,
-    /// a sentence.
+    /// The connection asked for with [`Event::Connect`] could not be made, or will not be: the
+    /// caller reads `why`, a sentence.
     pub fn up_failed(&mut self, why: &str, now: Instant, out: &mut Output) {
         self.link = Link::None;
-        if self.phase == Phase::Waiting {
+        if matches!(self.phase, Phase::Deciding | Phase::Waiting) {
             self.fail(Failure::Unreachable(why.to_owned()), now, out);
         }
     }

@@ -14,8 +14,8 @@ use crate::limits::{
     AGENT_PING, AGENT_PINGS, CHANNEL_LASTED, COMMAND_MAX, CONTROL_BODY_MAX, RENDEZVOUS_TIMEOUT,
     RENEWAL,
 };
+use crate::role::ConnId;
 use crate::role::frames::write;
-use crate::role::{ConnId, Fault};
 use crate::wire::control::{Command, Reply, Response};
 use crate::wire::ws::{Opcode, close_reason};
 
@@ -43,9 +43,9 @@ impl Agent {
     /// A token is here, or is not: for a new channel, or for the one that is open.
     pub(super) fn on_progress(&mut self, progress: Progress, net: &mut dyn Net) {
         match (progress, self.phase) {
-            (Progress::Hopeless(why), _) => {
+            (Progress::Hopeless(fault), _) => {
                 self.has_exited = true;
-                net.tell(Notice::Exit(1, Some(Fault { code: "JOIN_TOKEN_REFUSED", message: why })));
+                net.tell(Notice::Exit(1, Some(fault)));
             }
             (Progress::Pending, _) | (_, Phase::Stopping | Phase::Waiting) => (),
             (Progress::Ready(token), Phase::Asking) => self.open_channel(token, net),

@@ -66,6 +66,9 @@ impl Agent {
         let Some(address) = self.parse_address(&accept.address) else {
             return debug!("id={} refused: not an address for this agent", accept.id);
         };
+        if self.sessions_max.saturating_mul(2) <= self.conns.len() / 2 {
+            return debug!("id={} dropped: too many sessions", accept.id);
+        }
         let Some(conn) =
             self.endpoint(&address.host, address.port).and_then(|endpoint| net.connect(&endpoint))
         else {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::auth::sas;
 use crate::limits::{API_ANSWER_MAX, API_TIMEOUT, TOKEN_LIFE};
-use crate::role::{HttpAnswer, HttpCall, Job, JobId, Net, Notice, Outcome, WriteFile};
+use crate::role::{Fault, HttpAnswer, HttpCall, Job, JobId, Net, Notice, Outcome, WriteFile};
 use crate::secret::Secret;
 
 /// Where tokens come from.
@@ -92,7 +92,7 @@ pub(super) enum Progress {
     /// It did not work this time.
     Failed(String),
     /// It will never work: the sentence says what to do.
-    Hopeless(String),
+    Hopeless(Fault),
 }
 
 /// Gets tokens, one at a time.
@@ -175,10 +175,11 @@ impl Tokens {
     fn enrol(&mut self, net: &mut dyn Net) -> Progress {
         let Source::Enrolment(enrolment) = &self.source else { return Progress::Pending };
         let Some(token) = &enrolment.join_token else {
-            return Progress::Hopeless(format!(
-                "not enrolled: there is no {}, and no join token was given",
-                enrolment.state.display()
-            ));
+            let place = enrolment.state.display();
+            return Progress::Hopeless(Fault {
+                code: "JOIN_TOKEN_REFUSED",
+                message: format!("not enrolled: there is no {place}, and no join token was given"),
+            });
         };
         let job = enrolment.call(
             "enroll",
@@ -209,9 +210,14 @@ impl Tokens {
                 self.is_enrolled = true;
                 self.request(net)
             }
-            Err((Some(400..=407 | 409..=428), why)) => {
-                Progress::Hopeless(format!("the relay refuses to enrol this agent: {why}"))
-            }
+            Err((Some(status @ (400..=407 | 409..=428)), why)) => Progress::Hopeless(Fault {
+                code: if status == 400 && why.contains("audience") {
+                    "AUDIENCE_CONFLICT"
+                } else {
+                    "JOIN_TOKEN_REFUSED"
+                },
+                message: format!("the relay refuses to enrol this agent: {why}"),
+            }),
             Err((_, why)) => Progress::Failed(why),
         }
     }
@@ -310,6 +316,10 @@ type Answered = Result<Value, (Option<u16>, String)>;
 fn answer(outcome: Outcome) -> Answered {
     let answer = match outcome {
         Outcome::Http(Ok(answer)) => answer,
+        Outcome::Http(Err(why)) if why.contains("certificate") => {
+            let what = format!("RELAY_UNTRUSTED: {why}; --relay-ca names the authority to trust");
+            return Err((None, what));
+        }
         Outcome::Http(Err(why)) => return Err((None, why)),
         Outcome::Read(_) | Outcome::Written(_) | Outcome::Exec(_) | Outcome::Appended(_) => {
             return Err((None, "an answer to another question".to_owned()));

@@ -1,19 +1,22 @@
-//! The decision about one request, and the head that goes on. Everything here happens before a
-//! byte goes upstream: policy, credential, issuer, the issuer's impersonation policy, signature,
-//! claims, names, limits, and only then the new head. It is stripped first and added to last, so
-//! that nothing of the caller's can take off or double what we put on.
+//! The decision about one request. Everything here happens before a byte goes upstream: policy,
+//! credential, issuer, the issuer's impersonation policy, signature, claims, names, limits, and
+//! only then the new head. Where the API server has to be asked first, the answer is a list of
+//! questions, and the request is decided anew when they are answered.
 
-use log::{error, info};
+use log::{debug, error};
 
 use super::AuthProxy;
+use super::head::Identity;
+use super::question::{Question, Verdict};
 use crate::auth::impersonate::{self, Road};
 use crate::auth::pop::Asked;
-use crate::auth::{Authenticator, Denied, Principal, Unverified};
+use crate::auth::review::{Impersonation, Reviewed, access_reviews, token_review};
+use crate::auth::{Authenticator, Denied, GroupState, Principal, Reason, Unverified};
 use crate::engine::exchange::status_response;
 use crate::role::{ConnId, Net, Peer};
 use crate::secret::Secret;
 use crate::wire::h1::policy::{self, Refusal as Rule};
-use crate::wire::h1::{Fields, RequestHead, ResponseHead, Unwritable, strip};
+use crate::wire::h1::{Fields, RequestHead, ResponseHead};
 use crate::wire::kube::RequestInfo;
 
 /// What becomes of a request.
@@ -23,6 +26,8 @@ pub(super) enum Decision {
     Forward(Box<Admitted>, Box<RequestHead>),
     /// It is answered here.
     Refuse(Refusal),
+    /// It waits for the answers to these questions.
+    Ask(Vec<Question>),
 }
 
 /// Facts about a request that goes on.
@@ -33,12 +38,9 @@ pub(super) struct Admitted {
     pub(super) info: RequestInfo,
     pub(super) target: String,
     pub(super) user_agent: String,
-    /// Nobody for a caller whose own token goes on.
-    pub(super) principal: Option<Principal>,
-    /// Whose requests in flight are counted together.
-    pub(super) caller: Option<(String, String)>,
-    /// When its token ends, in unix seconds.
-    pub(super) expires: Option<u64>,
+    pub(super) principal: Principal,
+    /// Whom it acts as, if its caller asked for that and may.
+    pub(super) acts_as: Option<String>,
     /// It goes over a connection without any credential of ours.
     pub(super) anonymous: bool,
     pub(super) peer: Peer,
@@ -63,11 +65,8 @@ impl Refusal {
     /// The response head that says so.
     pub(super) fn head(&self) -> ResponseHead {
         let (mut head, _) = status_response(self.status, &self.message);
-        let extra = match self.status {
-            401 => Some(("WWW-Authenticate", "Bearer")),
-            429 | 503 => Some(("Retry-After", "1")),
-            _ => None,
-        };
+        let may_pass = matches!(self.status, 429 | 503);
+        let extra = may_pass.then_some(("Retry-After", "1"));
         for (name, value) in extra.into_iter().chain([("Audit-ID", self.audit_id.as_str())]) {
             // Constants and a UUID obey the grammar.
             let _ = head.fields.push(name, value);
@@ -86,12 +85,14 @@ enum Fault {
     Rule(Rule),
     Denied(Denied),
     Own(u16, &'static str, &'static str),
+    Ask(Vec<Question>),
 }
 
 /// A credential that was accepted.
 struct Accepted {
     road: Road,
-    principal: Option<Principal>,
+    principal: Principal,
+    acts_as: Option<String>,
     identity: Vec<impersonate::Field>,
 }
 
@@ -100,59 +101,84 @@ impl AuthProxy {
         &mut self,
         conn: ConnId,
         head: &RequestHead,
+        audit_id: &str,
         net: &mut dyn Net,
     ) -> Decision {
-        let audit_id = uuid(net);
-        let peer = self.sessions.get(&conn).map_or(Peer::Local, |session| session.peer);
-        match self.decide(conn, head, peer, &audit_id, net) {
+        match self.decide(conn, head, audit_id, net) {
             Ok((admitted, outgoing)) => Decision::Forward(Box::new(admitted), Box::new(outgoing)),
+            Err(Fault::Ask(questions)) => Decision::Ask(questions),
             Err(fault) => {
                 if let Fault::Denied(denied) = &fault {
                     self.keys.on_denied(denied, net);
                 }
-                let refusal = fault.into_refusal(audit_id);
-                info!(
-                    "conn={} refused: status={} reason={} audit={} {}",
-                    conn.0, refusal.status, refusal.code, refusal.audit_id, refusal.detail
-                );
-                Decision::Refuse(refusal)
+                Decision::Refuse(self.refuse(conn, fault, audit_id, net))
             }
         }
+    }
+
+    fn refuse(&mut self, conn: ConnId, fault: Fault, audit_id: &str, net: &mut dyn Net) -> Refusal {
+        let refusal = fault.into_refusal(audit_id.to_owned());
+        self.metrics.on_rejected(refusal.code);
+        if refusal.status == 401
+            && let Some(session) = self.sessions.get_mut(&conn)
+        {
+            session.throttle.on_refused(net.now());
+        }
+        debug!(
+            "conn={} refused: status={} reason={} audit={} {}",
+            conn.0, refusal.status, refusal.code, refusal.audit_id, refusal.detail
+        );
+        refusal
+    }
+
+    /// A question could not be asked, or was not answered in time.
+    pub(super) fn unanswered(
+        &mut self,
+        conn: ConnId,
+        audit_id: &str,
+        net: &mut dyn Net,
+    ) -> Refusal {
+        self.refuse(conn, UNANSWERED, audit_id, net)
     }
 
     fn decide(
         &mut self,
         conn: ConnId,
         head: &RequestHead,
-        peer: Peer,
         audit_id: &str,
         net: &mut dyn Net,
     ) -> Result<(Admitted, RequestHead), Fault> {
         policy::admit(head).map_err(Fault::Rule)?;
+        if self.config.deny_browser_origins && head.fields.first("origin").is_some() {
+            let text = "requests of browsers are refused";
+            return Err(Fault::Own(403, "browser_origin", text));
+        }
         let token = policy::credential(&head.fields, true).map_err(Fault::Rule)?;
-        let accepted = self.authenticate(head, &token, net.unix_time())?;
-        let Accepted { road, principal, .. } = &accepted;
-        let caller = principal.as_ref().map(|it| (it.issuer.clone(), it.subject.clone()));
-        if self.is_crowded(conn, caller.as_ref()) {
+        let Some(session) = self.sessions.get_mut(&conn) else {
+            return Err(Fault::Own(503, "session", "the session has ended"));
+        };
+        let peer = session.peer;
+        if !session.throttle.admits(net.now()) {
+            let text = "too many credentials on this session, try again later";
+            return Err(Fault::Own(429, "throttled", text));
+        }
+        let accepted = self.authenticate(head, &token, net)?;
+        if self.is_crowded(conn, &caller(&accepted.principal)) {
             let text = "too many requests in flight, try again";
             return Err(Fault::Own(429, "crowded", text));
         }
+        let outgoing = self.rewrite(head, &accepted, &token, audit_id)?;
         let admitted = Admitted {
             audit_id: audit_id.to_owned(),
             info: RequestInfo::of(head.method(), head.target()),
             target: head.target().to_owned(),
             user_agent: head.fields.text("user-agent").unwrap_or_default().to_owned(),
-            caller,
-            expires: principal.as_ref().map(|it| it.expires),
-            anonymous: *road == Road::Passthrough,
+            anonymous: accepted.road == Road::Passthrough,
             peer,
             received: net.unix_time(),
-            principal: accepted.principal.clone(),
+            principal: accepted.principal,
+            acts_as: accepted.acts_as,
         };
-        let outgoing = self.rewrite(head, &accepted, &token, audit_id).map_err(|why| {
-            error!("a head that was to go upstream is not fit to: {why}");
-            Fault::Own(500, "unwritable", "the request cannot be passed on")
-        })?;
         let line = super::audit::received(&admitted);
         if net.record(&line).is_err() && !self.config.audit_fail_open {
             let text = "requests cannot be written to the audit log, so none are passed on";
@@ -162,36 +188,114 @@ impl AuthProxy {
     }
 
     fn authenticate(
-        &self,
+        &mut self,
         head: &RequestHead,
         token: &Secret<String>,
-        unix_now: u64,
+        net: &dyn Net,
     ) -> Result<Accepted, Fault> {
         let verifier = self.keys.verifier();
         let impersonates = policy::impersonates(&head.fields);
         let credential = Unverified::parse(token.expose());
-        let picked = credential.as_ref().map(|it| verifier.pick(it));
-        if let Ok(Ok(Authenticator::ServiceAccounts)) = picked
+        let picked = credential.as_ref().ok().and_then(|it| verifier.pick(it).ok());
+        if let (Some(Authenticator::ServiceAccounts), Ok(credential)) = (picked, &credential)
             && self.config.sa_passthrough
         {
-            let road = Road::Passthrough;
-            return Ok(Accepted { road, principal: None, identity: Vec::new() });
+            return self.pass_through(credential, token, net);
         }
-        if impersonates {
+        if impersonates && !self.config.impersonation {
             return Err(Fault::Rule(Rule::Impersonation));
         }
         let credential = credential.map_err(Fault::Denied)?;
         let asked = Asked { method: head.method(), path: head.path() };
-        let principal =
-            verifier.verify_read(&credential, Some(&asked), unix_now).map_err(Fault::Denied)?;
-        let identity = impersonate::fields(&principal, None).map_err(Fault::Denied)?;
+        let verified = verifier.verify_read(&credential, Some(&asked), net.unix_time());
+        if let Some(Authenticator::Issuer(index)) = picked {
+            let name = verifier.issuers().get(index).map_or("", |it| it.name());
+            let result = verified.as_ref().map_or_else(Denied::reason, |_| "ok");
+            self.metrics.on_judged(name, result);
+        }
+        let principal = verified.map_err(Fault::Denied)?;
+        let (identity, acts_as) = if impersonates {
+            let (identity, user) = self.act_as(&principal, &head.fields, net)?;
+            (identity, Some(user))
+        } else {
+            (impersonate::fields(&principal, None).map_err(Fault::Denied)?, None)
+        };
         if !self.credential.is_usable() {
-            let text = "the proxy's own credential is not available yet, try again";
-            return Err(Fault::Own(503, "no_own_credential", text));
+            return Err(NO_CREDENTIAL);
         }
         let own = self.credential.token().is_some();
         let road = if own { Road::Bearer } else { Road::Certificate };
-        Ok(Accepted { road, principal: Some(principal), identity })
+        Ok(Accepted { road, principal, acts_as, identity })
+    }
+
+    /// A service account's own token goes on if the API server says that it is good.
+    fn pass_through(
+        &self,
+        credential: &Unverified,
+        token: &Secret<String>,
+        net: &dyn Net,
+    ) -> Result<Accepted, Fault> {
+        let expires = credential.expires().unwrap_or(u64::MAX);
+        if expires.saturating_add(crate::limits::EXPIRY_LEEWAY) <= net.unix_time() {
+            let denied = Denied::new(Reason::Expired, "a service account's token, by its own word");
+            return Err(Fault::Denied(denied));
+        }
+        let body = token_review(token.expose(), self.questions.audiences());
+        let question = Question::Token(Secret::new(body));
+        let Reviewed { user, uid, groups } = match self.questions.recall(&question, net.now()) {
+            None => return Err(Fault::Ask(vec![question])),
+            Some(Verdict::Account(reviewed)) => reviewed,
+            Some(Verdict::No(denied)) => return Err(Fault::Denied(denied)),
+            Some(Verdict::Yes | Verdict::Unanswered) => return Err(UNANSWERED),
+        };
+        let principal = Principal {
+            subject: uid.unwrap_or_else(|| user.clone()),
+            display: user.clone(),
+            user,
+            groups,
+            group_state: GroupState::Complete,
+            extra: Vec::new(),
+            issuer: credential.issuer().to_owned(),
+            credential_id: String::new(),
+            expires,
+            is_app: true,
+        };
+        let (road, identity) = (Road::Passthrough, Vec::new());
+        Ok(Accepted { road, principal, acts_as: None, identity })
+    }
+
+    /// Whom the caller's own impersonation fields name, if the API server allows it in every part.
+    fn act_as(
+        &self,
+        principal: &Principal,
+        fields: &Fields,
+        net: &dyn Net,
+    ) -> Result<(Vec<impersonate::Field>, String), Fault> {
+        let asked = fields.iter().filter(|field| {
+            let start = field.name.get(..11).unwrap_or_default();
+            start.eq_ignore_ascii_case("impersonate")
+        });
+        let asked: Vec<(&str, &str)> = asked
+            // What is no text is no name either: an empty one is refused.
+            .map(|field| (field.name, std::str::from_utf8(field.value).unwrap_or_default()))
+            .collect();
+        let user = asked.iter().find(|(name, _)| name.eq_ignore_ascii_case("impersonate-user"));
+        let user = user.map(|(_, value)| (*value).to_owned()).unwrap_or_default();
+        let other = Impersonation::read(asked).map_err(Fault::Denied)?;
+        let mut open = Vec::new();
+        for body in access_reviews(principal, &other).map_err(Fault::Denied)? {
+            let question = Question::Access(Secret::new(body));
+            match self.questions.recall(&question, net.now()) {
+                Some(Verdict::Yes) => (),
+                Some(Verdict::No(denied)) => return Err(Fault::Denied(denied)),
+                Some(Verdict::Account(_) | Verdict::Unanswered) => return Err(UNANSWERED),
+                None => open.push(question),
+            }
+        }
+        if !open.is_empty() {
+            return Err(Fault::Ask(open));
+        }
+        Ok((other.fields(principal, None).map_err(Fault::Denied)?, user))
     }
 
     /// The head that goes on.
@@ -201,29 +305,38 @@ impl AuthProxy {
         accepted: &Accepted,
         token: &Secret<String>,
         audit_id: &str,
-    ) -> Result<RequestHead, Box<dyn std::error::Error>> {
-        let mut outgoing = head.clone();
-        let inbound = inbound_impersonation(&head.fields, accepted.road);
-        strip(&mut outgoing.fields);
-        policy::strip_identity(&mut outgoing.fields);
-        outgoing.fields.remove("host");
-        outgoing.fields.push("Host", &self.config.upstream.host)?;
-        for (name, value) in inbound {
-            outgoing.fields.push(&name, value)?;
-        }
-        for (name, value) in &accepted.identity {
-            outgoing.fields.push(name, value)?;
-        }
-        match accepted.road {
-            Road::Passthrough => set_bearer(&mut outgoing, Some(token)),
-            Road::Bearer => set_bearer(&mut outgoing, self.credential.token()),
-            Road::Certificate => (),
-        }
-        outgoing.fields.push("Audit-ID", audit_id)?;
-        let fields = outgoing.fields.iter().map(|field| (field.name, field.value));
-        impersonate::check_finished_head(fields, accepted.road)?;
-        Ok(outgoing)
+    ) -> Result<RequestHead, Fault> {
+        let identity = Identity {
+            road: accepted.road,
+            fields: &accepted.identity,
+            bearer: match accepted.road {
+                Road::Passthrough => Some(token),
+                Road::Bearer => self.credential.token(),
+                Road::Certificate => None,
+            },
+            host: &self.config.upstream.host,
+            audit_id,
+            policy: self.config.header_policy,
+        };
+        identity.put_on(head).map_err(|why| {
+            error!("a head that was to go upstream is not fit to: {why}");
+            Fault::Own(500, "unwritable", "the request cannot be passed on")
+        })
     }
+}
+
+const UNANSWERED: Fault =
+    Fault::Own(503, "unanswered", "the API server cannot be asked about you now, try again");
+
+const NO_CREDENTIAL: Fault = Fault::Own(
+    503,
+    "no_own_credential",
+    "the proxy's own credential is not available yet, try again",
+);
+
+/// Whose requests in flight are counted together.
+pub(super) fn caller(principal: &Principal) -> (String, String) {
+    (principal.issuer.clone(), principal.subject.clone())
 }
 
 impl Fault {
@@ -250,34 +363,13 @@ impl Fault {
                 detail: text.to_owned(),
                 audit_id,
             },
+            Self::Ask(_) => UNANSWERED.into_refusal(audit_id),
         }
     }
 }
 
-/// Puts `token` in as the one credential of `head`.
-pub(super) fn set_bearer(head: &mut RequestHead, token: Option<&Secret<String>>) {
-    head.fields.remove("authorization");
-    if let Some(token) = token {
-        let value = format!("Bearer {}", token.expose());
-        // A token has been through the grammar of tokens; the finished head is checked again.
-        let _: Result<(), Unwritable> = head.fields.push("Authorization", value);
-    }
-}
-
-/// Where the caller's own token goes on, so does whom it wants to act as: kube-apiserver decides
-/// about that by the rights of that token.
-fn inbound_impersonation(fields: &Fields, road: Road) -> Vec<(String, Vec<u8>)> {
-    if road != Road::Passthrough {
-        return Vec::new();
-    }
-    let named =
-        |name: &str| name.get(..12).is_some_and(|start| start.eq_ignore_ascii_case("impersonate-"));
-    let inbound = fields.iter().filter(|field| named(field.name));
-    inbound.map(|field| (field.name.to_owned(), field.value.to_vec())).collect()
-}
-
 /// A random UUID (RFC 9562, 5.4).
-fn uuid(net: &mut dyn Net) -> String {
+pub(super) fn uuid(net: &mut dyn Net) -> String {
     let mut bytes = [0; 16];
     net.random(&mut bytes);
     let random = u128::from_be_bytes(bytes);

@@ -7,6 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::admit::{Admitted, Refusal};
 use crate::auth::{GroupState, Principal};
+use crate::limits::AUDIT_TEXT_MAX;
 use crate::role::Peer;
 use crate::wire::h1::RequestHead;
 use crate::wire::kube::RequestInfo;
@@ -49,7 +50,8 @@ pub(super) fn served(
 pub(super) fn refusal(
     refusal: &Refusal,
     head: &RequestHead,
-    peer: Option<Peer>,
+    peer: Peer,
+    left_out: u64,
     unix_now: u64,
 ) -> String {
     let info = RequestInfo::of(head.method(), head.target());
@@ -59,19 +61,41 @@ pub(super) fn refusal(
         "level": "Metadata",
         "auditID": refusal.audit_id,
         "stage": "ResponseComplete",
-        "requestURI": clean_uri(head.target()),
-        "verb": info.verb,
+        "requestURI": short(&clean_uri(head.target())),
+        "verb": short(&info.verb),
         "user": {},
         "sourceIPs": [],
-        "userAgent": head.fields.text("user-agent").unwrap_or_default(),
+        "userAgent": short(head.fields.text("user-agent").unwrap_or_default()),
         "responseStatus": { "code": refusal.status },
         "requestReceivedTimestamp": timestamp(unix_now),
         "stageTimestamp": timestamp(unix_now),
         "annotations": {},
     });
     annotate(&mut event, "reason", refusal.code);
-    annotate(&mut event, "detail", &refusal.detail);
-    annotate(&mut event, "tunnel-peer", &peer_text(peer.unwrap_or(Peer::Local)));
+    annotate(&mut event, "detail", short(&refusal.detail));
+    annotate(&mut event, "tunnel-peer", &peer_text(peer));
+    if 0 < left_out {
+        annotate(&mut event, "refusals-left-out", &left_out.to_string());
+    }
+    event.to_string()
+}
+
+/// An operator has cut a session, or what was in flight on it.
+pub(super) fn operator_cut(id: &str, user: &str, unix_now: u64) -> String {
+    let mut event = json!({
+        "kind": "Event",
+        "apiVersion": "audit.k8s.io/v1",
+        "level": "Metadata",
+        "stage": "ResponseComplete",
+        "requestURI": format!("/sessions/{id}"),
+        "verb": "delete",
+        "user": { "username": "operator" },
+        "responseStatus": { "code": 200 },
+        "requestReceivedTimestamp": timestamp(unix_now),
+        "stageTimestamp": timestamp(unix_now),
+        "annotations": {},
+    });
+    annotate(&mut event, "cut-user", user);
     event.to_string()
 }
 
@@ -84,7 +108,7 @@ fn event(admitted: &Admitted, stage: &str, at: u64) -> Value {
         "stage": stage,
         "requestURI": clean_uri(&admitted.target),
         "verb": admitted.info.verb,
-        "user": admitted.principal.as_ref().map_or(Value::Null, user),
+        "user": user(&admitted.principal),
         "sourceIPs": [],
         "userAgent": admitted.user_agent,
         "requestReceivedTimestamp": timestamp(admitted.received),
@@ -97,12 +121,14 @@ fn event(admitted: &Admitted, stage: &str, at: u64) -> Value {
         fields.insert("objectRef".into(), object_ref(&admitted.info));
     }
     annotate(&mut event, "tunnel-peer", &peer_text(admitted.peer));
-    match &admitted.principal {
-        Some(principal) if principal.group_state == GroupState::Ignored => {
-            annotate(&mut event, "groups", "left out: too many for a token");
-        }
-        Some(_) => (),
-        None => annotate(&mut event, "credential", "service account, passed through"),
+    if admitted.principal.group_state == GroupState::Ignored {
+        annotate(&mut event, "groups", "left out: too many for a token");
+    }
+    if admitted.anonymous {
+        annotate(&mut event, "credential", "service account, passed through");
+    }
+    if let (Some(other), Some(fields)) = (&admitted.acts_as, event.as_object_mut()) {
+        fields.insert("impersonatedUser".into(), json!({ "username": other }));
     }
     event
 }
@@ -141,15 +167,20 @@ fn annotate(event: &mut Value, name: &str, text: &str) {
     }
 }
 
-fn peer_text(peer: Peer) -> String {
+pub(super) fn peer_text(peer: Peer) -> String {
     match peer {
         Peer::Tcp(address) => address.to_string(),
         Peer::Local => "local".into(),
     }
 }
 
+/// The beginning of what a stranger has sent: enough to see what it was.
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(AUDIT_TEXT_MAX)).unwrap_or(text)
+}
+
 /// The target without what some clients put a token into.
-fn clean_uri(target: &str) -> String {
+pub(super) fn clean_uri(target: &str) -> String {
     let Some((path, query)) = target.split_once('?') else { return target.into() };
     let secret = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();

@@ -7,13 +7,21 @@
 //! ```
 //!
 //! Each stream has an upstream connection of its own, so no answer can reach another caller.
-//! Reading order: [`session`] moves the bytes, [`admit`] decides, [`upstream`] knows our own
-//! credential, [`audit`] writes down.
+//! Reading order: [`session`] and [`stream`] move the bytes, [`request`] takes a request from its
+//! arrival to its way upstream, [`admit`] decides, [`throttle`] says how often, [`question`] asks
+//! the API server where a decision needs that, [`head`] makes the head that goes on, [`upstream`]
+//! knows our own credential, [`audit`] writes down, [`metrics`] counts, [`admin`] shows and cuts.
 
+mod admin;
 mod admit;
 mod audit;
+pub mod head;
+mod metrics;
+pub mod question;
+mod request;
 mod session;
 mod stream;
+mod throttle;
 pub mod upstream;
 
 use std::collections::BTreeMap;
@@ -23,13 +31,20 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use rustls::ServerConfig;
 
+use self::admin::Visitor;
+use self::metrics::Metrics;
+use self::question::{Api, Questions};
 use self::session::Session;
 use self::upstream::{Credential, Upstream};
 use super::keys::Keys;
-use super::{Close, ConnId, Event, ListenerTag, Net, Notice, Peer, Role, Signal};
+use super::{Close, ConnId, Event, JobId, ListenerTag, Net, Notice, Outcome, Peer, Role, Signal};
+use crate::auth::fields::HeaderPolicy;
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
-use crate::limits::{AUTH_PROXY_DRAIN, SESSION_HANDSHAKE};
+use crate::limits::{
+    AUTH_PROXY_DRAIN, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, SESSION_HANDSHAKE,
+    SESSION_MAX,
+};
 use crate::wire::mux::StreamId;
 
 /// What differs from auth proxy to auth proxy.
@@ -39,12 +54,59 @@ pub struct Config {
     pub tls: Arc<ServerConfig>,
     /// The API server.
     pub upstream: Upstream,
-    /// Service accounts' tokens are passed on as they are.
+    /// Where to ask about service accounts and impersonation.
+    pub api: Option<Api>,
+    /// Service accounts' tokens are passed on as they are, once [`Self::api`] says they are good.
     pub sa_passthrough: bool,
+    /// Callers may act as whom [`Self::api`] allows them to.
+    pub impersonation: bool,
     /// How long exec, attach and port-forward may last.
     pub session_max: Duration,
+    /// They end with the token that they were opened with, if that is earlier.
+    pub session_ends_with_token: bool,
+    /// Which ordinary fields of a caller go on.
+    pub header_policy: HeaderPolicy,
+    /// Requests with an `Origin` are refused.
+    pub deny_browser_origins: bool,
+    /// Requests at a time.
+    pub in_flight: InFlight,
     /// Requests go on although they cannot be written down.
     pub audit_fail_open: bool,
+}
+
+/// Requests at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct InFlight {
+    /// Of one caller.
+    pub caller: usize,
+    /// Of one session.
+    pub session: usize,
+    /// Of all.
+    pub all: usize,
+}
+
+impl Config {
+    /// Everything that is optional is off, every limit is the usual one.
+    #[must_use]
+    pub const fn new(tls: Arc<ServerConfig>, upstream: Upstream) -> Self {
+        Self {
+            tls,
+            upstream,
+            api: None,
+            sa_passthrough: false,
+            impersonation: false,
+            session_max: SESSION_MAX,
+            session_ends_with_token: false,
+            header_policy: HeaderPolicy::DenyList,
+            deny_browser_origins: false,
+            in_flight: InFlight {
+                caller: IN_FLIGHT_CALLER,
+                session: IN_FLIGHT_SESSION,
+                all: IN_FLIGHT_MAX,
+            },
+            audit_fail_open: false,
+        }
+    }
 }
 
 /// The role of the auth proxy.
@@ -53,6 +115,11 @@ pub struct AuthProxy {
     config: Config,
     keys: Keys,
     credential: Credential,
+    /// When the own token became what it is now, in unix seconds.
+    token_since: Option<u64>,
+    questions: Questions,
+    metrics: Metrics,
+    visitors: BTreeMap<ConnId, Visitor>,
     sessions: BTreeMap<ConnId, Session>,
     /// The stream that each upstream connection belongs to.
     upstreams: BTreeMap<ConnId, (ConnId, StreamId)>,
@@ -73,6 +140,10 @@ enum Key {
     Exchange(ConnId, StreamId),
     /// The token of what a stream carries has expired, or its time is up.
     Expiry(ConnId, StreamId),
+    /// A request has waited long enough for answers.
+    Parked(ConnId, StreamId),
+    /// An operator or a probe has to say what it wants.
+    Visitor(ConnId),
     /// A stopping auth proxy ends.
     Exit,
 }
@@ -82,10 +153,15 @@ impl AuthProxy {
     #[must_use]
     pub fn new(config: Config, keys: Keys) -> Self {
         let credential = Credential::new(&config.upstream);
+        let questions = Questions::new(config.api.clone());
         Self {
             config,
             keys,
             credential,
+            token_since: None,
+            questions,
+            metrics: Metrics::default(),
+            visitors: BTreeMap::new(),
             sessions: BTreeMap::new(),
             upstreams: BTreeMap::new(),
             callers: BTreeMap::new(),
@@ -100,7 +176,7 @@ impl AuthProxy {
     /// leak.
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize, usize) {
-        (self.sessions.len(), self.upstreams.len(), self.callers.len())
+        (self.sessions.len() + self.visitors.len(), self.upstreams.len(), self.callers.len())
     }
 
     fn on_accepted(&mut self, conn: ConnId, peer: Peer, net: &mut dyn Net) {
@@ -108,7 +184,7 @@ impl AuthProxy {
             net.close(conn);
             return;
         }
-        match Session::accept(Arc::clone(&self.config.tls), peer) {
+        match Session::accept(Arc::clone(&self.config.tls), peer, net) {
             Ok(session) => {
                 self.sessions.insert(conn, session);
                 self.timers.set(Key::Handshake(conn), net.now() + SESSION_HANDSHAKE);
@@ -122,11 +198,16 @@ impl AuthProxy {
 
     fn on_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
-            self.on_upstream_data(session, stream, &data, net);
+            self.on_upstream_data(session, stream, data, net);
+            return;
+        }
+        if self.visitors.contains_key(&conn) {
+            self.on_visitor_data(conn, &data, net);
             return;
         }
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let pool = net.pool().clone();
+        session.carried.0 += data.len() as u64;
         match session.tunnel.receive(data.filled_mut(), &pool, net.now()) {
             Ok(()) => {
                 if session.tunnel.is_established() {
@@ -145,7 +226,9 @@ impl AuthProxy {
     }
 
     fn on_closed(&mut self, conn: ConnId, why: &Close, net: &mut dyn Net) {
-        if let Some((session, stream)) = self.upstreams.remove(&conn) {
+        if self.visitors.remove(&conn).is_some() {
+            self.timers.cancel(Key::Visitor(conn));
+        } else if let Some((session, stream)) = self.upstreams.remove(&conn) {
             self.on_upstream_closed(session, stream, why, net);
         } else if self.sessions.contains_key(&conn) {
             debug!("conn={} session closed: {why}", conn.0);
@@ -156,19 +239,18 @@ impl AuthProxy {
     fn on_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
             self.on_upstream_finished(session, stream, net);
-        } else if let Some(session) = self.sessions.get_mut(&conn) {
-            // The rendezvous carries nothing more, so nothing more can be asked. A plain
-            // connection says so inside TLS, and may still be owed an answer.
-            if session.tunnel.streams() == 0 {
-                net.finish(conn);
-                self.on_session_gone(conn, net);
-            }
+        } else if let Some(session) = self.sessions.get(&conn)
+            && !session.tunnel.is_owed()
+        {
+            net.close(conn);
+            self.on_session_gone(conn, net);
         }
     }
 
     fn on_drained(&mut self, conn: ConnId, len: usize, net: &mut dyn Net) {
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
-            self.on_upstream_drained(session, stream, len, net);
+            let pressure = net.pressure(conn);
+            self.on_upstream_drained(session, stream, len, pressure, net);
         } else if self.sessions.contains_key(&conn) {
             self.serve(conn, net);
         }
@@ -185,6 +267,11 @@ impl AuthProxy {
                 }
                 Key::Exchange(conn, stream) => self.on_exchange_deadline(conn, stream, net),
                 Key::Expiry(conn, stream) => self.on_expiry(conn, stream, net),
+                Key::Parked(conn, stream) => self.on_unanswered(conn, stream, net),
+                Key::Visitor(conn) => {
+                    self.visitors.remove(&conn);
+                    net.abort(conn);
+                }
                 Key::Exit => net.tell(Notice::Exit(0, None)),
             }
         }
@@ -194,7 +281,10 @@ impl AuthProxy {
 
     fn on_signal(&mut self, signal: Signal, net: &mut dyn Net) {
         match signal {
-            Signal::Reload => self.credential.read_again(net),
+            Signal::Reload => {
+                self.credential.read_again(net);
+                self.keys.reload(net);
+            }
             Signal::Stop => {
                 info!("stopping: requests in flight may end by themselves");
                 self.is_stopping = true;
@@ -216,6 +306,23 @@ impl AuthProxy {
         }
     }
 
+    fn on_done(&mut self, job: JobId, outcome: Outcome, net: &mut dyn Net) {
+        let Some(outcome) = self.keys.handle_done(job, outcome, net) else { return };
+        let outcome = match self.questions.handle_done(job, outcome, net.now()) {
+            Ok(waiting) => {
+                waiting.into_iter().for_each(|one| self.on_answered(one, net));
+                return;
+            }
+            Err(outcome) => outcome,
+        };
+        let before = self.credential.token().cloned();
+        self.credential.handle_done(job, outcome, net);
+        if self.credential.token() != before.as_ref() {
+            self.token_since = Some(net.unix_time());
+        }
+        self.become_ready(net);
+    }
+
     fn become_ready(&mut self, net: &mut dyn Net) {
         if !self.is_ready && self.credential.is_usable() {
             self.is_ready = true;
@@ -228,14 +335,16 @@ impl Role for AuthProxy {
     fn on_event(&mut self, event: Event, net: &mut dyn Net) {
         match event {
             Event::Started => {
+                self.questions.start(net);
                 self.keys.start(net);
+                self.token_since = self.credential.token().map(|_| net.unix_time());
                 self.credential.start(net);
                 self.become_ready(net);
             }
             Event::Accepted(conn, ListenerTag::Main | ListenerTag::AuthProxy, peer) => {
                 self.on_accepted(conn, peer, net);
             }
-            Event::Accepted(conn, ListenerTag::Admin, _) => net.close(conn),
+            Event::Accepted(conn, ListenerTag::Admin, peer) => self.on_visitor(conn, peer, net),
             Event::Connected(conn) => {
                 if let Some(&(session, stream)) = self.upstreams.get(&conn) {
                     self.on_upstream_connected(session, stream, net);
@@ -245,12 +354,7 @@ impl Role for AuthProxy {
             Event::Finished(conn) => self.on_finished(conn, net),
             Event::Drained(conn, len) => self.on_drained(conn, len, net),
             Event::Closed(conn, why) => self.on_closed(conn, &why, net),
-            Event::Done(job, outcome) => {
-                if let Some(outcome) = self.keys.handle_done(job, outcome, net) {
-                    self.credential.handle_done(job, outcome, net);
-                    self.become_ready(net);
-                }
-            }
+            Event::Done(job, outcome) => self.on_done(job, outcome, net),
             Event::Signal(signal) => self.on_signal(signal, net),
             Event::Deadline => self.on_deadline(net),
         }

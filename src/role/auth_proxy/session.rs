@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use super::stream::Stream;
+use super::throttle::Throttle;
 use super::{AuthProxy, Key};
 use crate::buf::Pressure;
 use crate::engine::mux::Event;
@@ -22,12 +23,34 @@ pub(super) struct Session {
     /// Requests in flight.
     pub(super) in_flight: usize,
     pub(super) peer: Peer,
+    /// What its callers may still cost before they have proved anything.
+    pub(super) throttle: Throttle,
+    /// When it came, in unix seconds.
+    pub(super) since: u64,
+    /// Bytes that came over the rendezvous, and that went over it.
+    pub(super) carried: (u64, u64),
+    /// A request on it was let through.
+    pub(super) is_known: bool,
 }
 
 impl Session {
-    pub(super) fn accept(tls: Arc<ServerConfig>, peer: Peer) -> Result<Self, rustls::Error> {
-        let tunnel = Tunnel::accept(tls)?;
-        Ok(Self { tunnel, streams: BTreeMap::new(), in_flight: 0, peer })
+    pub(super) fn accept(
+        tls: Arc<ServerConfig>,
+        peer: Peer,
+        net: &dyn Net,
+    ) -> Result<Self, rustls::Error> {
+        let (tunnel, streams) = (Tunnel::accept(tls)?, BTreeMap::new());
+        let (throttle, since) = (Throttle::new(net.now()), net.unix_time());
+        Ok(Self {
+            tunnel,
+            streams,
+            in_flight: 0,
+            peer,
+            throttle,
+            since,
+            carried: (0, 0),
+            is_known: false,
+        })
     }
 
     /// No request is in flight and nothing is half read.
@@ -45,18 +68,12 @@ impl AuthProxy {
             self.on_tunnel_event(conn, event, net);
         }
         self.pump(conn, net);
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        if session.tunnel.is_stalled() {
-            net.pause(conn);
-        } else {
-            net.resume(conn);
-        }
     }
 
     fn on_tunnel_event(&mut self, conn: ConnId, event: Event, net: &mut dyn Net) {
         match event {
             Event::Opened(id) => self.on_stream_opened(conn, id, net),
-            Event::Data(id, data) => self.on_stream_data(conn, id, &data, net),
+            Event::Data(id, data) => self.on_stream_data(conn, id, data, net),
             Event::Finished(id) => self.on_stream_finished(conn, id, net),
             Event::Writable(id) => self.on_stream_writable(conn, id, net),
             Event::Closed(id, _) => self.on_stream_closed(conn, id, net),
@@ -64,7 +81,8 @@ impl AuthProxy {
         }
     }
 
-    /// Gives the rendezvous as many records as it takes now.
+    /// Gives the rendezvous as many records as it takes now, and takes note of what has changed
+    /// for it.
     pub(super) fn pump(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let pool = net.pool().clone();
@@ -73,10 +91,20 @@ impl AuthProxy {
             if !session.tunnel.transmit(&mut self.scratch) {
                 break;
             }
+            session.carried.1 += self.scratch.len() as u64;
             for slice in pool.slices(&self.scratch) {
                 // The loop asks before the next record.
                 let _ = net.send(conn, slice);
             }
+        }
+        if session.tunnel.is_stalled() {
+            net.pause(conn);
+        } else {
+            net.resume(conn);
+        }
+        if session.streams.is_empty() && session.tunnel.is_over() {
+            net.close(conn);
+            self.on_session_gone(conn, net);
         }
     }
 

@@ -4,16 +4,17 @@
 //! Credit for what came over the stream is returned when it has left the process, so a slow API
 //! server slows this caller and nobody else.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::debug;
 
-use super::admit::{Admitted, Decision};
+use super::admit::{self, Admitted};
 use super::audit::{self, Stage};
+use super::request::Parked;
 use super::{AuthProxy, Key};
-use crate::buf::Pressure;
-use crate::engine::exchange::{End, Event, Exchange, Failure, Output, Patience, status_response};
-use crate::limits::{EXPIRY_LEEWAY, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION};
+use crate::buf::{Lease, Pressure, Slice};
+use crate::engine::exchange::{End, Event, Exchange, Failure, Output};
+use crate::limits::STREAMS_OF_STRANGERS;
 use crate::role::{Close, ConnId, Net};
 use crate::wire::h1::{RequestHead, ResponseHead};
 use crate::wire::mux::StreamId;
@@ -24,13 +25,17 @@ pub(super) struct Stream {
     pub(super) exchange: Exchange,
     upstream: Option<ConnId>,
     /// The upstream connection carries no credential of ours.
-    anonymous: bool,
+    pub(super) anonymous: bool,
     /// Bytes received over the stream for which no credit has been returned.
     held: usize,
     /// Bytes queued towards the upstream.
     queued: usize,
+    /// What waits for an answer before it can be decided.
+    pub(super) parked: Option<Parked>,
     /// What is in flight, once it was let through.
-    served: Option<Served>,
+    pub(super) served: Option<Served>,
+    /// Bytes that came from the caller, and that went to it.
+    pub(super) carried: (u64, u64),
 }
 
 /// A request that was let through.
@@ -38,21 +43,35 @@ pub(super) struct Stream {
 pub(super) struct Served {
     pub(super) admitted: Admitted,
     /// The head as it went upstream, for the one case in which it goes again.
-    head: RequestHead,
-    status: u16,
-    retried: bool,
+    pub(super) head: RequestHead,
+    pub(super) status: u16,
+    pub(super) retried: bool,
+    /// When it went upstream.
+    pub(super) since: Instant,
+    /// Why it was ended from here.
+    pub(super) cut: Option<&'static str>,
 }
 
 impl AuthProxy {
     pub(super) fn on_stream_opened(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
+        let most = self.config.in_flight.session;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
+        // Whoever has shown no good credential yet gets by with a few streams.
+        let most = if session.is_known { most.saturating_mul(2) } else { STREAMS_OF_STRANGERS };
+        if most <= session.streams.len() {
+            // A session of one stream has no second one.
+            let _ = session.tunnel.reset(id);
+            return;
+        }
         let stream = Stream {
             exchange: Exchange::new(net.now()),
             upstream: None,
             anonymous: false,
             held: 0,
             queued: 0,
+            parked: None,
             served: None,
+            carried: (0, 0),
         };
         session.streams.insert(id, stream);
         self.with_stream(conn, id, net, |_, _, _| ());
@@ -62,16 +81,27 @@ impl AuthProxy {
         &mut self,
         conn: ConnId,
         id: StreamId,
-        data: &[u8],
+        data: Slice,
         net: &mut dyn Net,
     ) {
-        let known = self.with_stream(conn, id, net, |stream, now, out| {
-            stream.held += data.len();
-            stream.exchange.handle_down(data, now, out);
-        });
-        if !known && let Some(session) = self.sessions.get_mut(&conn) {
-            session.tunnel.drained(id, data.len(), net.now());
+        let (len, now) = (data.len(), net.now());
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Some(stream) = session.streams.get_mut(&id) else {
+            return session.tunnel.drained(id, len, now);
+        };
+        stream.held += len;
+        stream.carried.0 += len as u64;
+        if let Some(up) = stream.upstream
+            && stream.exchange.pass_down(len, now)
+        {
+            stream.queued += len;
+            let pressure = net.send(up, data);
+            stream.exchange.up_pressure(pressure, now);
+            return self.after(conn, id, net);
         }
+        self.with_stream(conn, id, net, |stream, now, out| {
+            stream.exchange.handle_down(&data, now, out);
+        });
     }
 
     pub(super) fn on_stream_finished(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
@@ -99,12 +129,24 @@ impl AuthProxy {
         &mut self,
         conn: ConnId,
         id: StreamId,
-        data: &[u8],
+        data: Lease,
         net: &mut dyn Net,
     ) {
-        self.with_stream(conn, id, net, |stream, now, out| {
-            stream.exchange.handle_up(data, now, out);
-        });
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Some(stream) = session.streams.get_mut(&id) else { return };
+        let len = data.len();
+        if !stream.exchange.pass_up(len, net.now()) {
+            self.with_stream(conn, id, net, |stream, now, out| {
+                stream.exchange.handle_up(&data, now, out);
+            });
+            return self.pump(conn, net);
+        }
+        stream.carried.1 += len as u64;
+        if session.tunnel.send(id, data.freeze()) == Pressure::Full {
+            self.with_stream(conn, id, net, |stream, now, out| {
+                stream.exchange.down_pressure(Pressure::Full, now, out);
+            });
+        }
         self.pump(conn, net);
     }
 
@@ -118,10 +160,12 @@ impl AuthProxy {
         conn: ConnId,
         id: StreamId,
         len: usize,
+        pressure: Pressure,
         net: &mut dyn Net,
     ) {
-        self.with_stream(conn, id, net, |stream, _, _| {
+        self.with_stream(conn, id, net, |stream, now, _| {
             stream.queued = stream.queued.saturating_sub(len);
+            stream.exchange.up_pressure(pressure, now);
         });
         self.pump(conn, net);
     }
@@ -161,7 +205,17 @@ impl AuthProxy {
     }
 
     pub(super) fn on_expiry(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
-        self.with_stream(conn, id, net, |stream, now, out| stream.exchange.cut(now, out));
+        self.cut(conn, id, "the token has expired, or the session has lasted its time", net);
+    }
+
+    /// Ends what is in flight on a stream.
+    pub(super) fn cut(&mut self, conn: ConnId, id: StreamId, why: &'static str, net: &mut dyn Net) {
+        self.with_stream(conn, id, net, |stream, now, out| {
+            if let Some(served) = &mut stream.served {
+                served.cut = Some(why);
+            }
+            stream.exchange.cut(now, out);
+        });
         self.pump(conn, net);
     }
 
@@ -187,7 +241,7 @@ impl AuthProxy {
         true
     }
 
-    fn stream(&mut self, conn: ConnId, id: StreamId) -> Option<&mut Stream> {
+    pub(super) fn stream(&mut self, conn: ConnId, id: StreamId) -> Option<&mut Stream> {
         self.sessions.get_mut(&conn)?.streams.get_mut(&id)
     }
 
@@ -205,74 +259,11 @@ impl AuthProxy {
             Event::Response(head) => self.on_response(conn, id, &head, out, net),
             Event::Upgraded => {
                 self.note(conn, id, Stage::ResponseStarted, None, net);
-                let at = net.now() + self.config.session_max;
-                self.timers.set(Key::Expiry(conn, id), at);
+                self.limit_session(conn, id, net);
             }
             Event::Complete => self.on_complete(conn, id, None, net),
             Event::Failed(failure) => self.on_complete(conn, id, Some(&failure), net),
         }
-    }
-
-    fn on_request(
-        &mut self,
-        conn: ConnId,
-        id: StreamId,
-        head: RequestHead,
-        out: &mut Output,
-        net: &mut dyn Net,
-    ) {
-        let decision = self.admit(conn, &head, net);
-        let now = net.now();
-        let (admitted, outgoing) = match decision {
-            Decision::Forward(admitted, outgoing) => (*admitted, *outgoing),
-            Decision::Refuse(refusal) => {
-                let peer = self.sessions.get(&conn).map(|session| session.peer);
-                let line = audit::refusal(&refusal, &head, peer, net.unix_time());
-                // Nothing goes upstream, so there is nothing to hold back if this fails.
-                let _ = net.record(&line);
-                let Some(stream) = self.stream(conn, id) else { return };
-                stream.exchange.respond(&refusal.head(), &refusal.body(), now, out);
-                return;
-            }
-        };
-        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id))
-        else {
-            return;
-        };
-        if stream.anonymous != admitted.anonymous {
-            stream.exchange.retire_up(out);
-        }
-        stream.anonymous = admitted.anonymous;
-        let patience = if admitted.info.is_long_running() {
-            Patience::LongRunning
-        } else {
-            Patience::Ordinary
-        };
-        if let Err(why) = stream.exchange.forward(&outgoing, patience, now, out) {
-            debug!("conn={} request cannot be passed on: {why}", conn.0);
-            let (head, body) = status_response(400, "the request cannot be passed on");
-            stream.exchange.respond(&head, &body, now, out);
-            return;
-        }
-        if let Some(expires) = admitted.expires {
-            let left = (expires + EXPIRY_LEEWAY).saturating_sub(net.unix_time());
-            self.timers.set(Key::Expiry(conn, id), now + Duration::from_secs(left));
-        }
-        if let Some(caller) = &admitted.caller {
-            *self.callers.entry(caller.clone()).or_default() += 1;
-        }
-        stream.served = Some(Served { admitted, head: outgoing, status: 0, retried: false });
-        if let Some(session) = self.sessions.get_mut(&conn) {
-            session.in_flight += 1;
-        }
-    }
-
-    /// Whether one more request of `caller` on this session is one too many.
-    pub(super) fn is_crowded(&self, conn: ConnId, caller: Option<&(String, String)>) -> bool {
-        let own = caller.and_then(|it| self.callers.get(it)).copied().unwrap_or_default();
-        let session = self.sessions.get(&conn).map_or(0, |session| session.in_flight);
-        let all: usize = self.sessions.values().map(|session| session.in_flight).sum();
-        IN_FLIGHT_CALLER <= own || IN_FLIGHT_SESSION <= session || IN_FLIGHT_MAX <= all
     }
 
     fn connect_upstream(
@@ -315,7 +306,7 @@ impl AuthProxy {
             if ours && stream.exchange.can_retry() && token.is_some() {
                 served.retried = true;
                 let mut again = served.head.clone();
-                super::admit::set_bearer(&mut again, token.as_ref());
+                super::head::set_bearer(&mut again, token.as_ref());
                 if stream.exchange.retry(&again, out).is_ok() {
                     self.credential.read_again(net);
                     return;
@@ -324,7 +315,12 @@ impl AuthProxy {
             served.status = head.status();
         }
         stream.exchange.answer(head, now, out);
-        let long = stream.served.as_ref().is_some_and(|it| it.admitted.info.is_long_running());
+        let served = stream.served.as_ref();
+        let long = served.is_some_and(|it| it.admitted.info.is_long_running());
+        let took = served.map(|served| now.saturating_duration_since(served.since));
+        if let Some(took) = took {
+            self.metrics.on_answered(took);
+        }
         if long && head.status() != 101 {
             self.note(conn, id, Stage::ResponseStarted, None, net);
         }
@@ -342,12 +338,15 @@ impl AuthProxy {
         }
         self.note(conn, id, Stage::ResponseComplete, failure, net);
         self.timers.cancel(Key::Expiry(conn, id));
+        self.timers.cancel(Key::Parked(conn, id));
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let Some(served) = session.streams.get_mut(&id).and_then(|it| it.served.take()) else {
-            return;
-        };
+        let Some(stream) = session.streams.get_mut(&id) else { return };
+        stream.parked = None;
+        let Some(served) = stream.served.take() else { return };
         session.in_flight -= 1;
-        let Some(caller) = served.admitted.caller else { return };
+        let status = failure.filter(|_| served.status == 0).map_or(served.status, Failure::status);
+        self.metrics.on_served(&served.admitted.info, status);
+        let caller = admit::caller(&served.admitted.principal);
         if let Some(count) = self.callers.get_mut(&caller) {
             *count -= 1;
             if *count == 0 {
@@ -367,7 +366,7 @@ impl AuthProxy {
         let Some(served) = self.stream(conn, id).and_then(|it| it.served.as_ref()) else { return };
         let status =
             if served.status == 0 { failure.map_or(0, Failure::status) } else { served.status };
-        let why = failure.map(ToString::to_string);
+        let why = served.cut.map(str::to_owned).or_else(|| failure.map(ToString::to_string));
         let line = audit::served(&served.admitted, stage, status, why.as_deref(), net.unix_time());
         // The request was written down before it went upstream; this line only completes it.
         let _ = net.record(&line);
@@ -424,6 +423,9 @@ impl AuthProxy {
         for slice in pool.slices(&out.down) {
             pressure = session.tunnel.send(id, slice);
         }
+        if let Some(stream) = session.streams.get_mut(&id) {
+            stream.carried.1 += out.down.len() as u64;
+        }
         if pressure == Pressure::Full
             && let Some(stream) = session.streams.get_mut(&id)
         {
@@ -432,11 +434,10 @@ impl AuthProxy {
         match out.down_end {
             None => (),
             Some(End::Finish | End::Close) => session.tunnel.finish(id),
+            Some(End::Abort) if session.tunnel.reset(id) => (),
             Some(End::Abort) => {
-                if !session.tunnel.reset(id) {
-                    net.abort(conn);
-                    self.on_session_gone(conn, net);
-                }
+                net.abort(conn);
+                self.on_session_gone(conn, net);
             }
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Credentials {
     pub(super) current: Option<Credential>,
     renewal: Option<Renewal>,
     busy: bool,
+    /// The relay did not take the last one, and was asked why.
+    is_disputed: bool,
 }
 
 /// The caller's token for one cluster.
@@ -77,6 +79,25 @@ impl ClientProxy {
             Ok(Ask::Here(token)) => self.ask_relay(id, &token.text, net),
             Ok(Ask::Job(job)) => self.submit(job, Asked::RelayToken(id.to_owned()), net),
             Err(why) => self.on_credential_failed(id, "IDENTITY_FAILED", &why.to_string(), net),
+        }
+    }
+
+    /// The relay did not let a session through. Its API knows why, and may have a credential that
+    /// it takes; `why` is what is known till then. It is asked once until a session is up.
+    pub(super) fn on_session_refused(&mut self, id: &str, why: &str, net: &mut dyn Net) {
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        let state = &mut cluster.credential;
+        if std::mem::replace(&mut state.is_disputed, true) {
+            state.is_disputed = false;
+            return self.on_trouble(id, "CLUSTER_UNREACHABLE", why, net);
+        }
+        state.current = None;
+        self.want_credential(id, net);
+    }
+
+    pub(super) fn on_session_accepted(&mut self, id: &str) {
+        if let Some(cluster) = self.clusters.get_mut(id) {
+            cluster.credential.is_disputed = false;
         }
     }
 
@@ -232,12 +253,18 @@ impl ClientProxy {
     }
 
     fn on_credential(&mut self, id: &str, credential: Credential, net: &mut dyn Net) {
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        // A changed CA is accepted once, at the first contact that the user asked for.
+        let may_accept =
+            self.config.accept_new_ca && !std::mem::replace(&mut cluster.is_judged, true);
         let config = &self.config;
         let offered = credential.fingerprint;
-        match config.known.judge(id, offered, config.fingerprint, config.accept_new_ca) {
+        match config.known.judge(id, offered, config.fingerprint, may_accept) {
             Ok(Trust::Known) => (),
             Ok(trust @ (Trust::First | Trust::Accepted)) => {
-                if trust == Trust::First && self.config.fingerprint.is_none() {
+                if trust == Trust::Accepted {
+                    warn!("cluster={} its new CA is accepted: {offered}", self.name(id));
+                } else if self.config.fingerprint.is_none() {
                     let name = self.name(id);
                     info!("cluster={name} its CA is trusted from now on: {offered}");
                 }
@@ -267,6 +294,7 @@ impl ClientProxy {
         let usable = self.has_credential(id, now);
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         cluster.credential.busy = false;
+        cluster.credential.is_disputed = false;
         let renewal = &mut cluster.credential.renewal;
         renewal
             .get_or_insert_with(|| Renewal::new(now, Duration::ZERO, random))

@@ -5,9 +5,9 @@ use std::time::Instant;
 use log::debug;
 
 use super::admission::Stranger;
-use super::route::{Pinned, Route};
+use super::route::{PREFIX, Pinned, Route};
 use super::{ClientProxy, Key};
-use crate::buf::Pressure;
+use crate::buf::{Lease, Pressure, Slice};
 use crate::engine::exchange::{End, Event, Exchange, Output, Patience, status_response};
 use crate::role::{ConnId, Net};
 use crate::wire::h1::{RequestHead, strip};
@@ -44,8 +44,17 @@ impl ClientProxy {
         self.with_local(conn, net, |_, _, _| ());
     }
 
-    pub(super) fn on_local_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
-        self.with_local(conn, net, |local, now, out| local.exchange.handle_down(data, now, out));
+    pub(super) fn on_local_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
+        let Some(local) = self.locals.get_mut(&conn) else { return };
+        if let Some((session, stream)) = local.stream
+            && let Some(state) = self.sessions.get_mut(&session)
+            && local.exchange.pass_down(data.len(), net.now())
+        {
+            let pressure = state.tunnel.send(stream, data.freeze());
+            local.exchange.up_pressure(pressure, net.now());
+            return self.after(conn, net);
+        }
+        self.with_local(conn, net, |local, now, out| local.exchange.handle_down(&data, now, out));
     }
 
     pub(super) fn on_local_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
@@ -53,12 +62,10 @@ impl ClientProxy {
     }
 
     pub(super) fn on_local_drained(&mut self, conn: ConnId, len: usize, net: &mut dyn Net) {
-        let open = net.pressure(conn) == Pressure::Open;
+        let pressure = net.pressure(conn);
         self.with_local(conn, net, |local, now, out| {
             local.queued = local.queued.saturating_sub(len);
-            if open {
-                local.exchange.down_pressure(Pressure::Open, now, out);
-            }
+            local.exchange.down_pressure(pressure, now, out);
         });
     }
 
@@ -71,11 +78,23 @@ impl ClientProxy {
         self.with_local(conn, net, |local, now, out| local.exchange.handle_deadline(now, out));
     }
 
-    pub(super) fn on_cluster_data(&mut self, conn: ConnId, data: &[u8], net: &mut dyn Net) {
-        self.with_local(conn, net, |local, now, out| {
-            local.held += data.len();
-            local.exchange.handle_up(data, now, out);
-        });
+    pub(super) fn on_cluster_data(&mut self, conn: ConnId, data: Slice, net: &mut dyn Net) {
+        let len = data.len();
+        let Some(local) = self.locals.get_mut(&conn) else { return };
+        local.held += len;
+        if !local.exchange.pass_up(len, net.now()) {
+            return self.with_local(conn, net, |local, now, out| {
+                local.exchange.handle_up(&data, now, out)
+            });
+        }
+        local.queued += len;
+        if net.send(conn, data) == Pressure::Full {
+            self.with_local(conn, net, |local, now, out| {
+                local.exchange.down_pressure(Pressure::Full, now, out);
+            });
+        } else {
+            self.after(conn, net);
+        }
     }
 
     pub(super) fn on_cluster_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
@@ -96,6 +115,14 @@ impl ClientProxy {
         });
     }
 
+    /// The session is gone, and `why` says so to who still waits for an answer.
+    pub(super) fn on_cluster_broken(&mut self, conn: ConnId, why: &str, net: &mut dyn Net) {
+        self.with_local(conn, net, |local, now, out| {
+            local.stream = None;
+            local.exchange.up_broken(why, now, out);
+        });
+    }
+
     /// The cluster cannot be reached: everybody who waits for it reads `why`.
     pub(super) fn refuse_waiting(&mut self, id: &str, why: &str, net: &mut dyn Net) {
         let Some(cluster) = self.clusters.get_mut(id) else { return };
@@ -106,8 +133,7 @@ impl ClientProxy {
         for conn in std::mem::take(&mut cluster.undecided) {
             self.with_local(conn, net, |local, now, out| {
                 local.undecided = None;
-                let (head, body) = status_response(503, why);
-                local.exchange.respond(&head, &body, now, out);
+                local.exchange.up_failed(why, now, out);
             });
         }
     }
@@ -125,6 +151,9 @@ impl ClientProxy {
 
     /// Gives a waiting connection its stream.
     pub(super) fn give_stream(&mut self, conn: ConnId, id: &str, net: &mut dyn Net) {
+        if !self.locals.contains_key(&conn) {
+            return;
+        }
         let session = self.clusters.get(id).and_then(|cluster| cluster.session);
         let stream = session
             .and_then(|session| Some((session, self.sessions.get_mut(&session)?.tunnel.open()?)));
@@ -201,11 +230,7 @@ impl ClientProxy {
         };
         let Some((status, why)) = refused else { return };
         let Some(local) = self.locals.get_mut(&conn) else { return };
-        let (mut answer, body) = status_response(status, &why);
-        if status == 401 {
-            // A constant that obeys the grammar.
-            let _ = answer.fields.push("WWW-Authenticate", "Bearer");
-        }
+        let (answer, body) = status_response(status, &why);
         local.exchange.respond(&answer, &body, now, out);
         if status == 421 {
             local.exchange.close_when_idle(now, out);
@@ -216,18 +241,29 @@ impl ClientProxy {
     fn check(&mut self, conn: ConnId, head: &RequestHead) -> Result<String, (u16, String)> {
         let fields = head.fields.all("authorization");
         self.config.bearer.check(fields).map_err(|why: Stranger| (401, why.to_string()))?;
-        let route = Route::of(head.target());
-        let known = route.filter(|route| self.clusters.contains_key(route.cluster));
-        let Some(route) = known else {
+        let Some((cluster, _)) = self.route(head.target()) else {
             return Err((404, "this proxy does not lead to that cluster".to_owned()));
         };
         let Some(local) = self.locals.get_mut(&conn) else {
             return Err((500, "the connection is gone".to_owned()));
         };
-        local.pinned.admit(route.cluster).map_err(|_| {
+        local.pinned.admit(&cluster).map_err(|_| {
             (421, "one connection leads to one cluster: open another one".to_owned())
         })?;
-        Ok(route.cluster.to_owned())
+        Ok(cluster)
+    }
+
+    /// The cluster that a target is for, and the target there. `kubectl get --raw` leaves out the
+    /// path of the server's URL; with a single cluster there is nothing to guess.
+    fn route(&self, target: &str) -> Option<(String, String)> {
+        if let Some(route) = Route::of(target) {
+            let known = self.clusters.contains_key(route.cluster);
+            return known.then(|| (route.cluster.to_owned(), route.target()));
+        }
+        let mut clusters = self.clusters.keys();
+        let (Some(only), None) = (clusters.next(), clusters.next()) else { return None };
+        let is_path = target.starts_with('/') && !target.starts_with(PREFIX);
+        is_path.then(|| (only.clone(), target.to_owned()))
     }
 
     /// Makes the head that goes on: the path without its prefix, the caller's own token in the
@@ -242,7 +278,7 @@ impl ClientProxy {
                 None => return Prepared::TokenMissing,
             },
         };
-        let Some(target) = Route::of(head.target()).map(|route| route.target()) else {
+        let Some((_, target)) = self.route(head.target()) else {
             return Prepared::No("no such path".into());
         };
         strip(&mut head.fields);

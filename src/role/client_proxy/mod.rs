@@ -17,6 +17,7 @@ mod fetch;
 pub mod identity;
 pub mod known;
 mod local;
+mod lost;
 pub mod route;
 mod session;
 
@@ -34,12 +35,14 @@ use self::fetch::Asked;
 use self::identity::Source;
 use self::known::Known;
 use self::local::Local;
+use self::lost::Lost;
 use self::session::Session;
 use super::egress::Egress;
 use super::{Close, ConnId, Event, Fault, JobId, Net, Notice, Role, Signal};
 use crate::auth::certify::Fingerprint;
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
+use crate::limits::START_RETRY;
 use crate::secret::Secret;
 use crate::wire::resource::ResourceId;
 use crate::wire::url::Url;
@@ -100,6 +103,8 @@ struct Cluster {
     resource: ResourceId,
     credential: fetch::Credentials,
     token: fetch::ClusterToken,
+    /// Its CA has been held against what is known.
+    is_judged: bool,
     /// The session that takes new streams, up or on its way.
     session: Option<ConnId>,
     /// Local connections that wait for a session.
@@ -113,6 +118,8 @@ struct Cluster {
 enum Key {
     /// A credential or token is due.
     Renew,
+    /// A cluster that could not be reached at start is tried again.
+    Start,
     /// A session has to be up.
     Opening(ConnId),
     /// A sign of life of a session is due.
@@ -130,6 +137,7 @@ impl ClientProxy {
                 resource: resource.clone(),
                 credential: fetch::Credentials::default(),
                 token: fetch::ClusterToken::default(),
+                is_judged: false,
                 session: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),
@@ -161,13 +169,13 @@ impl ClientProxy {
         if self.sessions.contains_key(&conn) {
             self.on_session_data(conn, data, net);
         } else {
-            self.on_local_data(conn, &data, net);
+            self.on_local_data(conn, data, net);
         }
     }
 
     fn on_closed(&mut self, conn: ConnId, why: &Close, net: &mut dyn Net) {
         if self.sessions.contains_key(&conn) {
-            self.on_session_lost(conn, &why.to_string(), net);
+            self.on_session_lost(conn, &Lost::Relay(why.to_string()), net);
         } else {
             self.on_local_gone(conn, net);
         }
@@ -180,10 +188,11 @@ impl ClientProxy {
                 Key::Renew => self.renew(net),
                 Key::Opening(conn) => {
                     net.abort(conn);
-                    let why = "the cluster did not answer in time";
-                    self.on_session_lost(conn, why, net);
+                    let why = Lost::Cluster("it did not answer in time".to_owned());
+                    self.on_session_lost(conn, &why, net);
                 }
                 Key::Ping(conn) => self.on_ping_due(conn, net),
+                Key::Start => self.try_again(net),
                 Key::Exchange(conn) => self.on_exchange_deadline(conn, net),
             }
         }
@@ -226,11 +235,24 @@ impl ClientProxy {
         if self.is_ready {
             log::warn!("cluster={} {why}", self.name(id));
         } else if patient && may_pass.contains(&code) {
+            self.timers.set(Key::Start, net.now() + START_RETRY);
             net.tell(Notice::Say(format!("waiting: {why}")));
         } else {
             net.tell(Notice::Exit(1, Some(Fault { code, message: why.to_owned() })));
         }
         self.refuse_waiting(id, why, net);
+    }
+
+    /// Tries every cluster that has no session, while the process waits for all of them.
+    fn try_again(&mut self, net: &mut dyn Net) {
+        if self.is_ready {
+            return;
+        }
+        let missing = self.clusters.iter().filter(|(_, cluster)| cluster.session.is_none());
+        let missing: Vec<String> = missing.map(|(id, _)| id.clone()).collect();
+        for id in missing {
+            self.want_session(&id, net);
+        }
     }
 
     fn name(&self, id: &str) -> String {
@@ -247,7 +269,8 @@ impl Role for ClientProxy {
             Event::Data(conn, data) => self.on_data(conn, data, net),
             Event::Finished(conn) if self.sessions.contains_key(&conn) => {
                 net.close(conn);
-                self.on_session_lost(conn, "the relay closed the connection", net);
+                let why = Lost::Relay("it closed the connection".to_owned());
+                self.on_session_lost(conn, &why, net);
             }
             Event::Finished(conn) => self.on_local_finished(conn, net),
             Event::Drained(conn, _) if self.sessions.contains_key(&conn) => {

@@ -73,7 +73,8 @@ impl Pinned {
     }
 }
 
-const PREFIX: &str = "/proxies/";
+/// What stands before an id.
+pub(super) const PREFIX: &str = "/proxies/";
 
 /// Hexadecimal digits of a cluster id.
 const ID_LEN: usize = 64;

@@ -5,14 +5,16 @@ use std::collections::BTreeMap;
 use log::{debug, info};
 use rustls::pki_types::ServerName;
 
+use super::lost::Lost;
 use super::{ClientProxy, Key, random_u64};
 use crate::buf::{Lease, Pressure};
 use crate::engine::mux::{Ended, Event};
 use crate::engine::tlsconf::{self, Versions};
-use crate::engine::tunnel::{ALPN_MUX, Broken, Tunnel};
-use crate::engine::upgrade::{Dial, Handshake, Refused};
+use crate::engine::tunnel::{ALPN_MUX, Tunnel};
+use crate::engine::upgrade::{Dial, Handshake};
 use crate::engine::ws::{self, Side, Splice, Step};
 use crate::limits::{SESSION_OPENING, SESSION_PING};
+use crate::role::frames::write;
 use crate::role::{ConnId, Endpoint, Net, Tls};
 use crate::wire::mux::StreamId;
 use crate::wire::ws::Opcode;
@@ -29,10 +31,14 @@ pub(super) struct Session {
     steps: Vec<Step>,
 }
 
+/// How far a session is.
 #[derive(Debug)]
-enum Stage {
+pub(super) enum Stage {
+    /// There is no connection yet.
     Connecting,
+    /// The relay looks for a listener.
     Upgrading(Handshake),
+    /// Bytes pass between the ends.
     Open,
 }
 
@@ -114,10 +120,7 @@ impl ClientProxy {
         };
         let (request, handshake) = dial.start();
         session.stage = Stage::Upgrading(handshake);
-        let pool = net.pool().clone();
-        for slice in pool.slices(request.expose()) {
-            let _ = net.send(conn, slice);
-        }
+        write(net, conn, request.expose());
     }
 
     pub(super) fn on_session_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
@@ -131,21 +134,16 @@ impl ClientProxy {
                     self.serve_session(conn, net);
                 }
                 Err(refused) => {
+                    debug!("conn={} {refused}", conn.0);
                     net.close(conn);
-                    let why = match refused {
-                        Refused::Status(answer) => {
-                            format!("the relay refused with {} {}", answer.status, answer.reason)
-                        }
-                        Refused::Malformed => "the relay did not open a WebSocket".to_owned(),
-                    };
-                    return self.on_session_lost(conn, &why, net);
+                    return self.on_session_lost(conn, &refused.into(), net);
                 }
             }
         }
         if let Err(why) = self.read_frames(conn, data, net) {
             // What the tunnel still has to say may tell the other end why.
             self.pump_session(conn, net);
-            net.close(conn);
+            say_goodbye(conn, net);
             return self.on_session_lost(conn, &why, net);
         }
         self.serve_session(conn, net);
@@ -156,7 +154,7 @@ impl ClientProxy {
         conn: ConnId,
         mut data: Lease,
         net: &mut dyn Net,
-    ) -> Result<(), String> {
+    ) -> Result<(), Lost> {
         let pool = net.pool().clone();
         let Some(session) = self.sessions.get_mut(&conn) else { return Ok(()) };
         let mut steps = std::mem::take(&mut session.steps);
@@ -165,29 +163,24 @@ impl ClientProxy {
             match step {
                 Step::Bytes(range) => {
                     let bytes = data.filled_mut().get_mut(range).unwrap_or_default();
-                    session.tunnel.receive(bytes, &pool, net.now()).map_err(tell)?;
+                    session.tunnel.receive(bytes, &pool, net.now())?;
                 }
                 Step::Head(_) => (),
                 Step::Ping(ping) => {
                     let mut key = [0; 4];
                     net.random(&mut key);
-                    let pong = ws::frame(Opcode::Pong, Some(key), &ping);
-                    for slice in pool.slices(&pong) {
-                        let _ = net.send(conn, slice);
-                    }
+                    write(net, conn, &ws::frame(Opcode::Pong, Some(key), &ping));
                 }
                 Step::Close(close) => {
                     let reason = crate::wire::ws::close_reason(&close);
                     let reason = reason.map(|(code, text)| format!(" ({code} {text})"));
-                    return Err(format!(
-                        "the other end closed the session{}",
-                        reason.unwrap_or_default()
-                    ));
+                    let why = "the other end closed the session";
+                    return Err(Lost::Cluster(format!("{why}{}", reason.unwrap_or_default())));
                 }
             }
         }
         session.steps = steps;
-        result.map_err(|why| format!("the relay broke the WebSocket protocol: {why}"))
+        result.map_err(|why| Lost::Relay(format!("it broke the WebSocket protocol: {why}")))
     }
 
     /// Hands on what the tunnel has received, and sends what it has to send.
@@ -214,6 +207,7 @@ impl ClientProxy {
         }
         let id = session.cluster.clone();
         info!("cluster={} connected, end-to-end session established", self.name(&id));
+        self.on_session_accepted(&id);
         let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
         for local in waiting.unwrap_or_default() {
             self.give_stream(local, &id, net);
@@ -226,7 +220,7 @@ impl ClientProxy {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match event {
             Event::Data(id, data) => match local(session, &id) {
-                Some(to) => self.on_cluster_data(to, &data, net),
+                Some(to) => self.on_cluster_data(to, data, net),
                 None => session.tunnel.drained(id, data.len(), net.now()),
             },
             Event::Finished(id) => {
@@ -304,7 +298,7 @@ impl ClientProxy {
         session.steps = steps;
         let retired = !self.clusters.values().any(|cluster| cluster.session == Some(conn));
         if retired && session.tunnel.streams() == 0 && session.tunnel.is_established() {
-            net.close(conn);
+            say_goodbye(conn, net);
             self.forget_session(conn);
         }
     }
@@ -316,7 +310,8 @@ impl ClientProxy {
         let Some(mux) = session.tunnel.session() else { return };
         if mux.unanswered().is_some_and(|at| at + SESSION_PING <= now) {
             net.abort(conn);
-            return self.on_session_lost(conn, "the cluster has stopped answering", net);
+            let why = Lost::Cluster("it has stopped answering".to_owned());
+            return self.on_session_lost(conn, &why, net);
         }
         mux.ping(u32::try_from(value >> 32).unwrap_or_default(), now);
         self.timers.set(Key::Ping(conn), now + SESSION_PING);
@@ -336,35 +331,32 @@ impl ClientProxy {
     }
 
     /// The session is gone: what was on it fails, what waited for it is told.
-    pub(super) fn on_session_lost(&mut self, conn: ConnId, why: &str, net: &mut dyn Net) {
+    pub(super) fn on_session_lost(&mut self, conn: ConnId, why: &Lost, net: &mut dyn Net) {
         let current = self.clusters.values().any(|cluster| cluster.session == Some(conn));
         let Some(session) = self.forget_session(conn) else { return };
         let id = session.cluster;
-        let name = self.name(&id);
-        info!("cluster={name} session ended: {why}");
+        let sentence = why.sentence(&self.name(&id));
+        info!("session ended: {sentence}");
+        let lost = format!("{sentence}; whether the request was carried out is not known");
         for local in session.streams.into_values() {
-            self.on_cluster_lost(local, net);
+            self.on_cluster_broken(local, &lost, net);
         }
-        if current && !session.tunnel.is_established() {
-            let code = match &session.stage {
-                Stage::Connecting => "RELAY_UNREACHABLE",
-                Stage::Upgrading(_) => "CLUSTER_UNREACHABLE",
-                Stage::Open => "CLUSTER_UNTRUSTED",
-            };
-            let why = format!("cluster {name} cannot be reached: {why}");
-            self.on_trouble(&id, code, &why, net);
+        if why.is_for_the_api() {
+            return self.on_session_refused(&id, &sentence, net);
+        }
+        // Nobody waits for a session that was up, but for the process that is not ready without.
+        if current && !(session.tunnel.is_established() && self.is_ready) {
+            self.on_trouble(&id, why.code(&session.stage), &sentence, net);
         }
     }
 }
 
-fn tell(why: Broken) -> String {
-    match why {
-        Broken::Tls(why) => format!(
-            "the cluster's certificate is not the one that is pinned, or the session was tampered \
-             with: {why}"
-        ),
-        other => format!("the session broke: {other}"),
-    }
+/// Closes a session as the WebSocket protocol wants it.
+fn say_goodbye(conn: ConnId, net: &mut dyn Net) {
+    let mut key = [0; 4];
+    net.random(&mut key);
+    write(net, conn, &ws::close(1000, "", Some(key)));
+    net.close(conn);
 }
 
 /// A tracing id for the relay's log.

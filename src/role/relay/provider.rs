@@ -102,7 +102,7 @@ impl Provider {
                     None => self.answer(ticket, 404, "text/plain", b"no such file\n".to_vec()),
                 }
             }
-            "subscriptions" => return false,
+            "subscriptions" | "providers" => return false,
             _ => self.answer(ticket, 404, "text/plain", b"no such path\n".to_vec()),
         }
         true

@@ -20,6 +20,8 @@ const RELEASE: Duration = Duration::from_secs(30);
 const HELD_MAX: usize = 64;
 /// Pairs remembered. Past these, refusals are answered at once.
 const PAIRS_MAX: usize = 4096;
+/// Held connections of all pairs. Past these, refusals are answered at once.
+const HELD_IN_ALL: usize = 2048;
 
 /// What to do with a refused listen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +41,8 @@ pub(super) type Pair = (Option<IpAddr>, String);
 #[derive(Debug, Default)]
 pub(super) struct Storm {
     pairs: BTreeMap<Pair, Refused>,
+    /// Held connections of all pairs.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -85,6 +89,10 @@ impl Storm {
         if refused.held.len() >= HELD_MAX {
             return Verdict::Drop;
         }
+        if self.held >= HELD_IN_ALL {
+            return Verdict::Answer;
+        }
+        self.held += 1;
         refused.held.push_back(conn);
         Verdict::Hold
     }
@@ -92,7 +100,9 @@ impl Storm {
     /// `conn` is gone or has been answered.
     pub(super) fn forget(&mut self, pair: &Pair, conn: ConnId) {
         if let Some(refused) = self.pairs.get_mut(pair) {
+            let before = refused.held.len();
             refused.held.retain(|&held| held != conn);
+            self.held -= before - refused.held.len();
         }
     }
 
@@ -100,7 +110,9 @@ impl Storm {
     pub(super) fn release(&mut self, now: Instant) -> Option<ConnId> {
         let due = self.pairs.values_mut().find(|refused| refused.is_due(now))?;
         due.next_release = now + RELEASE;
-        due.held.pop_front()
+        let released = due.held.pop_front();
+        self.held -= usize::from(released.is_some());
+        released
     }
 
     /// When [`Self::release`] has something next.

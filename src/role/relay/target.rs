@@ -34,7 +34,8 @@ pub struct Parameters {
 }
 
 /// First path segments that belong to the relay itself.
-pub const RESERVED: [&str; 5] = ["subscriptions", "download", "healthz", "metrics", "status"];
+pub const RESERVED: [&str; 6] =
+    ["subscriptions", "providers", "download", "healthz", "metrics", "status"];
 
 impl Target {
     /// Takes `target` apart. `None` when it does not begin with `/`.
@@ -251,7 +252,14 @@ mod tests {
 
     #[test]
     fn the_relays_own_paths_are_reserved() {
-        for path in ["/", "/subscriptions/x", "/Healthz", "/download/linux/amd64/x", "/status?a"] {
+        for path in [
+            "/",
+            "/subscriptions/x",
+            "/Providers/x",
+            "/Healthz",
+            "/download/linux/amd64/x",
+            "/status?a",
+        ] {
             assert!(parse(path).is_reserved(), "{path}");
         }
         for path in ["/$hc/subscriptions", "/ent/status", "/subscription"] {

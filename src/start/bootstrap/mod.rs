@@ -246,6 +246,10 @@ pub(super) fn refused(what: &str, why: Failure) -> Error {
             "give an administrator's kubeconfig for the first start, or an account and \
              --no-bootstrap",
         ),
+        // It starts, or has too much to do.
+        Failure::Refused(429 | 502..=504, _) => {
+            (Code::ApiServerUnreachable, "the API server is there, but does not serve")
+        }
         Failure::Refused(..) | Failure::Answer(_) => {
             (Code::ApiServerAnswer, "the API server's log has more")
         }

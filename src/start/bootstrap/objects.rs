@@ -91,7 +91,7 @@ impl Object {
                     None => return Ok(()),
                 },
                 Err(Failure::Refused(404, _)) => {
-                    api.call("POST", &self.collection, Some(&self.new()))
+                    api.call("POST", &self.collection, Some(&self.fresh()))
                 }
                 Err(why) => Err(why),
             };
@@ -108,7 +108,7 @@ impl Object {
         Err(failed(Failure::Refused(409, "others keep changing it".to_owned())))
     }
 
-    fn new(&self) -> Json {
+    fn fresh(&self) -> Json {
         let mut metadata = json!({
             "name": self.name,
             "labels": { "app.kubernetes.io/managed-by": "cluster-connect" },
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn what_was_made_is_left_alone_also_with_a_servers_defaults() {
         for object in all(&Account::default()) {
-            let mut found = object.new();
+            let mut found = object.fresh();
             assert_eq!(object.merged(&found).unwrap(), None, "{}", object.kind);
             found["metadata"]["resourceVersion"] = json!("5");
             found["secrets"] = json!([]);
@@ -202,21 +202,21 @@ mod tests {
     #[test]
     fn rules_and_subjects_are_brought_back_to_the_least() {
         let role = object("ClusterRole");
-        let mut found = role.new();
+        let mut found = role.fresh();
         found["metadata"]["labels"]["theirs"] = json!("stays");
         found["rules"]
             .as_array_mut()
             .unwrap()
             .push(json!({ "apiGroups": ["*"], "resources": ["*"], "verbs": ["*"] }));
         let merged = role.merged(&found).unwrap().unwrap();
-        assert_eq!(merged["rules"], role.new()["rules"]);
+        assert_eq!(merged["rules"], role.fresh()["rules"]);
         assert_eq!(merged["metadata"]["labels"]["theirs"], "stays");
 
         let binding = object("ClusterRoleBinding");
-        let mut found = binding.new();
+        let mut found = binding.fresh();
         found["subjects"].as_array_mut().unwrap().push(json!({ "kind": "User", "name": "eve" }));
         let merged = binding.merged(&found).unwrap().unwrap();
-        assert_eq!(merged["subjects"], binding.new()["subjects"]);
+        assert_eq!(merged["subjects"], binding.fresh()["subjects"]);
         found["subjects"] = Json::Null;
         assert!(binding.merged(&found).unwrap().is_some());
     }
@@ -228,7 +228,7 @@ mod tests {
             ("RoleBinding", "rolebinding -n cluster-connect kube-aad-proxy"),
         ] {
             let binding = object(kind);
-            let mut found = binding.new();
+            let mut found = binding.fresh();
             found["roleRef"]["name"] = json!("cluster-admin");
             let error = binding.merged(&found).unwrap_err();
             assert_eq!(error.code, Code::BootstrapConflict);

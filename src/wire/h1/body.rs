@@ -46,6 +46,20 @@ impl BodyReader {
         }
     }
 
+    /// Takes note of `len` bytes that are all data and not the last of it. `false`: they may be
+    /// something else, and are for [`Self::read`].
+    #[must_use]
+    pub const fn pass(&mut self, len: usize) -> bool {
+        match self {
+            Self::Length(left) if (len as u64) < *left => {
+                *left -= len as u64;
+                true
+            }
+            Self::Length(_) | Self::Chunked(_) => false,
+            Self::UntilClose => true,
+        }
+    }
+
     /// Reads on, up to the end of the next run of data. Call again with the rest until nothing is
     /// consumed; what follows the body is left alone.
     ///
@@ -96,6 +110,16 @@ mod tests {
         assert!(reader.is_done());
         assert_eq!(reader.read(b"GET").unwrap().consumed, 0);
         assert!(BodyReader::new(Framing::None).is_done());
+    }
+
+    #[test]
+    fn only_data_that_does_not_end_the_body_passes_unread() {
+        let mut reader = BodyReader::new(Framing::Length(5));
+        assert!(reader.pass(4));
+        assert!(!reader.pass(1), "the last byte has consequences");
+        assert_eq!(reader.read(b"eGET").unwrap(), Piece { data: 0..1, consumed: 1 });
+        assert!(!BodyReader::new(Framing::Chunked).pass(1));
+        assert!(BodyReader::new(Framing::UntilClose).pass(1));
     }
 
     #[test]

@@ -145,7 +145,9 @@ pub fn strip_identity(fields: &mut Fields) {
         fields.members(protocols).filter(|it| in_protocol(it).is_none()).map(Box::from).collect();
     fields.retain(|field| {
         let name = plain(field.name);
-        let is_protocols = carries_token && name == protocols;
+        // Spelt otherwise it is nobody's list, unless some server takes it for one.
+        let is_alias = name == protocols && field.name.contains('_');
+        let is_protocols = carries_token && name == protocols || is_alias;
         let is_identity = NAMES.contains(&name.as_str())
             || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         !is_protocols && !is_identity

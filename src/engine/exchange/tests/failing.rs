@@ -90,14 +90,43 @@ fn bytes_after_a_response_cost_the_upstream_connection() {
 }
 
 #[test]
-fn an_upstream_that_cannot_be_reached_is_a_502_with_a_sentence() {
+fn an_upstream_that_cannot_be_reached_is_a_503_with_a_sentence() {
     let mut rig = Rig::new();
     rig.connects = false;
     rig.down(GET);
     rig.step(|exchange, now, out| exchange.up_failed("edge-7 is asleep", now, out));
-    assert_eq!(rig.status(), "502");
+    assert_eq!(rig.status(), "503");
     assert!(rig.sent_down().contains("edge-7 is asleep"));
     assert!(String::from_utf8_lossy(&rig.down).contains("\"kind\":\"Status\""));
+}
+
+#[test]
+fn discovery_reads_the_sentence_as_text() {
+    let mut rig = Rig::new();
+    rig.connects = false;
+    rig.down(
+        b"GET /api HTTP/1.1\r\nHost: a\r\nAccept: application/json;g=apidiscovery.k8s.io;v=v2;\
+          as=APIGroupDiscoveryList,application/json\r\n\r\n",
+    );
+    rig.step(|exchange, now, out| exchange.up_failed("edge-7 is asleep", now, out));
+    assert_eq!(rig.status(), "502");
+    let sent = rig.sent_down();
+    assert!(sent.contains("text/plain") && sent.ends_with("\n\nedge-7 is asleep"), "{sent}");
+}
+
+#[test]
+fn a_session_that_breaks_says_so_unless_an_answer_flows() {
+    let mut rig = Rig::new();
+    rig.down(GET);
+    rig.step(|exchange, now, out| exchange.up_broken("edge-7 was lost", now, out));
+    assert_eq!(rig.status(), "502");
+    assert!(rig.sent_down().contains("edge-7 was lost"));
+    let mut rig = Rig::new();
+    rig.down(GET);
+    rig.up(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+    rig.step(|exchange, now, out| exchange.up_broken("edge-7 was lost", now, out));
+    assert!(!rig.sent_down().contains("edge-7 was lost"));
+    assert_eq!(rig.down_end, Some(End::Abort));
 }
 
 #[test]

@@ -35,6 +35,33 @@ pub(super) fn list(
     Reply::json(200, &json!({ "value": all })).into()
 }
 
+/// What Azure's clients show as the operations of the provider.
+pub(super) fn operations() -> Answer {
+    let all = [
+        ("connectedClusters/read", "Read a connected cluster"),
+        ("connectedClusters/write", "Create or change a connected cluster"),
+        ("connectedClusters/delete", "Remove a connected cluster"),
+        (
+            "connectedClusters/listClusterUserCredential/action",
+            "Get a credential for a connected cluster",
+        ),
+    ];
+    let all: Vec<Json> = all
+        .iter()
+        .map(|(name, text)| {
+            json!({
+                "name": format!("Microsoft.Kubernetes/{name}"),
+                "isDataAction": false,
+                "display": {
+                    "provider": "Microsoft.Kubernetes", "resource": "Connected cluster",
+                    "operation": text, "description": text,
+                },
+            })
+        })
+        .collect();
+    Reply::json(200, &json!({ "value": all })).into()
+}
+
 pub(super) fn get(
     caller: &Caller,
     resource: &ResourceId,
@@ -82,15 +109,20 @@ pub(super) fn patch(
     operator(call)?;
     let cluster = known(turn, resource)?;
     let body = body(call)?;
-    if let Some((other, _)) = body.iter().find(|(name, _)| *name != "tags") {
-        let message = format!("only tags can be patched, and not {other:?}");
+    let none = Object::default();
+    let properties = body.optional_object("properties")?.unwrap_or(&none);
+    let fixed = body.iter().find(|(name, _)| !matches!(*name, "tags" | "properties"));
+    if let Some((other, _)) = fixed.or(properties.iter().find(|(name, _)| *name != "distribution"))
+    {
+        let message =
+            format!("only tags and properties.distribution can be patched, and not {other:?}");
         return Err(Fault::bad_request("PropertyChangeNotAllowed", &message));
     }
     let request = Request::PutCluster {
         resource: cluster.facts.resource.clone(),
         location: None,
         tags: tags(&body)?,
-        distribution: None,
+        distribution: text(properties, "distribution")?,
         infrastructure: None,
         certificate: None,
         by: name_of(call.caller),

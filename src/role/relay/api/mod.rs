@@ -207,6 +207,10 @@ impl Api {
         }
         self.check_caller(call, route, turn.now)?;
         match route {
+            Route::Operations => {
+                allow(call, &["GET"])?;
+                Ok(clusters::operations())
+            }
             Route::Clusters { subscription, group } => {
                 allow(call, &["GET"])?;
                 Ok(clusters::list(call.caller, subscription, group.as_deref(), turn))
@@ -379,6 +383,7 @@ fn refused(fault: &Fault, event: &'static str, call: &Call<'_>, resource: String
 
 fn describe(method: &str, route: &Route) -> (&'static str, String) {
     match route {
+        Route::Operations => ("operations", String::new()),
         Route::Clusters { subscription, .. } => ("list", format!("/subscriptions/{subscription}")),
         Route::Cluster(resource) => {
             let event = match method {

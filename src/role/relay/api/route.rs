@@ -9,6 +9,8 @@ use crate::wire::resource::{
 /// What a path names.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Route {
+    /// What can be done with clusters at all.
+    Operations,
     /// The clusters of a subscription, or of one of its resource groups.
     Clusters { subscription: String, group: Option<String> },
     /// A cluster.
@@ -100,6 +102,13 @@ pub(super) fn parse(path: &str) -> Result<Route, Lost> {
         return Err(Lost::Path);
     }
     let word = |text: &str, word: &str| text.eq_ignore_ascii_case(word);
+    if let [providers, provider, operations] = &segments[..]
+        && word(providers, "providers")
+        && word(provider, "Microsoft.Kubernetes")
+        && word(operations, "operations")
+    {
+        return Ok(Route::Operations);
+    }
     let [first, subscription, rest @ ..] = &segments[..] else { return Err(Lost::Unknown) };
     if !word(first, "subscriptions") {
         return Err(Lost::Unknown);
@@ -220,6 +229,8 @@ mod tests {
         assert!(matches!(parse(BASE), Ok(Route::Clusters { group: Some(_), .. })));
         let all = BASE.replace("/resourceGroups/default", "");
         assert!(matches!(parse(&all), Ok(Route::Clusters { group: None, .. })));
+        let operations = parse("/Providers/microsoft.kubernetes/operations");
+        assert_eq!(operations, Ok(Route::Operations));
     }
 
     #[test]

@@ -39,12 +39,17 @@ fn connectivity_is_what_the_listeners_say() {
 }
 
 #[test]
-fn tags_alone_are_patched() {
+fn tags_and_distribution_alone_are_patched() {
     let mut world = with_cluster();
     let got = world.operator("PATCH", &path(""), r#"{"tags":{"a":"b"}}"#);
     assert_eq!((got.status, &got.body["tags"]["a"]), (200, &"b".into()));
-    let got = world.operator("PATCH", &path(""), r#"{"location":"x"}"#);
-    assert_eq!(got.code(), (400, "PropertyChangeNotAllowed"));
+    let got = world.operator("PATCH", &path(""), r#"{"properties":{"distribution":"k3s"}}"#);
+    let shown = (&got.body["tags"]["a"], &got.body["properties"]["distribution"]);
+    assert_eq!((got.status, shown), (200, (&"b".into(), &"k3s".into())));
+    for body in [r#"{"location":"x"}"#, r#"{"properties":{"connectivityStatus":"Connected"}}"#] {
+        let got = world.operator("PATCH", &path(""), body);
+        assert_eq!(got.code(), (400, "PropertyChangeNotAllowed"), "{body}");
+    }
     let got = world.operator("PATCH", &path("x"), r#"{"tags":{}}"#);
     assert_eq!(got.code(), (404, "ResourceNotFound"));
 }

@@ -1,0 +1,103 @@
+//! What stands behind the tunnel: an origin that sends, swallows or echoes bytes as it is asked,
+//! over plain TCP or behind an upgrade, and just enough of an API server around it.
+//!
+//! A request of the origin is a letter and a length: `D` asks for bytes down, `U` announces bytes
+//! up and is answered with one byte, `E` has the bytes that follow sent back.
+
+use std::io::{self, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+
+use rustls::ServerConfig;
+
+use crate::stream::{CHUNK, Secure, Stream};
+
+/// A list as large as that of 1,000 config maps.
+pub(crate) const LIST: usize = 1_250_000;
+
+/// Serves the origin over plain TCP.
+pub(crate) fn plain() -> SocketAddr {
+    listen(|tcp| {
+        tcp.set_nodelay(true)?;
+        serve(&mut { tcp })
+    })
+}
+
+/// Serves HTTP/1.1 over TLS: small and large answers, and the origin behind an upgrade.
+pub(crate) fn api(config: Arc<ServerConfig>) -> SocketAddr {
+    listen(move |tcp| api_connection(&mut Secure::accept(tcp, &config)?))
+}
+
+fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let serve = Arc::new(serve);
+    thread::spawn(move || {
+        for tcp in listener.incoming().flatten() {
+            let serve = Arc::clone(&serve);
+            // Whoever has asked notices that it ended.
+            let _ = thread::Builder::new().stack_size(512 * 1024).spawn(move || drop(serve(tcp)));
+        }
+    });
+    address
+}
+
+fn serve(stream: &mut dyn Stream) -> io::Result<()> {
+    let mut chunk = vec![0; CHUNK / 2];
+    let mut asked = [0; 9];
+    while stream.read_exact(&mut asked).is_ok() {
+        let [kind, length @ ..] = asked;
+        let mut left = usize::try_from(u64::from_be_bytes(length)).expect("64-bit targets only");
+        while 0 < left {
+            let most = left.min(chunk.len());
+            let part = chunk.get_mut(..most).unwrap_or_default();
+            let len = if kind == b'D' { stream.write(part)? } else { stream.read(part)? };
+            if len == 0 {
+                return Ok(());
+            }
+            if kind == b'E' {
+                stream.write_all(part.get(..len).unwrap_or_default())?;
+            }
+            left -= len;
+        }
+        if kind == b'U' {
+            stream.write_all(b".")?;
+        }
+    }
+    Ok(())
+}
+
+fn api_connection(stream: &mut Secure) -> io::Result<()> {
+    let list = vec![b'x'; LIST];
+    loop {
+        let head = head(stream)?;
+        let Some(line) = head.lines().next() else { return Ok(()) };
+        if line.contains("/portforward") {
+            let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+                          Upgrade: SPDY/3.1\r\n\r\n";
+            stream.write_all(answer.as_bytes())?;
+            return serve(stream);
+        }
+        let len = if line.contains("/configmaps") { list.len() } else { 1000 };
+        let mut answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
+        )
+        .into_bytes();
+        answer.extend_from_slice(list.get(..len).unwrap_or_default());
+        stream.write_all(&answer)?;
+    }
+}
+
+/// The head of a message without a body.
+pub(crate) fn head(stream: &mut dyn Stream) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        if stream.read(&mut byte)? == 0 {
+            break;
+        }
+        head.extend_from_slice(&byte);
+    }
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}

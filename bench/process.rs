@@ -1,0 +1,138 @@
+//! Processes of the chain, and what the kernel knows of them.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+/// As the first argument: what follows is a command line of `cluster-connect`.
+pub(crate) const SELF: &str = "--as-cluster-connect";
+
+/// A clock tick of `/proc/PID/stat`, everywhere on Linux.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A process that ends with this.
+pub(crate) struct Process {
+    pub(crate) name: &'static str,
+    child: Child,
+}
+
+impl Process {
+    /// Starts a role and waits for `ready`; returns what stands behind it on that line.
+    pub(crate) fn role(name: &'static str, words: &[&str], ready: &str) -> (Self, String) {
+        Self::start(name, command(words), ready)
+    }
+
+    pub(crate) fn start(name: &'static str, mut command: Command, ready: &str) -> (Self, String) {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|err| panic!("cannot start {name}: {err}"));
+        let (tell, hear) = channel();
+        let ends: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().expect("piped")),
+            Box::new(child.stderr.take().expect("piped")),
+        ];
+        for end in ends {
+            let tell = tell.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(end).lines().map_while(|line| line.ok()) {
+                    // Nobody listens any more once the process is ready.
+                    let _ = tell.send(line);
+                }
+            });
+        }
+        drop(tell);
+        let process = Self { name, child };
+        let mut said = String::new();
+        loop {
+            let Ok(line) = hear.recv_timeout(Duration::from_secs(60)) else {
+                panic!("{name} did not become ready:\n{said}")
+            };
+            if let Some((_, rest)) = line.split_once(ready) {
+                return (process, rest.to_owned());
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+    }
+
+    /// Processor time so far, of all threads, in seconds.
+    pub(crate) fn cpu(&self) -> f64 {
+        let stat = self.proc("stat");
+        // The name in parentheses may hold blanks; utime and stime are fields 14 and 15.
+        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let ticks: f64 =
+            rest.split(' ').skip(11).take(2).filter_map(|it| it.parse::<f64>().ok()).sum();
+        ticks / TICKS_PER_SECOND
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn memory(&self) -> f64 {
+        self.status("VmRSS:")
+    }
+
+    pub(crate) fn threads(&self) -> f64 {
+        self.status("Threads:")
+    }
+
+    /// How often its threads have gone to sleep so far.
+    pub(crate) fn wake_ups(&self) -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
+        let count = |status: String| value(&status, "voluntary_ctxt_switches:");
+        tasks
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("status")).ok())
+            .map(count)
+            .sum()
+    }
+
+    fn status(&self, name: &str) -> f64 {
+        value(&self.proc("status"), name)
+    }
+
+    fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(path).unwrap_or_else(|err| panic!("{} has ended: {err}", self.name))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended already needs nothing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn value(status: &str, name: &str) -> f64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    line.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// Runs a command of `cluster-connect` to its end and returns what it printed.
+pub(crate) fn run(words: &[&str]) -> String {
+    let output = command(words).output().expect("the executable can be started");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}", words.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The executable that is measured: `$CLUSTER_CONNECT`, or the library as this bench was built with.
+pub(crate) fn command(words: &[&str]) -> Command {
+    match std::env::var_os("CLUSTER_CONNECT") {
+        Some(path) => {
+            let mut command = Command::new(path);
+            command.args(words);
+            command
+        }
+        None => {
+            let mut command = Command::new(std::env::current_exe().expect("we run"));
+            command.arg(SELF).args(words);
+            command
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Memory, framing, the loop, and what is shared by all.
+
+use std::time::Duration;
+
+/// Bytes of a pooled buffer: one TLS record of 16 KiB with its overhead fits twice, roughly.
+pub const BUFFER_SIZE: usize = 32 * 1024;
+
+/// Bytes of a WebSocket head with a 16-bit length and a mask (RFC 6455, 5.2).
+pub const WS_HEAD: usize = 2 + 2 + 4;
+
+/// Bytes that TLS 1.3 adds to a record: header, content type, tag (RFC 8446, 5.2).
+pub const TLS_RECORD_OVERHEAD: usize = 5 + 1 + 16;
+
+/// Bytes of a yamux header.
+pub const MUX_HEADER: usize = 12;
+
+/// Plaintext bytes of one inner TLS record: one yamux frame is one inner record is one WebSocket
+/// message is one outer record.
+pub const FRAME_MAX: usize = 16 * 1024 - WS_HEAD - TLS_RECORD_OVERHEAD;
+const _: () = assert!(FRAME_MAX == 16_354);
+const _: () = assert!(FRAME_MAX + WS_HEAD + TLS_RECORD_OVERHEAD <= BUFFER_SIZE);
+
+/// Bytes that a stream may be sent before the peer hears of it: yamux's own first window.
+pub const WINDOW: u32 = 256 * 1024;
+
+/// Bytes that one stream's window may grow to: 1 Gbit/s over 130 ms.
+pub const WINDOW_MAX: u32 = 16 * 1024 * 1024;
+
+/// Bytes that all windows of a session together may grow beyond their first size.
+pub const SESSION_GROWTH: u32 = 32 * 1024 * 1024;
+
+/// Streams of one session at a time.
+pub const STREAMS_MAX: usize = 16 * 1024;
+
+/// Control frames (grants, pings, resets) that wait to be sent; a peer that makes us owe more does
+/// not read.
+pub const MUX_CONTROL_MAX: usize = 4 * STREAMS_MAX;
+
+/// Slices queued on one stream from which on its source is paused.
+pub const STREAM_OUTBOX: usize = 4;
+
+/// Slices queued on one connection from which on its source is paused: 128 KiB of full frames.
+pub const CONN_OUTBOX: usize = 8;
+
+/// Stream ids are not reused: a session that has come this far is replaced.
+pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
+
+/// How long a connection may take to be made, names, proxies and TLS included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an accepted connection may take for its TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a closed connection may take to give its last bytes to the peer.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Reads of one connection in one turn, of up to 128 KiB each: then the others have theirs.
+pub const READS_PER_TURN: usize = 4;

@@ -1,0 +1,191 @@
+//! A request between its arrival and its way upstream: decided, counted, refused, or parked until
+//! somebody has answered what the decision depends on.
+
+use std::time::Duration;
+
+use log::debug;
+
+use super::admit::{self, Admitted, Decision, Refusal};
+use super::question::{Question, Waiting};
+use super::stream::Served;
+use super::{AuthProxy, Key, audit};
+use crate::engine::exchange::{Output, Patience, status_response};
+use crate::limits::{EXPIRY_LEEWAY, PARKED_MAX, PARKED_TIMEOUT};
+use crate::role::{ConnId, Net};
+use crate::wire::h1::RequestHead;
+use crate::wire::mux::StreamId;
+
+/// A request that waits for answers.
+#[derive(Debug)]
+pub(super) struct Parked {
+    head: RequestHead,
+    audit_id: String,
+}
+
+impl AuthProxy {
+    pub(super) fn on_request(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        head: RequestHead,
+        out: &mut Output,
+        net: &mut dyn Net,
+    ) {
+        let audit_id = admit::uuid(net);
+        self.consider(conn, id, head, audit_id, out, net);
+    }
+
+    fn consider(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        head: RequestHead,
+        audit_id: String,
+        out: &mut Output,
+        net: &mut dyn Net,
+    ) {
+        let questions = match self.admit(conn, &head, &audit_id, net) {
+            Decision::Forward(admitted, outgoing) => {
+                self.pass_on(conn, id, *admitted, *outgoing, out, net);
+                return;
+            }
+            Decision::Refuse(refusal) => {
+                self.answer_refused(conn, id, &head, &refusal, out, net);
+                return;
+            }
+            Decision::Ask(questions) => questions,
+        };
+        if !self.ask(questions, (conn, id), net) {
+            let refusal = self.unanswered(conn, &audit_id, net);
+            self.answer_refused(conn, id, &head, &refusal, out, net);
+            return;
+        }
+        let key = Key::Parked(conn, id);
+        if self.timers.get(key).is_none() {
+            self.timers.set(key, net.now() + PARKED_TIMEOUT);
+        }
+        if let Some(stream) = self.stream(conn, id) {
+            stream.parked = Some(Parked { head, audit_id });
+        }
+    }
+
+    fn ask(&mut self, questions: Vec<Question>, waiting: Waiting, net: &mut dyn Net) -> bool {
+        let streams = self.sessions.values().flat_map(|session| session.streams.values());
+        let parked = streams.filter(|stream| stream.parked.is_some()).count();
+        let Some(own) = self.credential.token().filter(|_| parked < PARKED_MAX) else {
+            return false;
+        };
+        let mut questions = questions.into_iter();
+        questions.all(|question| self.questions.ask(question, waiting, own, net).is_ok())
+    }
+
+    /// Everything that a parked request waited for has been answered.
+    pub(super) fn on_answered(&mut self, (conn, id): Waiting, net: &mut dyn Net) {
+        let Some(parked) = self.stream(conn, id).and_then(|it| it.parked.take()) else { return };
+        let mut out = Output::default();
+        self.consider(conn, id, parked.head, parked.audit_id, &mut out, net);
+        if self.stream(conn, id).is_none_or(|stream| stream.parked.is_none()) {
+            self.timers.cancel(Key::Parked(conn, id));
+        }
+        self.with_stream(conn, id, net, |_, _, into| *into = out);
+        self.pump(conn, net);
+    }
+
+    /// A parked request has waited long enough.
+    pub(super) fn on_unanswered(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
+        let Some(parked) = self.stream(conn, id).and_then(|it| it.parked.take()) else { return };
+        let mut out = Output::default();
+        let refusal = self.unanswered(conn, &parked.audit_id, net);
+        self.answer_refused(conn, id, &parked.head, &refusal, &mut out, net);
+        self.with_stream(conn, id, net, |_, _, into| *into = out);
+        self.pump(conn, net);
+    }
+
+    fn answer_refused(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        head: &RequestHead,
+        refusal: &Refusal,
+        out: &mut Output,
+        net: &mut dyn Net,
+    ) {
+        let now = net.now();
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        // A caller must not be able to rotate everybody's evidence out of the log.
+        if let Some(left_out) = session.throttle.may_note(now) {
+            let line = audit::refusal(refusal, head, session.peer, left_out, net.unix_time());
+            // Nothing goes upstream, so there is nothing to hold back if this fails.
+            let _ = net.record(&line);
+        }
+        let Some(stream) = self.stream(conn, id) else { return };
+        stream.exchange.respond(&refusal.head(), &refusal.body(), now, out);
+    }
+
+    fn pass_on(
+        &mut self,
+        conn: ConnId,
+        id: StreamId,
+        admitted: Admitted,
+        outgoing: RequestHead,
+        out: &mut Output,
+        net: &mut dyn Net,
+    ) {
+        let now = net.now();
+        let Some(stream) = self.stream(conn, id) else { return };
+        if stream.anonymous != admitted.anonymous {
+            stream.exchange.retire_up(out);
+        }
+        stream.anonymous = admitted.anonymous;
+        let patience = if admitted.info.is_long_running() {
+            Patience::LongRunning
+        } else {
+            Patience::Ordinary
+        };
+        if let Err(why) = stream.exchange.forward(&outgoing, patience, now, out) {
+            debug!("conn={} request cannot be passed on: {why}", conn.0);
+            let (head, body) = status_response(400, "the request cannot be passed on");
+            stream.exchange.respond(&head, &body, now, out);
+            return;
+        }
+        let left = left_of(admitted.principal.expires, net.unix_time());
+        *self.callers.entry(admit::caller(&admitted.principal)).or_default() += 1;
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.in_flight += 1;
+        session.is_known = true;
+        if let Some(stream) = session.streams.get_mut(&id) {
+            let (status, retried, cut) = (0, false, None);
+            let served = Served { admitted, head: outgoing, status, retried, since: now, cut };
+            stream.served = Some(served);
+        }
+        self.timers.set(Key::Expiry(conn, id), now + left);
+    }
+
+    /// An upgraded connection ends by its own rule.
+    pub(super) fn limit_session(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
+        let mut most = self.config.session_max;
+        let expires = self.stream(conn, id).and_then(|it| it.served.as_ref());
+        let expires = expires.map(|served| served.admitted.principal.expires);
+        if let Some(expires) = expires.filter(|_| self.config.session_ends_with_token) {
+            most = most.min(left_of(expires, net.unix_time()));
+        }
+        self.timers.set(Key::Expiry(conn, id), net.now() + most);
+    }
+
+    /// Whether one more request of `caller` on this session is one too many.
+    pub(super) fn is_crowded(&self, conn: ConnId, caller: &(String, String)) -> bool {
+        let most = &self.config.in_flight;
+        let own = self.callers.get(caller).copied().unwrap_or_default();
+        let session = self.sessions.get(&conn).map_or(0, |session| session.in_flight);
+        let all: usize = self.sessions.values().map(|session| session.in_flight).sum();
+        most.caller <= own || most.session <= session || most.all <= all
+    }
+}
+
+/// For how long a token that ends at `expires` still counts.
+fn left_of(expires: u64, unix_now: u64) -> Duration {
+    // A century is for ever, and can still be added to a time.
+    let most = 100 * 365 * 24 * 3600;
+    let left = expires.saturating_add(EXPIRY_LEEWAY).saturating_sub(unix_now);
+    Duration::from_secs(left.min(most))
+}

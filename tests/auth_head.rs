@@ -1,0 +1,270 @@
+//! Whatever a caller writes: the head that goes on has one credential, ours, and one user, the one
+//! that was verified, and nothing else that an API server could take for an identity.
+
+use cluster_connect::auth::fields::HeaderPolicy;
+use cluster_connect::auth::impersonate::{self, Road};
+use cluster_connect::auth::{GroupState, Principal};
+use cluster_connect::role::auth_proxy::head::Identity;
+use cluster_connect::secret::Secret;
+use cluster_connect::wire::h1::{RequestHead, Scan, policy};
+
+const OWN: &str = "the-own-token";
+const CASES: u64 = 40_000;
+
+struct Rng(u64);
+
+impl Rng {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, most: u64) -> u64 {
+        self.next() % most
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        let at = self.below(from.len() as u64);
+        from[usize::try_from(at).unwrap()]
+    }
+}
+
+const METHODS: [&str; 9] =
+    ["GET", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"];
+
+const TARGETS: [&str; 14] = [
+    "/api/v1/pods",
+    "/api/v1/pods?watch=1&impersonate-user=root",
+    "/apis//../api/./v1",
+    "/api/v1/namespaces/a/pods/b/exec?command=sh",
+    "/%2e%2e/%00?x=%0d%0aImpersonate-User:%20root",
+    "/;a=b/%2f",
+    "http://evil.test/api",
+    "*",
+    "evil.test:443",
+    "/a b",
+    "/#x",
+    "/%zz",
+    "/\\..",
+    "/api?x=\u{7f}",
+];
+
+const NAMES: [&str; 44] = [
+    "Accept",
+    "User-Agent",
+    "Cookie",
+    "Content-Type",
+    "Kubectl-Command",
+    "X-Custom",
+    "Origin",
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Authorization",
+    "Proxy-Connection",
+    "TE",
+    "Trailer",
+    "Upgrade",
+    "HTTP2-Settings",
+    "Expect",
+    "Content-Length",
+    "Transfer-Encoding",
+    "Host",
+    "Authorization",
+    "Authorization_",
+    "Authorization-X",
+    "Impersonate-User",
+    "Impersonate-Group",
+    "Impersonate-Uid",
+    "Impersonate-Extra-Scopes",
+    "Impersonate",
+    "Impersonated",
+    "X-Impersonate-User",
+    "X-Remote-User",
+    "X-Remote-Group",
+    "X-Remote-Uid",
+    "X-Remote-Extra-Foo",
+    "X-Forwarded-For",
+    "X-Forwarded-Client-Cert",
+    "X-Real-Ip",
+    "Forwarded",
+    "Audit-ID",
+    "Sec-WebSocket-Protocol",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Version",
+    "Cache-Control",
+    "If-None-Match",
+    "X-Stream-Protocol-Version",
+];
+
+const VALUES: [&str; 26] = [
+    "",
+    "x",
+    "root",
+    "system:masters",
+    "close",
+    "keep-alive",
+    "Upgrade",
+    "websocket",
+    "SPDY/3.1",
+    "h2c",
+    "Impersonate-User",
+    "x-custom, impersonate_group",
+    "Authorization, close",
+    "X-Remote-User",
+    "Accept, Cookie",
+    "chunked",
+    "gzip, chunked",
+    "0",
+    "3",
+    "+3",
+    "100-continue",
+    "Bearer caller",
+    "Basic YTpi",
+    "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.YS5i",
+    "v4.channel.k8s.io",
+    "a\r\n Impersonate-User: root",
+];
+
+/// A name in some other spelling.
+fn spell(name: &str, rng: &mut Rng) -> String {
+    match rng.below(8) {
+        0 => name.to_lowercase(),
+        1 => name.to_uppercase(),
+        2 => name.replace('-', "_"),
+        3 => name.replacen('-', "-_", 1),
+        4 if rng.below(6) == 0 => format!("{name} "),
+        5 if rng.below(6) == 0 => format!(" {name}"),
+        _ => name.to_owned(),
+    }
+}
+
+fn request(rng: &mut Rng) -> String {
+    let method = rng.pick(&METHODS);
+    let target = if rng.below(4) == 0 { rng.pick(&TARGETS) } else { rng.pick(&TARGETS[..6]) };
+    let version = if rng.below(16) == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
+    let mut text = format!("{method} {target} {version}\r\nHost: edge.test\r\n");
+    if rng.below(20) != 0 {
+        text.push_str("Authorization: Bearer caller\r\n");
+    }
+    // Most names are harmless, so that most requests go on.
+    let harmless = [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 14, 29, 30, 31, 32, 33, 34, 35, 36, 37, 39];
+    for _ in 0..rng.below(7) {
+        let name = if rng.below(6) == 0 {
+            rng.pick(&NAMES)
+        } else {
+            let at = rng.below(harmless.len() as u64);
+            NAMES[harmless[usize::try_from(at).unwrap()]]
+        };
+        let name = spell(name, rng);
+        let value = rng.pick(&VALUES);
+        let end = if rng.below(60) == 0 { "\n" } else { "\r\n" };
+        text.push_str(&format!("{name}: {value}{end}"));
+    }
+    text.push_str("\r\n");
+    if rng.below(3) == 0 {
+        text.push_str("Impersonate-User: root\r\n\r\n");
+    }
+    text
+}
+
+fn principal() -> Principal {
+    Principal {
+        user: "ana@contoso.example".to_owned(),
+        groups: vec!["dev".to_owned(), "a, b".to_owned()],
+        group_state: GroupState::Complete,
+        extra: vec![("oid".to_owned(), "o-1".to_owned())],
+        issuer: "https://issuer.test".to_owned(),
+        subject: "s".to_owned(),
+        display: "Ana".to_owned(),
+        credential_id: "c".to_owned(),
+        expires: 0,
+        is_app: false,
+    }
+}
+
+/// The way of a request through grammar and policy, and what is put on then.
+fn pass(text: &str, road: Road, headers: HeaderPolicy) -> Option<(RequestHead, String)> {
+    let (head, _) = RequestHead::read(text.as_bytes(), &mut Scan::default()).ok()??;
+    policy::admit(&head).ok()?;
+    policy::credential(&head.fields, true).ok()?;
+    if policy::impersonates(&head.fields) {
+        return None;
+    }
+    let fields = impersonate::fields(&principal(), None).expect("sendable");
+    let own = Secret::new(OWN.to_owned());
+    let identity = Identity {
+        road,
+        fields: &fields,
+        bearer: (road == Road::Bearer).then_some(&own),
+        host: "apiserver.test",
+        audit_id: "the-audit-id",
+        policy: headers,
+    };
+    let outgoing = identity.put_on(&head).unwrap_or_else(|why| panic!("{why}: {text:?}"));
+    let mut bytes = Vec::new();
+    outgoing.write(&mut bytes).unwrap_or_else(|why| panic!("{why}: {text:?}"));
+    Some((head, String::from_utf8(bytes).expect("ASCII")))
+}
+
+/// Reads the head as a careless server would, and holds it against what it must be.
+fn check(head: &RequestHead, sent: &str, road: Road) {
+    let sent_head = sent.strip_suffix("\r\n\r\n").expect("one head");
+    assert!(
+        !sent_head.contains("\r\n\r\n") && !sent_head.replace("\r\n", "").contains(['\r', '\n'])
+    );
+    let mut lines = sent_head.split("\r\n");
+    let line = lines.next().expect("a request line");
+    assert_eq!(line, format!("{} {} HTTP/1.1", head.method(), head.target()));
+    let fields: Vec<(String, &str)> = lines
+        .map(|line| line.split_once(':').expect("a field"))
+        .map(|(name, value)| (name.to_lowercase().replace('_', "-"), value.trim()))
+        .collect();
+    let all = |name: &str| -> Vec<&str> {
+        fields.iter().filter(|(one, _)| one == name).map(|(_, value)| *value).collect()
+    };
+    let own = format!("Bearer {OWN}");
+    let credential = if road == Road::Bearer { vec![own.as_str()] } else { Vec::new() };
+    assert_eq!(all("authorization"), credential);
+    assert_eq!(all("impersonate-user"), ["ana@contoso.example"]);
+    assert_eq!(all("impersonate-group"), ["system:authenticated", "dev", "a, b"]);
+    assert_eq!(all("host"), ["apiserver.test"]);
+    assert_eq!(all("audit-id"), ["the-audit-id"]);
+    let count = |start: &str| fields.iter().filter(|(name, _)| name.starts_with(start)).count();
+    assert_eq!(count("impersonate"), 6, "user, groups, oid, credential id");
+    assert_eq!(count("authorization"), credential.len());
+    for gone in ["x-remote-", "x-forwarded-", "x-real-ip", "forwarded", "proxy-", "expect", "te"] {
+        let found = fields.iter().any(|(name, _)| match gone {
+            "te" | "expect" | "forwarded" => name == gone,
+            _ => name.starts_with(gone),
+        });
+        assert!(!found, "{gone}");
+    }
+    let framing = all("content-length").len() + all("transfer-encoding").len();
+    assert!(framing <= 1);
+    assert!(all("connection").iter().all(|value| *value == "Upgrade"));
+    assert_eq!(all("connection").len(), all("upgrade").len());
+    assert!(all("sec-websocket-protocol").iter().all(|it| !it.contains("base64url.bearer")));
+}
+
+#[test]
+fn no_request_can_change_who_its_caller_is() {
+    let (mut passed, mut refused) = (0, 0);
+    let mut rng = Rng(7);
+    for case in 0..CASES {
+        let text = request(&mut rng);
+        let road = if case % 4 == 0 { Road::Certificate } else { Road::Bearer };
+        let headers = if case % 3 == 0 { HeaderPolicy::AllowList } else { HeaderPolicy::DenyList };
+        match pass(&text, road, headers) {
+            Some((head, sent)) => {
+                let checked = std::panic::catch_unwind(|| check(&head, &sent, road));
+                assert!(checked.is_ok(), "case {case}: {text:?} became {sent:?}");
+                passed += 1;
+            }
+            None => refused += 1,
+        }
+    }
+    assert!(passed > 8_000 && refused > 8_000, "{passed} passed, {refused} refused");
+}

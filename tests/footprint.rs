@@ -1,0 +1,124 @@
+//! Figures that are exact: allocations in the data path, and bytes on the wire.
+
+mod support;
+
+use std::time::Instant;
+
+use allocation_counter::measure;
+use cluster_connect::buf::{Outbox, Pool};
+use cluster_connect::engine::mux::{Event, Session};
+use cluster_connect::engine::tunnel::{ALPN_MUX, Tunnel};
+use cluster_connect::engine::ws::{Splice, frame_up, push_frame};
+use cluster_connect::limits::{BUFFER_SIZE, FRAME_MAX, MUX_HEADER, TLS_RECORD_OVERHEAD, WS_HEAD};
+use cluster_connect::wire::ws::Opcode;
+use support::tls::Pki;
+
+const KEY: [u8; 4] = [0xa1, 0xb2, 0xc3, 0xd4];
+
+/// Allocations of one `act`, once buffers have their size.
+fn allocations(mut act: impl FnMut()) -> u64 {
+    for _ in 0..64 {
+        act();
+    }
+    measure(|| (0..64).for_each(|_| act())).count_total
+}
+
+#[test]
+fn buffers_go_round_without_allocating() {
+    let pool = Pool::new(16, 16, BUFFER_SIZE);
+    let (mut outbox, mut scratch) = (Outbox::new(8), Vec::with_capacity(BUFFER_SIZE));
+    let count = allocations(|| {
+        for len in [10, 3000, 16_000] {
+            let mut lease = pool.lease().unwrap();
+            lease.commit(len);
+            let _ = outbox.push(lease.freeze());
+        }
+        while !outbox.is_empty() {
+            assert!(!outbox.record(&mut scratch, 16 * 1024).is_empty());
+        }
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn frames_pass_the_agent_and_the_relay_without_allocating() {
+    let mut bytes = vec![7; BUFFER_SIZE];
+    let mut steps = Vec::new();
+    let agent = allocations(|| {
+        steps.clear();
+        frame_up(&mut bytes, || KEY, &mut steps);
+    });
+    let mut frame = Vec::new();
+    push_frame(&mut frame, Opcode::Binary, true, Some(KEY), &[7; 16_000]);
+    let mut buffer = frame.clone();
+    let mut splice = Splice::frames();
+    let relay = allocations(|| {
+        buffer.copy_from_slice(&frame);
+        steps.clear();
+        splice.handle(&mut buffer, &mut steps).unwrap();
+    });
+    assert_eq!((agent, relay), (0, 0));
+}
+
+fn pass(from: &mut Session, to: &mut Session, wire: &mut Vec<u8>, pool: &Pool, now: Instant) {
+    wire.clear();
+    while from.transmit(wire) {}
+    for slice in pool.slices(wire) {
+        to.receive(slice, now).unwrap();
+    }
+}
+
+#[test]
+fn streams_carry_data_without_allocating() {
+    let pool = Pool::new(16, 16, BUFFER_SIZE);
+    let now = Instant::now();
+    let (mut near, mut far) = (Session::new(true), Session::new(false));
+    let stream = near.open().unwrap();
+    let mut wire = Vec::new();
+    let count = allocations(|| {
+        let mut lease = pool.lease().unwrap();
+        lease.commit(FRAME_MAX - MUX_HEADER);
+        let _ = near.send(stream, lease.freeze());
+        pass(&mut near, &mut far, &mut wire, &pool, now);
+        pass(&mut far, &mut near, &mut wire, &pool, now);
+        while let Some(event) = far.poll_event() {
+            if let Event::Data(id, data) = event {
+                far.drained(id, data.len(), now);
+            }
+        }
+        while near.poll_event().is_some() {}
+    });
+    assert_eq!(count, 0);
+}
+
+#[test]
+fn opening_a_stream_costs_one_header_in_one_record() {
+    let pki = Pki::new();
+    let pool = Pool::new(16, 16, BUFFER_SIZE);
+    let now = Instant::now();
+    let mut near = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap();
+    let mut far = Tunnel::accept(pki.server(&[ALPN_MUX])).unwrap();
+    let mut bytes = Vec::new();
+    while !near.is_established() || !far.is_established() {
+        bytes.clear();
+        while near.transmit(&mut bytes) {}
+        far.receive(&mut bytes, &pool, now).unwrap();
+        bytes.clear();
+        while far.transmit(&mut bytes) {}
+        near.receive(&mut bytes, &pool, now).unwrap();
+    }
+    let mut sent = |near: &mut Tunnel| {
+        bytes.clear();
+        while near.transmit(&mut bytes) {}
+        bytes.len()
+    };
+    assert_eq!(sent(&mut near), 0);
+    let stream = near.open().unwrap();
+    assert_eq!(sent(&mut near), MUX_HEADER + TLS_RECORD_OVERHEAD);
+
+    let mut lease = pool.lease().unwrap();
+    lease.commit(FRAME_MAX - MUX_HEADER);
+    let _ = near.send(stream, lease.freeze());
+    // With the head of its WebSocket frame, a full frame fills one record of the outer session.
+    assert_eq!(sent(&mut near) + WS_HEAD, 16 * 1024);
+}
