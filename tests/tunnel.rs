@@ -201,6 +201,37 @@ fn a_plain_connection_is_a_session_of_one_stream() {
     assert!(plain.starts_with(b"HTTP/1.1 204"));
 }
 
+#[test]
+fn a_request_that_ends_in_the_flight_that_ends_the_handshake_is_answered() {
+    use cluster_connect::engine::tls::{Session, State};
+    let pki = Pki::new();
+    let pool = Pool::new(64, 64, 32 * 1024);
+    let now = Instant::now();
+    let mut far = Tunnel::accept(pki.server(&[ALPN_HTTP])).unwrap();
+    let mut near = Session::client(pki.client(&[ALPN_HTTP]), pki.name()).unwrap();
+    let (mut up, mut down, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    near.receive(&mut [], |_| (), &mut up).unwrap();
+    while !near.is_established() {
+        far.receive(&mut up, &pool, now).unwrap();
+        up.clear();
+        while far.transmit(&mut down) {}
+        near.receive(&mut down, |_| (), &mut up).unwrap();
+        down.clear();
+    }
+    near.seal(b"GET / HTTP/1.1\r\n\r\n", &mut up).unwrap();
+    near.close(&mut up);
+    far.receive(&mut up, &pool, now).unwrap();
+    assert!(far.is_established());
+    let mut lease = pool.lease().unwrap();
+    lease.fill(b"HTTP/1.1 204 No Content\r\n\r\n");
+    let _ = far.send(StreamId(1), lease.freeze());
+    far.finish(StreamId(1));
+    while far.transmit(&mut down) {}
+    let state = near.receive(&mut down, |bytes| plain.extend_from_slice(bytes), &mut up).unwrap();
+    assert_eq!(state, State::PeerClosed);
+    assert!(plain.starts_with(b"HTTP/1.1 204"));
+}
+
 /// Two ends with a session of many streams.
 fn established(pki: &Pki, pool: &Pool, rng: &mut Rng, now: Instant) -> (End, End) {
     let mut near = End::new(Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap());

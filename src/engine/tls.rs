@@ -91,6 +91,13 @@ impl Session {
         self.established
     }
 
+    fn is_handshaking(&self) -> bool {
+        match &self.side {
+            Side::Client(conn) => conn.is_handshaking(),
+            Side::Server(conn) => conn.is_handshaking(),
+        }
+    }
+
     /// The protocol that both sides agreed on (ALPN, RFC 7301).
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
@@ -137,10 +144,19 @@ impl Session {
                 self.failed = true;
                 return Err(Error::General("TLS message over 64 KiB".into()));
             }
+<<<<<<< HEAD
+            self.established |= match state {
+                State::Handshaking => false,
+                State::Established => true,
+                // The last of the handshake and the peer's end may have come together.
+                State::PeerClosed => !self.is_handshaking(),
+            };
+=======
             self.established |= state == State::Established;
             if state == State::PeerClosed {
                 (self.tail, self.whole) = (Vec::new(), 0);
             }
+>>>>>>> main
             if incoming.is_empty() || state == State::PeerClosed {
                 return Ok(state);
             }

@@ -143,6 +143,7 @@ impl Site {
         &self.listen
     }
 
+    /// The relay's process.
     pub(crate) fn relay_id(&self) -> u32 {
         self.relay.id()
     }
@@ -284,6 +285,12 @@ impl Cluster {
     /// As `kill -9` does, to the agent or the edge.
     pub(crate) fn kill_agent(&mut self) {
         self.agent = None;
+    }
+
+    /// Where the auth proxy listens, and its process.
+    pub(crate) fn auth_proxy(&self) -> (&str, u32) {
+        let process = self.auth_proxy.as_ref().expect("an auth proxy of its own");
+        (&self.place, process.id())
     }
 
     pub(crate) fn kill_auth_proxy(&mut self) {
