@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::args::{Args, Page, SecretSource};
 use super::errors::Error;
-use super::values::{Level, Place, listen_address, place};
+use super::values::{Level, Place, place};
 use crate::role::egress::Egress;
 use crate::wire::resource::ResourceId;
 use crate::wire::url::Url;
@@ -21,8 +21,6 @@ pub struct Agent {
     pub auth_proxy_ca: PathBuf,
     /// The audiences of the auth proxy, which the relay must not have.
     pub auth_proxy_audiences: Vec<String>,
-    /// Health and metrics.
-    pub admin_listen: Option<SocketAddr>,
     /// How much to log.
     pub log: Level,
 }
@@ -70,7 +68,6 @@ impl Agent {
                 .ok_or_else(|| args.missing("--auth-proxy-ca"))?,
             auth_proxy_audiences: args
                 .values("--auth-proxy-audience", |text| Ok(text.to_owned()))?,
-            admin_listen: args.value("--admin-listen", listen_address)?,
             log: args.log_level()?,
         };
         if parsed.auth_proxy_audiences.is_empty() {
@@ -160,7 +157,6 @@ OPTIONS
   --auth-proxy-ca FILE         its CA, PEM: the agent enrols it at the relay
   --auth-proxy-audience AUD    its audience; may come several times. The relay refuses an agent
                                whose auth proxy has an audience of the relay's own
-  --admin-listen ADDR:PORT     health and metrics                               [none]
   --log-level LEVEL            off, error, warn, info, debug, trace             [info]
   -h, --help                   this page
 

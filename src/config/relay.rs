@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::args::{Args, Page};
 use super::auth_config::AuthConfig;
+use super::auth_proxy::admin;
 use super::errors::Error;
-use super::values::{Level, duration, listen_address, number};
+use super::values::{Level, Place, duration, listen_address};
 use crate::wire::url::authority_parts;
 
 /// What a relay was started with.
@@ -26,11 +27,9 @@ pub struct Relay {
     /// Where the audit log goes.
     pub audit_log: Option<PathBuf>,
     /// Health and metrics.
-    pub admin_listen: Option<SocketAddr>,
+    pub admin: Option<Place>,
     /// Life of the tokens that let a client send.
     pub send_token_lifetime: Duration,
-    /// Event loops; one for each core when it is not said.
-    pub loops: Option<usize>,
     /// How much to log.
     pub log: Level,
 }
@@ -71,9 +70,8 @@ impl Relay {
             })?,
             issuers: AuthConfig::from_args(&mut args)?,
             audit_log: args.path("--audit-log")?,
-            admin_listen: args.value("--admin-listen", listen_address)?,
+            admin: admin(&mut args)?,
             send_token_lifetime: args.value("--send-token-lifetime", duration)?.unwrap_or(HOUR),
-            loops: args.value("--loops", |text| number(text, 1, 256))?,
             log: args.log_level()?,
         };
         args.finish()?;
@@ -144,8 +142,8 @@ OPTIONS
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --send-token-lifetime TIME   life of a client's right to send                 [1h]
   --audit-log FILE             one JSON line for each grant, credential and refusal
-  --admin-listen ADDR:PORT     health and metrics                               [none]
-  --loops N                    event loops                                      [one for each core]
+  --admin-listen PLACE         health and metrics: ADDR:PORT of this machine, or unix:PATH  [none]
+  --admin-listen-anywhere      an address that others reach is meant
   --log-level LEVEL            off, error, warn, info, debug, trace             [info]
   -h, --help                   this page
 

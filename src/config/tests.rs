@@ -196,7 +196,7 @@ fn a_relay_has_one_way_to_be_known() {
             "{tls}"
         );
     }
-    for rest in ["--public-name a/b", "--listen nowhere", "--loops 0", "--send-token-lifetime 0"] {
+    for rest in ["--public-name a/b", "--listen nowhere", "--loops 2", "--send-token-lifetime 0"] {
         assert_eq!(parse(&format!("{RELAY} {rest}")).unwrap_err().code, Code::Usage, "{rest}");
     }
     let state = |name: &str| (name == "STATE_DIRECTORY").then(|| "/var/lib/x".to_owned());

@@ -165,6 +165,9 @@ fn from_fault(Fault { code, message }: Fault) -> Error {
         Some(Code::JoinTokenRefused) => {
             Some("ask for a new one: cluster-connect cluster join-token NAME")
         }
+        Some(Code::NotEnrolled) => {
+            Some("give --join-token-file; ask for a token: cluster-connect cluster join-token NAME")
+        }
         Some(Code::AudienceConflict) => Some("give the auth proxy an audience of its own"),
         Some(Code::ClusterUnknown) => Some("ask for: cluster-connect cluster add NAME"),
         Some(Code::TokenRefused) => Some("is the token expired, or for another audience?"),

@@ -8,6 +8,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
+use super::auth_proxy::listen_admin;
 use super::{announce, audit, drive, issuers, log, reactor, say, state};
 use crate::auth::Verifier;
 use crate::auth::certify::Fingerprint;
@@ -60,6 +61,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
             .map_err(|err| port_taken(&address.to_string(), &err))?;
         places.extend(bound.map(|address| address.to_string()));
     }
+    listen_admin(&mut reactor, config.admin.as_ref())?;
     let text = format!(
         "relay listens on {}; the admin token is in {}",
         places.join(", "),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use cluster_connect::auth::sas::{self, Rights, Rule};
 use cluster_connect::role::relay::authority::{
-    Answer, Authority, Call, Entity, Grant, Order, Refusal, Request, Right, Ticket,
+    Answer, Authority, Call, Description, Entity, Grant, Order, Refusal, Request, Right, Ticket,
 };
 use cluster_connect::role::{Event, Net};
 use cluster_connect::secret::Secret;
@@ -66,6 +66,18 @@ impl Authority for Table {
             path.strip_prefix(e.name.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/'))
         };
         state.entities.iter().filter(covers).max_by_key(|e| e.name.len()).cloned()
+    }
+
+    fn describe(&self, path: &str) -> Option<Description> {
+        let state = self.0.borrow();
+        let entity = state.entities.iter().find(|entity| entity.name == path)?;
+        Some(Description {
+            name: entity.name.clone(),
+            needs_token: entity.needs_token,
+            user_metadata: "<&>\u{1}".to_owned(),
+            created_at: 1_795_435_380,
+            updated_at: 1_795_435_381,
+        })
     }
 
     fn authorize(&mut self, request: &Request<'_>, unix_now: u64) -> Result<Grant, Refusal> {

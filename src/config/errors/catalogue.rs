@@ -3,7 +3,7 @@
 use super::Code;
 
 /// Code, name, explanation. A test holds it against the enum.
-pub(super) const CATALOGUE: [(Code, &str, &str); 40] = [
+pub(super) const CATALOGUE: [(Code, &str, &str); 41] = [
     (
         Code::Usage,
         "USAGE",
@@ -182,6 +182,13 @@ pub(super) const CATALOGUE: [(Code, &str, &str); 40] = [
         "JOIN_TOKEN_REFUSED",
         "The join token was used by another agent, has expired, or is for another cluster. \
              Ask for a\nnew one: cluster-connect cluster join-token NAME.",
+    ),
+    (
+        Code::NotEnrolled,
+        "NOT_ENROLLED",
+        "The agent has not enrolled yet, or its state directory is another one than before, \
+             and no\njoin token was given. Give one with --join-token-file; it is needed once. \
+             Ask for it:\ncluster-connect cluster join-token NAME.",
     ),
     (
         Code::PrincipalUnknown,

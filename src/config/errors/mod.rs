@@ -69,6 +69,8 @@ pub enum Code {
     KnownHostsInvalid,
     /// The join token is used, expired or of another cluster.
     JoinTokenRefused,
+    /// There is neither a note of an enrolment nor a join token.
+    NotEnrolled,
     /// Nobody of that name has been seen by the relay.
     PrincipalUnknown,
     /// The service account may do more than it must.

@@ -177,7 +177,7 @@ impl Tokens {
         let Some(token) = &enrolment.join_token else {
             let place = enrolment.state.display();
             return Progress::Hopeless(Fault {
-                code: "JOIN_TOKEN_REFUSED",
+                code: "NOT_ENROLLED",
                 message: format!("not enrolled: there is no {place}, and no join token was given"),
             });
         };

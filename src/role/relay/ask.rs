@@ -99,6 +99,7 @@ impl Relay {
     /// An HTTP request to an entity.
     pub(super) fn on_http_sender(&mut self, arrival: Arrival, net: &mut dyn Net) {
         if let Err(fault) = self.ask(&arrival, net) {
+            self.metrics.senders.failed(fault.status);
             return self.dismiss(arrival.conn, &fault.for_http(&arrival.tracking), net);
         }
         let conn = arrival.conn;
@@ -270,6 +271,7 @@ impl Relay {
         let body = std::mem::take(&mut asking.body);
         if !body.is_empty() || is_done {
             let mut frames = Vec::with_capacity(body.len() + 64);
+            self.metrics.carried(body.len());
             push_body(&mut frames, &body, is_done, &mut asking.has_begun);
             write(net, rendezvous, &frames);
         }
@@ -327,6 +329,7 @@ impl Relay {
     pub(super) fn refuse_asking(&mut self, conn: ConnId, fault: &Fault, net: &mut dyn Net) {
         let Some(Conn::Asking(asking)) = self.conns.get(&conn) else { return };
         let answer = fault.for_http(&asking.tracking);
+        self.metrics.senders.failed(fault.status);
         self.dismiss(conn, &answer, net);
     }
 

@@ -17,6 +17,9 @@ pub trait Authority: std::fmt::Debug {
     /// in lower case.
     fn entity(&self, path: &str) -> Option<Entity>;
 
+    /// What there is to tell about the entity whose name is `path`, in lower case.
+    fn describe(&self, path: &str) -> Option<Description>;
+
     /// Whether `token` gives `right` at `path` on `host`. Must not tell an unknown entity from one
     /// that the token does not open.
     ///
@@ -50,6 +53,21 @@ pub struct Entity {
     pub needs_token: bool,
     /// HTTP requests are relayed.
     pub http: bool,
+}
+
+/// What whoever may use a hybrid connection may know of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Description {
+    /// Its name, as written.
+    pub name: String,
+    /// Senders need a token.
+    pub needs_token: bool,
+    /// Opaque to the relay.
+    pub user_metadata: String,
+    /// In seconds since 1970.
+    pub created_at: u64,
+    /// In seconds since 1970.
+    pub updated_at: u64,
 }
 
 /// What may be done at an entity.

@@ -71,6 +71,7 @@ impl Relay {
         let (entity, grant) = match self.admit(&arrival, Right::Send, net) {
             Ok(admitted) => admitted,
             Err(fault) => {
+                self.metrics.senders.failed(fault.status);
                 return self.dismiss(conn, &fault.for_upgrade(&arrival.tracking), net);
             }
         };
@@ -260,6 +261,7 @@ impl Relay {
     pub(super) fn refuse_waiting(&mut self, conn: ConnId, fault: &Fault, net: &mut dyn Net) {
         let Some(Conn::Waiting(waiting)) = self.conns.get(&conn) else { return };
         let answer = fault.for_upgrade(&waiting.tracking);
+        self.metrics.senders.failed(fault.status);
         self.dismiss(conn, &answer, net);
     }
 
@@ -313,6 +315,7 @@ impl Relay {
     fn reject(&mut self, sender: ConnId, status: u16, arrival: &Arrival, net: &mut dyn Net) {
         // 1xx and 2xx would look like success.
         let status = if status < 300 { 502 } else { status };
+        self.metrics.senders.failed(status);
         let description = arrival.target.parameters.description.as_deref().unwrap_or("Rejected");
         let phrase: String = description.chars().filter(|c| matches!(c, ' '..='~')).collect();
         self.dismiss(sender, &refusal(status, &phrase, "Connection: close\r\n", ""), net);
@@ -331,6 +334,7 @@ impl Relay {
         write(net, listener, &upgrade.answer(to_listener));
         write(net, sender, &waiting.upgrade.answer(agreed.map(String::as_str)));
         debug!("conn={} joined to conn={} id={}", sender.0, listener.0, waiting.tracking.id);
+        self.metrics.senders.succeeded();
         self.pump(sender, listener, *waiting, arrival.rest, net);
     }
 }

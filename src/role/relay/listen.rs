@@ -142,6 +142,7 @@ impl Relay {
         self.timers.set(Key::Token(conn), token_end(grant.expires, net));
         let listeners = self.listeners.entry(entity.clone()).or_default();
         listeners.push(conn);
+        self.metrics.listeners.succeeded();
         let count = listeners.len();
         self.authority.note_listeners(&entity, count, net);
         let mut rest = arrival.rest;
@@ -308,6 +309,7 @@ impl Relay {
     fn unlist(&mut self, conn: ConnId, entity: &str, net: &mut dyn Net) {
         let Some(listeners) = self.listeners.get_mut(entity) else { return };
         listeners.retain(|&listener| listener != conn);
+        self.metrics.listener_disconnects += 1;
         let count = listeners.len();
         if count == 0 {
             self.listeners.remove(entity);

@@ -3,17 +3,20 @@
 //! It moves frames and never looks into them. Who may do what, and the connected-clusters API, are
 //! the [`Authority`]'s. A rendezvous id is a capability: 128 random bits, good for one use.
 
+mod admin;
 pub mod api;
 mod ask;
 pub mod audit;
 pub mod authority;
 mod call;
 mod connect;
+mod describe;
 pub mod desk;
 pub mod directory;
 mod fault;
 mod http;
 mod listen;
+mod metrics;
 mod open;
 pub mod provider;
 mod pump;
@@ -27,17 +30,19 @@ use std::time::Instant;
 
 use log::{debug, info};
 
+use self::admin::Visitor;
 use self::ask::Asking;
 use self::authority::{Authority, Order, Ticket};
 use self::call::Calling;
 use self::connect::{Meeting, Waiting};
 use self::listen::{Control, Crowded};
+use self::metrics::Metrics;
 use self::open::{Arrival, Opening};
 use self::pump::Leg;
 use self::reply::Replying;
 use self::storm::{Pair, Storm};
 use super::frames::write;
-use super::{Close, ConnId, Event, Net, Notice, Peer, Role, Signal};
+use super::{Close, ConnId, Event, ListenerTag, Net, Notice, Peer, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
 use crate::engine::ws::Step;
@@ -70,6 +75,7 @@ pub struct Relay {
     asks: BTreeMap<u128, ConnId>,
     timers: Timers<Key>,
     storm: Storm,
+    metrics: Metrics,
     calls: BTreeMap<Ticket, ConnId>,
     next_ticket: u64,
     /// Scratch, empty between events.
@@ -84,6 +90,8 @@ pub struct Relay {
 enum Conn {
     /// Its request has not been read yet.
     Opening(Opening),
+    /// It came to the listener for operators.
+    Visiting(Visitor),
     /// It has called the relay's own API.
     Calling(Box<Calling>),
     /// It wants to listen where there are too many listeners; the dead among them are looked for.
@@ -148,6 +156,7 @@ impl Relay {
             asks: BTreeMap::new(),
             timers: Timers::new(),
             storm: Storm::default(),
+            metrics: Metrics::default(),
             calls: BTreeMap::new(),
             next_ticket: 0,
             steps: Vec::new(),
@@ -172,6 +181,7 @@ impl Relay {
     fn on_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
         match self.conns.get(&conn) {
             Some(Conn::Opening(_)) => self.on_head_data(conn, &data, net),
+            Some(Conn::Visiting(_)) => self.on_visitor_data(conn, &data, net),
             Some(Conn::Calling(_)) => self.on_call_data(conn, &data, net),
             Some(Conn::Control(_)) => self.on_control_data(conn, data, net),
             Some(Conn::Waiting(_)) => self.on_early_data(conn, &data, net),
@@ -191,6 +201,7 @@ impl Relay {
             Some(Conn::Ending) | None => (),
             Some(
                 Conn::Opening(_)
+                | Conn::Visiting(_)
                 | Conn::Crowded(_)
                 | Conn::Held(..)
                 | Conn::Control(_)
@@ -211,7 +222,13 @@ impl Relay {
             Some(Conn::Asking(_) | Conn::Replying(_)) => self.on_exchange_drained(conn, net),
             Some(Conn::Ending) => self.expect_end(conn, net),
             Some(Conn::Control(_)) => self.on_control_drained(conn, count),
-            Some(Conn::Opening(_) | Conn::Crowded(_) | Conn::Held(..) | Conn::Waiting(_))
+            Some(
+                Conn::Opening(_)
+                | Conn::Visiting(_)
+                | Conn::Crowded(_)
+                | Conn::Held(..)
+                | Conn::Waiting(_),
+            )
             | None => {}
         }
     }
@@ -230,7 +247,14 @@ impl Relay {
             Some(Conn::Asking(asking)) => self.on_asker_gone(&asking, net),
             Some(Conn::Replying(replying)) => self.on_replier_gone(&replying, net),
             Some(Conn::Leg(leg)) => self.on_leg_gone(&leg, net),
-            Some(Conn::Opening(_) | Conn::Calling(_) | Conn::Crowded(_) | Conn::Ending) | None => {}
+            Some(
+                Conn::Opening(_)
+                | Conn::Visiting(_)
+                | Conn::Calling(_)
+                | Conn::Crowded(_)
+                | Conn::Ending,
+            )
+            | None => {}
         }
     }
 
@@ -248,7 +272,11 @@ impl Relay {
         ] {
             self.timers.cancel(key);
         }
-        self.conns.remove(&conn)
+        let gone = self.conns.remove(&conn);
+        if matches!(&gone, Some(Conn::Leg(leg)) if leg.is_sender) {
+            self.metrics.sender_disconnects += 1;
+        }
+        gone
     }
 
     /// Sends `bytes` and closes after them.
@@ -289,6 +317,7 @@ impl Relay {
         match self.conns.get(&conn) {
             Some(Conn::Control(_)) => self.ping_control(conn, net),
             Some(Conn::Leg(_)) => self.ping_leg(conn, net),
+            Some(Conn::Replying(_)) => self.ping_rendezvous(conn, net),
             _ => (),
         }
     }
@@ -363,7 +392,10 @@ impl Relay {
 impl Role for Relay {
     fn on_event(&mut self, event: Event, net: &mut dyn Net) {
         match event {
-            Event::Accepted(conn, _, peer) => self.on_accepted(conn, peer, net),
+            Event::Accepted(conn, ListenerTag::Admin, _) => self.on_visitor(conn, net),
+            Event::Accepted(conn, ListenerTag::Main | ListenerTag::AuthProxy, peer) => {
+                self.on_accepted(conn, peer, net)
+            }
             Event::Data(conn, data) => self.on_data(conn, data, net),
             Event::Finished(conn) => self.on_finished(conn, net),
             Event::Drained(conn, count) => self.on_drained(conn, count, net),

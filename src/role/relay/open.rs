@@ -75,6 +75,9 @@ impl Relay {
             let fault = Fault::new(503, "The relay is starting or stopping");
             return self.dismiss(conn, &arrival.error(&fault), net);
         }
+        if arrival.asks_for_description() {
+            return self.describe(&arrival, net);
+        }
         if !arrival.target.is_hc {
             return self.on_http_sender(arrival, net);
         }
@@ -148,6 +151,7 @@ impl Relay {
     /// every answer they get.
     pub(super) fn refuse_listen(&mut self, arrival: &Arrival, fault: &Fault, net: &mut dyn Net) {
         let conn = arrival.conn;
+        self.metrics.listeners.failed(fault.status);
         let answer = fault.for_upgrade(&arrival.tracking);
         let pair = pair(arrival.peer, &arrival.target.path);
         match self.storm.refuse(&pair, conn, net.now()) {

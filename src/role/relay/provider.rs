@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::api::{Caller, User};
 use super::authority::{
-    Answer, Authority, Call, Entity, Grant, Order, Refusal, Request, Right, Ticket,
+    Answer, Authority, Call, Description, Entity, Grant, Order, Refusal, Request, Right, Ticket,
 };
 use super::desk::{Desk, Done, Query};
 use crate::auth::{Denied, sas};
@@ -139,6 +139,17 @@ impl Authority for Provider {
             name: entity.name.to_ascii_lowercase(),
             needs_token: entity.requires_client_authorization,
             http: entity.http,
+        })
+    }
+
+    fn describe(&self, path: &str) -> Option<Description> {
+        let entity = self.desk.registry().entity(path)?;
+        Some(Description {
+            name: entity.name.clone(),
+            needs_token: entity.requires_client_authorization,
+            user_metadata: entity.user_metadata.clone(),
+            created_at: entity.created_at,
+            updated_at: entity.updated_at,
         })
     }
 

@@ -21,6 +21,8 @@ use crate::wire::ws::Opcode;
 #[derive(Debug)]
 pub(super) struct Leg {
     other: ConnId,
+    /// This is the sender's end.
+    pub(super) is_sender: bool,
     /// Reads this leg, for the other.
     splice: Splice,
     is_paused: bool,
@@ -35,9 +37,10 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    fn new(other: ConnId, waiting: &Waiting, now: Instant) -> Self {
+    fn new(other: ConnId, is_sender: bool, waiting: &Waiting, now: Instant) -> Self {
         Self {
             other,
+            is_sender,
             splice: Splice::frames(),
             is_paused: false,
             pong: None,
@@ -66,7 +69,8 @@ impl Relay {
     ) {
         let now = net.now();
         for (conn, other) in [(sender, listener), (listener, sender)] {
-            self.conns.insert(conn, Conn::Leg(Box::new(Leg::new(other, &waiting, now))));
+            let leg = Leg::new(other, conn == sender, &waiting, now);
+            self.conns.insert(conn, Conn::Leg(Box::new(leg)));
             self.timers.set(Key::Ping(conn), now + PING_INTERVAL);
         }
         net.resume(sender);
@@ -84,6 +88,7 @@ impl Relay {
         let Some(Conn::Leg(leg)) = self.conns.get_mut(&conn) else { return };
         leg.heard = net.now();
         leg.missed = 0;
+        self.metrics.carried(data.len());
         let mut steps = std::mem::take(&mut self.steps);
         let result = leg.splice.handle(data.filled_mut(), &mut steps);
         for step in &steps {

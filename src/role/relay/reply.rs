@@ -1,6 +1,8 @@
 //! Responses of listeners to HTTP requests: over the control channel, whole, or over a rendezvous,
 //! as a stream.
 
+use std::time::Instant;
+
 use log::debug;
 
 use super::connect::Purpose;
@@ -10,7 +12,7 @@ use super::{Arrival, Conn, Key, Net, Relay, connect, write};
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
 use crate::engine::ws::{self, Connection, Control, Item, Side};
-use crate::limits::{BODY_GAP_TIMEOUT, CLOSE_ANSWER, COMMAND_MAX};
+use crate::limits::{BODY_GAP_TIMEOUT, CLOSE_ANSWER, COMMAND_MAX, PING_INTERVAL, RELAYED_PINGS};
 use crate::role::ConnId;
 use crate::wire::control::{Reply, Response};
 use crate::wire::h1::BodyWriter;
@@ -26,6 +28,8 @@ pub(super) struct Replying {
     stage: Stage,
     /// The command, as far as it has come.
     text: Vec<u8>,
+    heard: Instant,
+    missed: u8,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,7 +66,10 @@ impl Relay {
             fin: false,
             stage: Stage::Head,
             text: Vec::new(),
+            heard: net.now(),
+            missed: 0,
         };
+        self.timers.set(Key::Ping(conn), net.now() + PING_INTERVAL);
         self.conns.insert(conn, Conn::Replying(Box::new(replying)));
         let Some(Conn::Asking(asking)) = self.conns.get_mut(&sender) else { return };
         asking.rendezvous = Some(conn);
@@ -78,6 +85,10 @@ impl Relay {
     }
 
     fn read_reply(&mut self, conn: ConnId, bytes: &mut [u8], net: &mut dyn Net) {
+        if let Some(Conn::Replying(replying)) = self.conns.get_mut(&conn) {
+            replying.heard = net.now();
+            replying.missed = 0;
+        }
         let mut at = 0;
         loop {
             let Some(Conn::Replying(replying)) = self.conns.get_mut(&conn) else { return };
@@ -191,6 +202,7 @@ impl Relay {
         let head = response_head(response, &asking.request, host, now, body, keep_alive);
         asking.request.keep_alive = keep_alive;
         asking.is_answered = true;
+        self.metrics.senders.succeeded();
         write(net, sender, &head);
         self.timers.set(Key::Ask(sender), net.now() + BODY_GAP_TIMEOUT);
         if let Some(Conn::Replying(replying)) = self.conns.get_mut(&conn) {
@@ -210,6 +222,7 @@ impl Relay {
         if let Some(writer) = writer.filter(|_| !bytes.is_empty()) {
             writer.write(&mut out, bytes);
         }
+        self.metrics.carried(bytes.len());
         write(net, sender, &out);
         self.timers.set(Key::Ask(sender), net.now() + BODY_GAP_TIMEOUT);
         if net.pressure(sender) == Pressure::Full {
@@ -251,6 +264,8 @@ impl Relay {
             bytes.extend_from_slice(body);
         }
         asking.is_answered = true;
+        self.metrics.senders.succeeded();
+        self.metrics.carried(body.len());
         write(net, sender, &bytes);
         self.end_exchange(sender, net);
     }
@@ -314,6 +329,31 @@ impl Relay {
             net.resume(conn);
             self.timers.set(Key::Close(conn), net.now() + CLOSE_ANSWER);
         }
+    }
+
+    /// A listener that takes long over a response is asked for a sign of life. One whose response
+    /// is not being read cannot give it.
+    pub(super) fn ping_rendezvous(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(Conn::Replying(replying)) = self.conns.get_mut(&conn) else { return };
+        if replying.stage == Stage::Done {
+            return;
+        }
+        let now = net.now();
+        let due = replying.heard + PING_INTERVAL;
+        if now < due {
+            return self.timers.set(Key::Ping(conn), due);
+        }
+        let is_blocked =
+            net.pressure(conn) == Pressure::Full || net.pressure(replying.sender) == Pressure::Full;
+        if replying.missed >= RELAYED_PINGS && !is_blocked {
+            net.abort(conn);
+            return self.on_gone(conn, net);
+        }
+        if !is_blocked {
+            replying.missed += 1;
+            write(net, conn, &ws::frame(Opcode::Ping, None, &[]));
+        }
+        self.timers.set(Key::Ping(conn), now + PING_INTERVAL);
     }
 
     /// There is room again for what the other end of an exchange brings.
