@@ -156,13 +156,20 @@ impl Session {
                 Ok((discard, None)) => used += discard,
                 Ok((discard, Some(state))) => return Ok((used + discard, state)),
                 Err(err) => {
-                    // rustls has queued an alert; it comes out as if nothing had happened. It
-                    // remembers where handshake messages are in these bytes, so they stay.
-                    let rest = &mut incoming[used..];
-                    while let Ok((_, None)) = self.step(rest, &mut |_: &[u8]| (), tls) {}
+                    // rustls has queued an alert; it comes out as if nothing had happened. Asked
+                    // for more than that it would go on with the handshake, and panic: it
+                    // remembers places in bytes that are not there.
+                    while self.has_queued() && self.step(&mut [], deliver, tls).is_ok() {}
                     return Err(err);
                 }
             }
+        }
+    }
+
+    fn has_queued(&self) -> bool {
+        match &self.side {
+            Side::Client(conn) => conn.wants_write(),
+            Side::Server(conn) => conn.wants_write(),
         }
     }
 

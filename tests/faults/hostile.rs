@@ -78,7 +78,8 @@ fn another_auth_proxy_behind_a_stolen_listener_gets_nothing() {
     let mut gate = Process::spawn(&mut site.command(&words), site.logs(), "evil").expect("starts");
     let place = gate.says("listens on ").expect("an address");
     let (ca, stolen) = (site.path("evil/ca.pem"), site.path("edge-7.agent"));
-    let mut words = ["agent", "--relay", &site.url, "-n", "edge-7", "--state-dir", &stolen].to_vec();
+    let mut words =
+        ["agent", "--relay", &site.url, "-n", "edge-7", "--state-dir", &stolen].to_vec();
     words.extend(["--auth-proxy", place.trim(), "--auth-proxy-ca", &ca]);
     words.extend(["--auth-proxy-audience", CLUSTER_AUDIENCE]);
     let relay_ca = site.relay_ca_words();

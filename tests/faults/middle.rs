@@ -29,15 +29,8 @@ pub(crate) enum Deed {
     CutOff,
 }
 
-pub(crate) const DEEDS: [Deed; 7] = [
-    Deed::Flip,
-    Deed::Shorten,
-    Deed::Drop,
-    Deed::Repeat,
-    Deed::Swap,
-    Deed::Splice,
-    Deed::CutOff,
-];
+pub(crate) const DEEDS: [Deed; 7] =
+    [Deed::Flip, Deed::Shorten, Deed::Drop, Deed::Repeat, Deed::Swap, Deed::Splice, Deed::CutOff];
 
 #[derive(Clone)]
 pub(crate) struct Middle {

@@ -20,7 +20,8 @@ fn a_port_that_is_taken_is_named_with_the_option_that_chooses_another() {
     let (_listener, address) = taken();
     let port = address.rsplit(':').next().expect("a port");
     let words = replaced(site.client_words(&["edge-7"]), &["--port", port, "-f", "-"]);
-    let words: Vec<&str> = std::iter::once("proxy").chain(words.iter().map(String::as_str)).collect();
+    let words: Vec<&str> =
+        std::iter::once("proxy").chain(words.iter().map(String::as_str)).collect();
     let why = complaint(&site, &words);
     says(&why, "PORT_TAKEN", &[port, "in use", "--port"]);
     let (state, relay) = (site.path("second-relay"), site.path("second.audit"));
@@ -37,7 +38,8 @@ fn a_port_that_is_taken_is_named_with_the_option_that_chooses_another() {
 /// What an auth proxy of edge-7's needs, but for where it listens.
 fn gate(site: &Site, state: &str) -> Vec<String> {
     let (state, kubeconfig) = (site.path(state), site.path("edge-7.apiserver"));
-    let words = ["--state-dir", &state, "--kubeconfig", &kubeconfig, "--no-require-least-privilege"];
+    let words =
+        ["--state-dir", &state, "--kubeconfig", &kubeconfig, "--no-require-least-privilege"];
     let ca = site.path("issuer-ca.pem");
     let issuer = ["--oidc-issuer", site.issuer.url(), "--oidc-audience", CLUSTER_AUDIENCE];
     let more = ["--oidc-ca-file", &ca, "--oidc-username-prefix", "-"];
@@ -58,7 +60,8 @@ fn a_kubeconfig_that_cannot_be_read_says_which_and_why() {
     let missing = site.path("missing.yaml");
     says(&try_with(&missing), "FILE_UNREADABLE", &["missing.yaml", "No such file"]);
     says(&try_with(&site.path("relay")), "FILE_UNREADABLE", &["relay"]);
-    for content in ["", "not: a: kubeconfig", "{", "\tapiVersion: v1\n", "apiVersion: v1\n", "\u{0}"]
+    for content in
+        ["", "not: a: kubeconfig", "{", "\tapiVersion: v1\n", "apiVersion: v1\n", "\u{0}"]
     {
         private(file.as_ref(), content);
         let why = try_with(&file);

@@ -118,9 +118,7 @@ impl Failure {
             Self::Malformed(rule) => rule.status(),
             Self::SlowCaller | Self::StalledCaller | Self::CallerGone => 408,
             Self::Unreachable(_) => 503,
-            Self::BadResponse(_)
-            | Self::UnexpectedResponse
-            | Self::UpstreamGone => 502,
+            Self::BadResponse(_) | Self::UnexpectedResponse | Self::UpstreamGone => 502,
             Self::SlowUpstream => 504,
             Self::Unwritable => 500,
             Self::Cut => 401,

@@ -14,8 +14,8 @@ use crate::limits::{
     AGENT_PING, AGENT_PINGS, CHANNEL_LASTED, COMMAND_MAX, CONTROL_BODY_MAX, RENDEZVOUS_TIMEOUT,
     RENEWAL,
 };
-use crate::role::frames::write;
 use crate::role::ConnId;
+use crate::role::frames::write;
 use crate::wire::control::{Command, Reply, Response};
 use crate::wire::ws::{Opcode, close_reason};
 
