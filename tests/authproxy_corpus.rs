@@ -5,6 +5,8 @@
 mod corpus;
 #[path = "authproxy/door.rs"]
 mod door;
+#[path = "authproxy/proofs.rs"]
+mod proofs;
 #[path = "authproxy/requests.rs"]
 mod requests;
 #[path = "authproxy/tokens.rs"]

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use cluster_connect::wire::jws::encode_base64url;
-use ring::digest::{SHA256, digest};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::door::{AUDIENCE, Door, ISSUER, POP_TARGET, TENANT, claims};
+use crate::door::{AUDIENCE, Door, ISSUER, TENANT, claims};
+use crate::proofs::{Proof, proofs};
 use crate::requests::answer;
 use crate::support::mint::{Keys, Signer, now, with, without};
 
@@ -17,7 +17,7 @@ const OID: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
 const GROUP: &str = "99999999-0000-0000-0000-000000000001";
 
 /// What is wrong, the status, and the token.
-type Bad = (String, u16, String);
+pub(crate) type Bad = (String, u16, String);
 
 fn header(more: Value) -> Value {
     with(json!({"typ": "JWT", "alg": "RS256", "kid": "rsa"}), more)
@@ -404,66 +404,6 @@ fn names(keys: &Keys) -> Vec<Bad> {
     add("J35", 403, json!({"groups": "src1", "_claim_names": {"groups": "src1"}}));
     add("J26", 401, json!({"cnf": {"kid": "thumbprint"}}));
     bad
-}
-
-/// Proofs of possession, each with one thing wrong.
-fn proofs(keys: &Keys) -> Vec<Bad> {
-    let good = Proof::new(keys);
-    let mut bad = Vec::new();
-    let mut add = |what: &str, token: String| bad.push((format!("J41 {what}"), 401, token));
-    for more in [
-        json!({"ts": now() - 1000}),
-        json!({"ts": now() + 1000}),
-        json!({"u": 7}),
-        json!({"u": "another"}),
-        json!({"at": 7}),
-        json!({"cnf": null}),
-        json!({"cnf": {}}),
-        json!({"m": "POST"}),
-        json!({"p": "/other"}),
-        json!({"q": "x"}),
-        json!({"b": "x"}),
-    ] {
-        add(&more.to_string(), good.token(Signer::OtherRs256, with(good.claims.clone(), more)));
-    }
-    for name in ["ts", "u", "at", "cnf"] {
-        add(name, good.token(Signer::OtherRs256, without(good.claims.clone(), name)));
-    }
-    add("signed by the issuer", good.token(Signer::Rs256, good.claims.clone()));
-    let unbound = keys.rs256(&claims("ana"));
-    let claims = with(good.claims.clone(), json!({ "at": unbound }));
-    add("inside is not bound", good.token(Signer::OtherRs256, claims));
-    let inside = good.token(Signer::OtherRs256, good.claims.clone());
-    let claims = with(good.claims.clone(), json!({ "at": inside }));
-    add("a proof in a proof", good.token(Signer::OtherRs256, claims));
-    add("inside alone", good.claims["at"].as_str().expect("a token").to_owned());
-    bad
-}
-
-/// A proof that is good.
-struct Proof<'a> {
-    keys: &'a Keys,
-    thumbprint: String,
-    claims: Value,
-}
-
-impl<'a> Proof<'a> {
-    fn new(keys: &'a Keys) -> Self {
-        let (n, e) = keys.rsa_numbers(true);
-        let canonical = format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#);
-        let thumbprint = encode_base64url(digest(&SHA256, canonical.as_bytes()).as_ref());
-        let bound = json!({"cnf": {"kid": thumbprint, "xms_ksl": "sw"}});
-        let at = keys.rs256(&with(claims("bound"), bound));
-        let jwk = with(keys.rsa_jwk(true), json!({"alg": "RS256", "kid": thumbprint}));
-        let claims =
-            json!({"at": at, "ts": now(), "u": POP_TARGET, "cnf": {"jwk": jwk}, "nonce": "00"});
-        Self { keys, thumbprint, claims }
-    }
-
-    fn token(&self, signer: Signer, claims: Value) -> String {
-        let header = json!({"typ": "pop", "alg": "RS256", "kid": self.thumbprint});
-        self.keys.token(signer, header.to_string().as_bytes(), claims.to_string().as_bytes())
-    }
 }
 
 /// Credentials that are no token at all.
