@@ -91,7 +91,9 @@ impl AuthProxy {
         };
         stream.held += len;
         stream.carried.0 += len as u64;
+        // A full queue pins no more buffers than it must: what still comes is copied together.
         if let Some(up) = stream.upstream
+            && net.pressure(up) == Pressure::Open
             && stream.exchange.pass_down(len, now)
         {
             stream.queued += len;

@@ -82,7 +82,8 @@ impl ClientProxy {
         let len = data.len();
         let Some(local) = self.locals.get_mut(&conn) else { return };
         local.held += len;
-        if !local.exchange.pass_up(len, net.now()) {
+        // A full queue pins no more buffers than it must: what still comes is copied together.
+        if net.pressure(conn) == Pressure::Full || !local.exchange.pass_up(len, net.now()) {
             return self.with_local(conn, net, |local, now, out| {
                 local.exchange.handle_up(&data, now, out)
             });
