@@ -112,7 +112,8 @@ pub(super) fn patch(
     let none = Object::default();
     let properties = body.optional_object("properties")?.unwrap_or(&none);
     let fixed = body.iter().find(|(name, _)| !matches!(*name, "tags" | "properties"));
-    if let Some((other, _)) = fixed.or(properties.iter().find(|(name, _)| *name != "distribution"))
+    if let Some((other, _)) =
+        fixed.or_else(|| properties.iter().find(|(name, _)| *name != "distribution"))
     {
         let message =
             format!("only tags and properties.distribution can be patched, and not {other:?}");
