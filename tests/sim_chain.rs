@@ -126,8 +126,8 @@ fn a_stalled_reader_costs_a_window_and_stops_nobody() {
         chain.world.run_for(Duration::from_secs(20));
         let nodes = [chain.client, chain.relay, chain.agent, chain.auth_proxy]
             .map(|n| (n, chain.world.peak(n)));
-        // A window of 256 KiB is eight full buffers, and a few that are not.
-        assert!(nodes.iter().all(|(_, peak)| *peak <= 20 * stalled), "seed {seed}: {nodes:?}");
+        // A window of 256 KiB is eight full buffers, or three times as many that are not.
+        assert!(nodes.iter().all(|(_, peak)| *peak <= 30 * stalled), "seed {seed}: {nodes:?}");
         chain.read_on();
         assert!(chain.run_asks(Duration::from_secs(300)), "seed {seed}: {:?}", report.borrow());
         assert_eq!(report.borrow().whole, count, "seed {seed}: {:?}", report.borrow());

@@ -18,7 +18,7 @@ pub const ISSUER: &str = "https://issuer.test";
 const KEY: &[u8] = include_bytes!("../corpora/jwt_keys/p256.pk8");
 
 fn pair() -> EcdsaKeyPair {
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, KEY, &SystemRandom::new()).unwrap()
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, KEY, &SystemRandom::new()).expect("a key")
 }
 
 /// A token for `subject` at `audience`, from now on for `life` seconds.
@@ -29,7 +29,7 @@ pub fn token(subject: &str, audience: &str, unix_now: u64, life: u64) -> String 
         "iss": ISSUER, "sub": subject, "aud": audience, "iat": unix_now, "exp": unix_now + life,
     });
     let signed = format!("{header}.{}", encode(claims.to_string()));
-    let signature = pair().sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+    let signature = pair().sign(&SystemRandom::new(), signed.as_bytes()).expect("signed");
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
@@ -46,12 +46,12 @@ pub fn keys_beside(audience: &str, service_account_issuer: Option<String>) -> Ke
     let issuers = vec![IssuerSettings::Oidc(issuer)];
     let settings =
         VerifierSettings { issuers, service_account_issuer, ..VerifierSettings::default() };
-    let mut verifier = Verifier::new(settings).unwrap();
+    let mut verifier = Verifier::new(settings).expect("settings");
     let pair = pair();
     let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let key = json!({"kty": "EC", "crv": "P-256", "kid": "k", "x": encode(x), "y": encode(y)});
     let set = json!({ "keys": [key] }).to_string();
-    verifier.install_keys(0, set.as_bytes(), EPOCH).unwrap();
+    verifier.install_keys(0, set.as_bytes(), EPOCH).expect("keys");
     Keys::new(verifier, Default::default())
 }
