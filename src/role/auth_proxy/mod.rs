@@ -157,10 +157,10 @@ impl AuthProxy {
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
             self.on_upstream_finished(session, stream, net);
         } else if let Some(session) = self.sessions.get_mut(&conn) {
-            // The rendezvous carries nothing more, so nothing more can be asked. A plain
-            // connection says so inside TLS, and may still be owed an answer.
-            if session.tunnel.streams() == 0 {
-                net.finish(conn);
+            // The rendezvous carries nothing more. A plain connection may still be owed an answer;
+            // streams get no more window, and would hold their upstreams for good.
+            if session.tunnel.session().is_some() || session.tunnel.streams() == 0 {
+                net.close(conn);
                 self.on_session_gone(conn, net);
             }
         }
