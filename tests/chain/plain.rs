@@ -143,7 +143,7 @@ fn chain(seed: u64, request: &[u8], then: Then) -> (Chain, Rc<RefCell<Got>>) {
 
 #[test]
 fn a_plain_connection_carries_any_amount_in_both_directions() {
-    for seed in 0..12 {
+    for seed in 0..12_u64 {
         let size = if seed < 4 { 900_000 } else { 10 * seed.pow(4) };
         let (bytes, body) = request(size);
         let then = if seed % 2 == 0 { Then::Reads } else { Then::Finishes };
