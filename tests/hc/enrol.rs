@@ -95,7 +95,7 @@ fn an_agent_that_can_never_enrol_says_so_and_exits() {
     let foreign = br#"{"resourceId":"/other","relay":"https://relay.example:8443"}"#.to_vec();
     stage.done(read, Outcome::Read(Ok(Secret::new(foreign))));
     let [Notice::Exit(1, Some(why))] = &stage.net.notices[..] else { panic!("exits") };
-    assert_eq!(why.code, "JOIN_TOKEN_REFUSED");
+    assert_eq!(why.code, "NOT_ENROLLED");
     assert!(why.message.starts_with("not enrolled: "), "{why:?}");
 
     let mut stage = agent(enrolment(Some("ccj_used")));

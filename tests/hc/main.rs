@@ -10,6 +10,7 @@ mod http;
 mod http_ends;
 mod listen;
 mod net;
+mod operators;
 mod pair;
 mod pump;
 mod rendezvous;

@@ -156,6 +156,13 @@ impl<R: Role> Stage<R> {
         self.role.on_event(event, &mut self.net);
     }
 
+    /// A new connection to the listener for operators.
+    pub(crate) fn visitor(&mut self) -> ConnId {
+        let conn = self.net.conn();
+        self.event(Event::Accepted(conn, ListenerTag::Admin, Peer::Local));
+        conn
+    }
+
     /// A new connection from `address`.
     pub(crate) fn accept_from(&mut self, address: &str) -> ConnId {
         let conn = self.net.conn();
