@@ -144,19 +144,15 @@ impl Session {
                 self.failed = true;
                 return Err(Error::General("TLS message over 64 KiB".into()));
             }
-<<<<<<< HEAD
             self.established |= match state {
                 State::Handshaking => false,
                 State::Established => true,
                 // The last of the handshake and the peer's end may have come together.
                 State::PeerClosed => !self.is_handshaking(),
             };
-=======
-            self.established |= state == State::Established;
             if state == State::PeerClosed {
                 (self.tail, self.whole) = (Vec::new(), 0);
             }
->>>>>>> main
             if incoming.is_empty() || state == State::PeerClosed {
                 return Ok(state);
             }
