@@ -287,12 +287,6 @@ impl Cluster {
         self.agent = None;
     }
 
-    /// Where the auth proxy listens, and its process.
-    pub(crate) fn auth_proxy(&self) -> (&str, u32) {
-        let process = self.auth_proxy.as_ref().expect("an auth proxy of its own");
-        (&self.place, process.id())
-    }
-
     pub(crate) fn kill_auth_proxy(&mut self) {
         self.auth_proxy = None;
     }
