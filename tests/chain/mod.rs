@@ -306,7 +306,9 @@ impl Chain {
                         Some("/relay-token") => Ok(token("relay").into_bytes()),
                         Some("/cluster-token") => Ok(token("cluster").into_bytes()),
                         Some("/own-token") => Ok(OWN_TOKEN.into()),
-                        _ => disks.files.get(path).cloned().ok_or_else(|| "no such file".to_owned()),
+                        _ => {
+                            disks.files.get(path).cloned().ok_or_else(|| "no such file".to_owned())
+                        }
                     };
                     Outcome::Read(bytes.map(Secret::new))
                 }

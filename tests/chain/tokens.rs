@@ -18,7 +18,8 @@ pub const ISSUER: &str = "https://issuer.test";
 const KEY: &[u8] = include_bytes!("../corpora/jwt_keys/p256.pk8");
 
 fn pair() -> EcdsaKeyPair {
-    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, KEY, &SystemRandom::new()).expect("a key")
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, KEY, &SystemRandom::new())
+        .expect("a key")
 }
 
 /// A token for `subject` at `audience`, from now on for `life` seconds.
