@@ -435,12 +435,17 @@ fn issuer_words(dir: &Path, issuer: &Issuer, audience: &str) -> Vec<String> {
     words
 }
 
-/// The auth proxy's account, which may impersonate and nothing else.
+/// The auth proxy's account, which may impersonate, ask about tokens, and nothing else.
 fn account(api: &demo::Server) -> String {
     let extras = ["userextras/oid", "userextras/cluster-connect.internal/credential-id"];
     let rules = serde_json::json!([
         { "apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"] },
         { "apiGroups": ["authentication.k8s.io"], "resources": extras, "verbs": ["impersonate"] },
+        {
+            "apiGroups": ["authentication.k8s.io"],
+            "resources": ["tokenreviews"],
+            "verbs": ["create"],
+        },
     ]);
     let role = serde_json::json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",

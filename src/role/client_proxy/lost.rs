@@ -74,7 +74,7 @@ impl From<Broken> for Lost {
     fn from(broken: Broken) -> Self {
         match broken {
             Broken::Tls(why @ Error::InvalidCertificate(_)) => Self::Untrusted(format!(
-                "its certificate is not under the authority that this machine knows: {why}"
+                "its certificate is not of the authority that is pinned on this machine: {why}"
             )),
             Broken::Tls(why @ Error::AlertReceived(_)) => {
                 Self::Cluster(format!("it ended the session: {why}"))

@@ -31,12 +31,13 @@ pub fn check_privileges(
     rights: Rights,
     require_least: bool,
 ) -> Result<Privileges, Error> {
-    let api = api(access)?;
-    let failed = |why| refused("cannot ask what the credential may do", why);
-    let found = Privileges {
-        is_administrator: may(&api, &Question::all("*", "*", "*")).map_err(failed)?,
-        excess: excess(&api).map_err(failed)?,
-        missing: missing(&api, &rights.rules(), "").map_err(failed)?,
+    let found = match ask(&api(access)?, rights) {
+        Ok(found) => found,
+        Err(why @ (Failure::Answer(_) | Failure::Refused(..))) if !require_least => {
+            log::warn!("what the credential for the API server may do is not known: {why}");
+            return Ok(Privileges::default());
+        }
+        Err(why) => return Err(refused("cannot ask what the credential may do", why)),
     };
     for what in &found.missing {
         log::warn!("the credential for the API server may not {what}: requests may fail with 403");
@@ -51,6 +52,14 @@ pub fn check_privileges(
         log::error!("{what}: whoever breaks into this process has these rights");
     }
     Ok(found)
+}
+
+fn ask(api: &ApiServer, rights: Rights) -> Result<Privileges, Failure> {
+    Ok(Privileges {
+        is_administrator: may(api, &Question::all("*", "*", "*"))?,
+        excess: excess(api)?,
+        missing: missing(api, &rights.rules(), "")?,
+    })
 }
 
 impl Privileges {

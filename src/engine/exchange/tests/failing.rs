@@ -109,7 +109,7 @@ fn discovery_reads_the_sentence_as_text() {
           as=APIGroupDiscoveryList,application/json\r\n\r\n",
     );
     rig.step(|exchange, now, out| exchange.up_failed("edge-7 is asleep", now, out));
-    assert_eq!(rig.status(), "502");
+    assert_eq!(rig.status(), "503");
     let sent = rig.sent_down();
     assert!(sent.contains("text/plain") && sent.ends_with("\n\nedge-7 is asleep"), "{sent}");
 }
@@ -119,7 +119,7 @@ fn a_session_that_breaks_says_so_unless_an_answer_flows() {
     let mut rig = Rig::new();
     rig.down(GET);
     rig.step(|exchange, now, out| exchange.up_broken("edge-7 was lost", now, out));
-    assert_eq!(rig.status(), "502");
+    assert_eq!(rig.status(), "503");
     assert!(rig.sent_down().contains("edge-7 was lost"));
     let mut rig = Rig::new();
     rig.down(GET);
