@@ -8,7 +8,7 @@ use cluster_connect::wire::jws::encode_base64url;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::door::{AUDIENCE, Door, ISSUER, TENANT, claims};
+use crate::door::{AUDIENCE, Door, ISSUER, TENANT, claims, is_whole, request};
 use crate::proofs::{Proof, proofs};
 use crate::requests::answer;
 use crate::support::mint::{Keys, Signer, now, with, without};
@@ -418,15 +418,6 @@ fn not_bearer(keys: &Keys) -> Vec<(String, u16, String)> {
         ("J42 no fallback", "Authorization: Bearer abcdef\r\n".to_owned()),
     ];
     fields.map(|(what, text)| (what.to_owned(), 401, text)).into()
-}
-
-fn request(authorization: &str) -> Vec<u8> {
-    format!("GET /api/v1/pods HTTP/1.1\r\nHost: x\r\n{authorization}\r\n").into_bytes()
-}
-
-fn is_whole(down: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(down);
-    text.split_once("\r\n\r\n").is_some_and(|(_, body)| body.ends_with('}') || body == "ok")
 }
 
 #[test]

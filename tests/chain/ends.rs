@@ -72,7 +72,7 @@ fn a_revoked_user_is_cut_off_at_once_and_kept_out() {
     {
         let report = chain.report.borrow();
         let [(status, why)] = &report.refused[..] else { panic!("{report:?}") };
-        assert!(*status == 503 && why.contains("is not authorized"), "{status} {why}");
+        assert!(*status == 502 && why.contains("is not authorized"), "{status} {why}");
     }
     chain.world.run_for(Duration::from_secs(75));
     assert_eq!(chain.world.leftovers(chain.client), (0, 0));
@@ -88,7 +88,7 @@ fn an_agent_finds_its_relay_again_whenever_it_comes_back() {
         chain.ask(vec![vec![GET]]);
         assert!(chain.run_asks(Duration::from_secs(60)));
         let refused = std::mem::take(&mut chain.report.borrow_mut().refused);
-        assert!(matches!(&refused[..], [(503, why)] if !why.is_empty()), "{refused:?}");
+        assert!(matches!(&refused[..], [(502, why)] if !why.is_empty()), "{refused:?}");
         chain.world.set_up(chain.relay, true);
         // The longest pause between two attempts, and a margin.
         chain.world.run_for(Duration::from_secs(35));
@@ -107,7 +107,7 @@ fn without_a_listener_the_caller_reads_why() {
         let report = chain.report.borrow();
         assert_eq!((report.whole, report.refused.len()), (1, 2), "{report:?}");
         for (status, why) in &report.refused {
-            assert_eq!(*status, 503);
+            assert_eq!(*status, 502);
             assert!(why.contains("offline"), "{why}");
         }
     }

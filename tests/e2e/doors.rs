@@ -145,12 +145,6 @@ fn a_service_account_is_itself() {
 }
 
 #[test]
-fn a_service_account_is_itself_although_the_auth_proxy_has_a_certificate() {
-    as_service_account(Options { certificate: true, ..Options::default() });
-    as_service_account(Options { certificate: true, edge: true, ..Options::default() });
-}
-
-#[test]
 fn a_kubernetes_token_is_refused_where_nothing_passes_through() {
     let mut site = Site::start();
     let cluster = site.cluster("edge-7", Options::default());

@@ -108,7 +108,7 @@ fn a_cluster_that_went_away_is_offline_since() {
     });
     says(&refusal(&chain.site, "edge-7", &[]), "CLUSTER_OFFLINE", &["offline since 2", "hint: "]);
     let refused = get(&door, PODS);
-    assert_eq!(refused.code, 503, "{}", refused.text());
+    assert_eq!(refused.code, 502, "{}", refused.text());
     assert!(refused.text().contains("offline since 2"), "{}", refused.text());
     chain.cluster.start_agent(&chain.site);
     recovers(&door);

@@ -90,7 +90,7 @@ fn another_auth_proxy_behind_a_stolen_listener_gets_nothing() {
     let before = chain.cluster.api.audit().len();
     says(&refusal(site, "edge-7", &[]), "CLUSTER_UNTRUSTED", &["pinned"]);
     let refused = get(&door, PODS);
-    assert_eq!(refused.code, 503, "{}", refused.text());
+    assert_eq!(refused.code, 502, "{}", refused.text());
     assert!(refused.text().contains("pinned"), "{}", refused.text());
     assert_eq!(chain.cluster.api.audit().len(), before);
     let audit = std::fs::read_to_string(&audit).unwrap_or_default();

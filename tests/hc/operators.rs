@@ -35,7 +35,7 @@ fn the_operators_listener_has_health_and_nothing_of_the_relay() {
         ("GET /ent HTTP/1.1\r\nHost: x\r\n\r\n", 404),
         ("POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 405),
         ("GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n", 400),
-        ("GET /metrics SMTP\r\n\r\n", 400),
+        ("GET /metrics SMTP\r\n\r\n", 505),
     ] {
         assert_eq!(visit(&mut stage, request).0, expected, "{request}");
     }

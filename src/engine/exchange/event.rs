@@ -117,8 +117,11 @@ impl Failure {
         match self {
             Self::Malformed(rule) => rule.status(),
             Self::SlowCaller | Self::StalledCaller | Self::CallerGone => 408,
-            Self::Unreachable(_) => 503,
-            Self::BadResponse(_) | Self::UnexpectedResponse | Self::UpstreamGone => 502,
+            // kubectl shows the sentence of a 502 and a text of its own for a 503.
+            Self::Unreachable(_)
+            | Self::BadResponse(_)
+            | Self::UnexpectedResponse
+            | Self::UpstreamGone => 502,
             Self::SlowUpstream => 504,
             Self::Unwritable => 500,
             Self::Cut => 401,

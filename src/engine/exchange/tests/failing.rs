@@ -95,7 +95,7 @@ fn an_upstream_that_cannot_be_reached_is_a_503_with_a_sentence() {
     rig.connects = false;
     rig.down(GET);
     rig.step(|exchange, now, out| exchange.up_failed("edge-7 is asleep", now, out));
-    assert_eq!(rig.status(), "503");
+    assert_eq!(rig.status(), "502");
     assert!(rig.sent_down().contains("edge-7 is asleep"));
     assert!(String::from_utf8_lossy(&rig.down).contains("\"kind\":\"Status\""));
 }
@@ -109,7 +109,7 @@ fn discovery_reads_the_sentence_as_text() {
           as=APIGroupDiscoveryList,application/json\r\n\r\n",
     );
     rig.step(|exchange, now, out| exchange.up_failed("edge-7 is asleep", now, out));
-    assert_eq!(rig.status(), "503");
+    assert_eq!(rig.status(), "502");
     let sent = rig.sent_down();
     assert!(sent.contains("text/plain") && sent.ends_with("\n\nedge-7 is asleep"), "{sent}");
 }
@@ -119,7 +119,7 @@ fn a_session_that_breaks_says_so_unless_an_answer_flows() {
     let mut rig = Rig::new();
     rig.down(GET);
     rig.step(|exchange, now, out| exchange.up_broken("edge-7 was lost", now, out));
-    assert_eq!(rig.status(), "503");
+    assert_eq!(rig.status(), "502");
     assert!(rig.sent_down().contains("edge-7 was lost"));
     let mut rig = Rig::new();
     rig.down(GET);
@@ -136,7 +136,7 @@ fn a_role_may_answer_while_the_upstream_is_being_reached() {
     rig.down(GET);
     let (head, body) = status_response(503, "no");
     rig.step(|exchange, now, out| exchange.respond(&head, &body, now, out));
-    assert_eq!((rig.status(), rig.up_ends[0], rig.down_end), ("503", Some(End::Abort), None));
+    assert_eq!((rig.status(), rig.up_ends[0], rig.down_end), ("502", Some(End::Abort), None));
     rig.connects = true;
     rig.down(GET).up(OK);
     assert_eq!((rig.last(), rig.up.len()), ("complete", 2));
