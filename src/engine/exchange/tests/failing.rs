@@ -90,7 +90,7 @@ fn bytes_after_a_response_cost_the_upstream_connection() {
 }
 
 #[test]
-fn an_upstream_that_cannot_be_reached_is_a_503_with_a_sentence() {
+fn an_upstream_that_cannot_be_reached_is_a_502_with_a_sentence() {
     let mut rig = Rig::new();
     rig.connects = false;
     rig.down(GET);
@@ -136,7 +136,7 @@ fn a_role_may_answer_while_the_upstream_is_being_reached() {
     rig.down(GET);
     let (head, body) = status_response(503, "no");
     rig.step(|exchange, now, out| exchange.respond(&head, &body, now, out));
-    assert_eq!((rig.status(), rig.up_ends[0], rig.down_end), ("502", Some(End::Abort), None));
+    assert_eq!((rig.status(), rig.up_ends[0], rig.down_end), ("503", Some(End::Abort), None));
     rig.connects = true;
     rig.down(GET).up(OK);
     assert_eq!((rig.last(), rig.up.len()), ("complete", 2));
