@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::mint::{Keys, now, with};
 use crate::support::process::{PATIENCE, Process, Scratch};
-use crate::support::recorder::{Answer, Recorder};
+use crate::support::recorder::{Answer, Conn, Recorder};
 use crate::support::tls::Pki;
 
 const CLUSTER: &str = "edge-7";
@@ -28,7 +28,9 @@ pub(crate) const POP_TARGET: &str =
 /// A running auth proxy and what is around it.
 pub(crate) struct Door {
     _process: Process,
-    pub(crate) upstream: Recorder,
+    upstream: Recorder,
+    /// How many connections the proxy made for itself, to ask what its own account may do.
+    own: usize,
     pub(crate) keys: Keys,
     address: SocketAddr,
     tls: Arc<ClientConfig>,
@@ -71,6 +73,7 @@ impl Door {
         let resource = ResourceId::parse(CLUSTER).expect("a name");
         Self {
             _process: process,
+            own: upstream.settle().len(),
             upstream,
             keys,
             address: place.parse().expect("an address"),
@@ -78,6 +81,12 @@ impl Door {
             name: ServerName::try_from(resource.server_name()).expect("a server name"),
             _scratch: scratch,
         }
+    }
+
+    /// What went upstream for callers, once every connection has ended.
+    pub(crate) fn went_up(&self) -> Vec<Conn> {
+        let conns = self.upstream.settle().into_iter().skip(self.own);
+        conns.filter(|conn| !conn.bytes.is_empty()).collect()
     }
 
     /// A token that is good, for `user`.
