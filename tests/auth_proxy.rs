@@ -1,10 +1,14 @@
 //! The auth proxy as a caller, an API server and an operator see it.
 
+#[path = "gate/answers.rs"]
+mod answers;
 mod gate;
 mod sim;
 mod support;
 #[path = "chain/tokens.rs"]
 mod tokens;
+#[path = "gate/written.rs"]
+mod written;
 
 use std::time::Duration;
 
@@ -407,6 +411,16 @@ fn sessions_are_shown_and_cut_at_once() {
         assert_eq!(status(&gate.visit(far, &format!("{order}\r\n"))), "403");
         let browser = format!("{order}Origin: https://evil.test\r\n\r\n");
         assert_eq!(status(&gate.visit(Peer::Local, &browser)), "403");
+        // A name that was made to mean this machine.
+        let near = Peer::Tcp("127.0.0.1:999".parse().unwrap());
+        let rebound = order.replace("Host: x", "Host: evil.test:9090");
+        assert_eq!(status(&gate.visit(near, &format!("{rebound}\r\n"))), "403");
+        let page = "GET /sessions HTTP/1.1\r\nHost: evil.test\r\n\r\n";
+        assert_eq!(status(&gate.visit(near, page)), "403");
+        for host in ["localhost:9090", "127.0.0.1:9090", "[::1]:9090"] {
+            let list = format!("GET /sessions HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            assert_eq!(status(&gate.visit(near, &list)), "200", "{host}");
+        }
         assert!(!gate.net.ended.contains(&conn));
         let answer = gate.visit(Peer::Local, &format!("{order}\r\n"));
         assert!(answer.ends_with("{\"cut\":1}\n"), "{answer}");

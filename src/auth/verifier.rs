@@ -238,6 +238,12 @@ impl Issuer {
         &self.source
     }
 
+    /// For how many seconds a token counts beyond its end.
+    #[must_use]
+    pub fn leeway(&self) -> u64 {
+        self.terms.leeway
+    }
+
     /// When its keys were last seen at the issuer, in unix seconds.
     #[must_use]
     pub fn keys_seen(&self) -> Option<u64> {

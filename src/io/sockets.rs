@@ -247,7 +247,11 @@ impl Net for Sockets {
     }
 
     fn unix_time(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+        since_1970().as_secs()
+    }
+
+    fn unix_micros(&self) -> u64 {
+        u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX)
     }
 
     fn random(&mut self, into: &mut [u8]) {
@@ -342,13 +346,14 @@ impl Net for Sockets {
     }
 
     fn record(&mut self, line: &str) -> Result<(), Unrecorded> {
-        self.audit.write(line).map_err(|err| {
-            log::error!("the audit log cannot be written: {err}");
-            Unrecorded
-        })
+        self.audit.write(line).map_err(|_| Unrecorded)
     }
 
     fn tell(&mut self, notice: Notice) {
         self.notices.push_back(notice);
     }
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO)
 }

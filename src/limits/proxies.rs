@@ -16,9 +16,6 @@ pub const TOKEN_FILE_PERIOD: Duration = Duration::from_secs(60);
 /// Bytes of the auth proxy's own token file.
 pub const TOKEN_FILE_MAX: usize = 16 * 1024;
 
-/// Seconds that a stream may go on after its token has expired: the leeway of clocks.
-pub const EXPIRY_LEEWAY: u64 = 60;
-
 /// Streams of a session on which no request was let through yet.
 pub const STREAMS_OF_STRANGERS: usize = 128;
 

@@ -158,6 +158,10 @@ impl Net for Share<'_> {
         self.net.unix_time()
     }
 
+    fn unix_micros(&self) -> u64 {
+        self.net.unix_micros()
+    }
+
     fn random(&mut self, into: &mut [u8]) {
         self.net.random(into);
     }

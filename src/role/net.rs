@@ -62,6 +62,11 @@ pub trait Net {
     /// Seconds since 1970, for the expiry of tokens and for log lines only.
     fn unix_time(&self) -> u64;
 
+    /// The same in microseconds, where the system tells them.
+    fn unix_micros(&self) -> u64 {
+        self.unix_time().saturating_mul(1_000_000)
+    }
+
     /// Fills `into` from the system's generator.
     fn random(&mut self, into: &mut [u8]);
 

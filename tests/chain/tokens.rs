@@ -41,9 +41,19 @@ pub fn keys(audience: &str) -> Keys {
 
 /// The same beside an issuer of service accounts.
 pub fn keys_beside(audience: &str, service_account_issuer: Option<String>) -> Keys {
+    keys_of(audience, service_account_issuer, |_| ())
+}
+
+/// The same for an issuer that is `changed`.
+pub fn keys_of(
+    audience: &str,
+    service_account_issuer: Option<String>,
+    changed: impl FnOnce(&mut OidcIssuer),
+) -> Keys {
     let mut issuer = OidcIssuer::new(ISSUER, vec![audience.to_owned()], Prefix::None);
     issuer.keys = KeySource::Installed;
     issuer.algorithms = vec![Algorithm::Es256];
+    changed(&mut issuer);
     let issuers = vec![IssuerSettings::Oidc(issuer)];
     let settings =
         VerifierSettings { issuers, service_account_issuer, ..VerifierSettings::default() };

@@ -85,6 +85,18 @@ impl Impersonation {
         Ok(fields)
     }
 
+    /// The user.
+    #[must_use]
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The groups that were asked for.
+    #[must_use]
+    pub fn groups(&self) -> &[String] {
+        &self.groups
+    }
+
     /// What the API server is asked, as resource attributes.
     fn questions(&self) -> Vec<Json> {
         let identity = "authentication.k8s.io";

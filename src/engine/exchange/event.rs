@@ -127,6 +127,24 @@ impl Failure {
             Self::Cut => 401,
         }
     }
+
+    /// A word for metrics and the audit log.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed_request",
+            Self::SlowCaller => "slow_caller",
+            Self::StalledCaller => "stalled_caller",
+            Self::CallerGone => "caller_gone",
+            Self::Unreachable(_) => "unreachable",
+            Self::BadResponse(_) => "bad_response",
+            Self::UnexpectedResponse => "unexpected_response",
+            Self::UpstreamGone => "upstream_gone",
+            Self::SlowUpstream => "slow_upstream",
+            Self::Unwritable => "unwritable",
+            Self::Cut => "cut",
+        }
+    }
 }
 
 impl fmt::Display for Failure {

@@ -4,9 +4,12 @@
 //! Who reaches it over a loopback address or a Unix socket may see and cut sessions. Where the
 //! configuration lets it listen elsewhere, others get health and metrics only.
 
+use std::net::IpAddr;
+
 use log::{info, warn};
 use serde_json::{Value, json};
 
+use super::admit::uuid;
 use super::{AuthProxy, Key, audit};
 use crate::limits::{ADMIN_CONNS, ADMIN_TIMEOUT};
 use crate::role::{ConnId, Net, Peer};
@@ -82,8 +85,7 @@ impl AuthProxy {
                     Peer::Local => true,
                     Peer::Tcp(address) => address.ip().to_canonical().is_loopback(),
                 };
-                // A page in a browser on this machine must not reach it either.
-                if near && head.fields.first("origin").is_none() {
+                if near && is_no_page(head, peer) {
                     self.sessions_asked(head, net)
                 } else {
                     text(403, "sessions are for callers on this machine")
@@ -120,10 +122,10 @@ impl AuthProxy {
                 Some(json!({
                     "id": format!("{}.{}", conn.0, id.0),
                     "user": admitted.principal.user,
-                    "actsAs": admitted.acts_as,
+                    "actsAs": admitted.acts_as.as_ref().map(|other| &other.user),
                     "verb": admitted.info.verb,
                     "target": audit::clean_uri(&admitted.target),
-                    "since": admitted.received,
+                    "since": admitted.received / 1_000_000,
                     "auditID": admitted.audit_id,
                     "upgraded": stream.exchange.is_raw(),
                     "bytesReceived": stream.carried.0,
@@ -209,10 +211,23 @@ impl AuthProxy {
 
     fn note_cut(&self, id: &str, user: &str, net: &mut dyn Net) {
         info!("session={id} cut by an operator");
-        if net.record(&audit::operator_cut(id, user, net.unix_time())).is_err() {
+        let line = audit::operator_cut(id, user, &uuid(net), net.unix_micros());
+        if net.record(&line).is_err() {
             warn!("session={id} was cut, and that cannot be written to the audit log");
         }
     }
+}
+
+/// A page in a browser on this machine must not reach the sessions either: it says where it is
+/// from, or, where a name of its own was made to mean this machine, it calls us by that name.
+fn is_no_page(head: &RequestHead, peer: Peer) -> bool {
+    let host = head.fields.text("host").unwrap_or_default();
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    let is_ours = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+    (is_ours || peer == Peer::Local) && head.fields.first("origin").is_none()
 }
 
 fn text(status: u16, text: &str) -> Answer {

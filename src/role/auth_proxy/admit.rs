@@ -11,8 +11,9 @@ use super::question::{Question, Verdict};
 use crate::auth::impersonate::{self, Road};
 use crate::auth::pop::Asked;
 use crate::auth::review::{Impersonation, Reviewed, access_reviews, token_review};
-use crate::auth::{Authenticator, Denied, GroupState, Principal, Reason, Unverified};
+use crate::auth::{Authenticator, Denied, GroupState, Issuer, Principal, Reason, Unverified};
 use crate::engine::exchange::status_response;
+use crate::limits::CLOCK_LEEWAY;
 use crate::role::{ConnId, Net, Peer};
 use crate::secret::Secret;
 use crate::wire::h1::policy::{self, Refusal as Rule};
@@ -40,12 +41,21 @@ pub(super) struct Admitted {
     pub(super) user_agent: String,
     pub(super) principal: Principal,
     /// Whom it acts as, if its caller asked for that and may.
-    pub(super) acts_as: Option<String>,
+    pub(super) acts_as: Option<Impersonated>,
     /// It goes over a connection without any credential of ours.
     pub(super) anonymous: bool,
     pub(super) peer: Peer,
-    /// When it came, in unix seconds.
+    /// When it came, in microseconds since 1970.
     pub(super) received: u64,
+    /// When its credential counts no more, in unix seconds.
+    pub(super) ends: u64,
+}
+
+/// Whom a caller acts as.
+#[derive(Clone, Debug)]
+pub(super) struct Impersonated {
+    pub(super) user: String,
+    pub(super) groups: Vec<String>,
 }
 
 /// Why a request is answered here.
@@ -59,6 +69,8 @@ pub(super) struct Refusal {
     /// What only the log says.
     pub(super) detail: String,
     pub(super) audit_id: String,
+    /// Who it was, where that was certain before something else was in the way.
+    pub(super) principal: Option<Box<Principal>>,
 }
 
 impl Refusal {
@@ -85,15 +97,24 @@ enum Fault {
     Rule(Rule),
     Denied(Denied),
     Own(u16, &'static str, &'static str),
+    /// Any of these, for somebody who is known by then.
+    Of(Box<Principal>, Box<Fault>),
     Ask(Vec<Question>),
 }
 
 /// A credential that was accepted.
 struct Accepted {
-    road: Road,
     principal: Principal,
-    acts_as: Option<String>,
-    identity: Vec<impersonate::Field>,
+    is_account: bool,
+    /// When it counts no more, in unix seconds.
+    ends: u64,
+}
+
+/// The identity that goes on.
+struct Identified {
+    road: Road,
+    fields: Vec<impersonate::Field>,
+    acts_as: Option<Impersonated>,
 }
 
 impl AuthProxy {
@@ -163,26 +184,25 @@ impl AuthProxy {
             return Err(Fault::Own(429, "throttled", text));
         }
         let accepted = self.authenticate(head, &token, net)?;
-        if self.is_crowded(conn, &caller(&accepted.principal)) {
-            let text = "too many requests in flight, try again";
-            return Err(Fault::Own(429, "crowded", text));
-        }
-        let outgoing = self.rewrite(head, &accepted, &token, audit_id)?;
+        let of = |fault: Fault| fault.of(&accepted.principal);
+        let identified = self.identify(conn, head, &accepted, net).map_err(of)?;
+        let outgoing = self.rewrite(head, &identified, &token, audit_id).map_err(of)?;
         let admitted = Admitted {
             audit_id: audit_id.to_owned(),
             info: RequestInfo::of(head.method(), head.target()),
             target: head.target().to_owned(),
             user_agent: head.fields.text("user-agent").unwrap_or_default().to_owned(),
-            anonymous: accepted.road == Road::Passthrough,
+            anonymous: identified.road == Road::Passthrough,
             peer,
-            received: net.unix_time(),
+            received: net.unix_micros(),
+            ends: accepted.ends,
             principal: accepted.principal,
-            acts_as: accepted.acts_as,
+            acts_as: identified.acts_as,
         };
         let line = super::audit::received(&admitted);
         if net.record(&line).is_err() && !self.config.audit_fail_open {
             let text = "requests cannot be written to the audit log, so none are passed on";
-            return Err(Fault::Own(503, "audit", text));
+            return Err(Fault::Own(503, "audit", text).of(&admitted.principal));
         }
         Ok((admitted, outgoing))
     }
@@ -208,24 +228,48 @@ impl AuthProxy {
         let credential = credential.map_err(Fault::Denied)?;
         let asked = Asked { method: head.method(), path: head.path() };
         let verified = verifier.verify_read(&credential, Some(&asked), net.unix_time());
-        if let Some(Authenticator::Issuer(index)) = picked {
-            let name = verifier.issuers().get(index).map_or("", |it| it.name());
+        let issuer = match picked {
+            Some(Authenticator::Issuer(index)) => verifier.issuers().get(index),
+            Some(Authenticator::ServiceAccounts) | None => None,
+        };
+        if let Some(issuer) = issuer {
             let result = verified.as_ref().map_or_else(Denied::reason, |_| "ok");
-            self.metrics.on_judged(name, result);
+            self.metrics.on_judged(issuer.name(), result);
         }
+        let leeway = issuer.map_or(0, Issuer::leeway);
         let principal = verified.map_err(Fault::Denied)?;
-        let (identity, acts_as) = if impersonates {
-            let (identity, user) = self.act_as(&principal, &head.fields, net)?;
-            (identity, Some(user))
+        let ends = principal.expires.saturating_add(leeway);
+        Ok(Accepted { principal, is_account: false, ends })
+    }
+
+    /// As whom somebody who is known by now may go on.
+    fn identify(
+        &self,
+        conn: ConnId,
+        head: &RequestHead,
+        accepted: &Accepted,
+        net: &dyn Net,
+    ) -> Result<Identified, Fault> {
+        let principal = &accepted.principal;
+        if self.is_crowded(conn, &caller(principal)) {
+            let text = "too many requests in flight, try again";
+            return Err(Fault::Own(429, "crowded", text));
+        }
+        if accepted.is_account {
+            return Ok(Identified { road: Road::Passthrough, fields: Vec::new(), acts_as: None });
+        }
+        let (fields, acts_as) = if policy::impersonates(&head.fields) {
+            let (fields, other) = self.act_as(principal, &head.fields, net)?;
+            (fields, Some(other))
         } else {
-            (impersonate::fields(&principal, None).map_err(Fault::Denied)?, None)
+            (impersonate::fields(principal, None).map_err(Fault::Denied)?, None)
         };
         if !self.credential.is_usable() {
             return Err(NO_CREDENTIAL);
         }
         let own = self.credential.token().is_some();
         let road = if own { Road::Bearer } else { Road::Certificate };
-        Ok(Accepted { road, principal, acts_as, identity })
+        Ok(Identified { road, fields, acts_as })
     }
 
     /// A service account's own token goes on if the API server says that it is good.
@@ -236,7 +280,8 @@ impl AuthProxy {
         net: &dyn Net,
     ) -> Result<Accepted, Fault> {
         let expires = credential.expires().unwrap_or(u64::MAX);
-        if expires.saturating_add(crate::limits::EXPIRY_LEEWAY) <= net.unix_time() {
+        let ends = expires.saturating_add(CLOCK_LEEWAY);
+        if ends <= net.unix_time() {
             let denied = Denied::new(Reason::Expired, "a service account's token, by its own word");
             return Err(Fault::Denied(denied));
         }
@@ -260,8 +305,7 @@ impl AuthProxy {
             expires,
             is_app: true,
         };
-        let (road, identity) = (Road::Passthrough, Vec::new());
-        Ok(Accepted { road, principal, acts_as: None, identity })
+        Ok(Accepted { principal, is_account: true, ends })
     }
 
     /// Whom the caller's own impersonation fields name, if the API server allows it in every part.
@@ -270,7 +314,7 @@ impl AuthProxy {
         principal: &Principal,
         fields: &Fields,
         net: &dyn Net,
-    ) -> Result<(Vec<impersonate::Field>, String), Fault> {
+    ) -> Result<(Vec<impersonate::Field>, Impersonated), Fault> {
         let asked = fields.iter().filter(|field| {
             let start = field.name.get(..11).unwrap_or_default();
             start.eq_ignore_ascii_case("impersonate")
@@ -279,8 +323,6 @@ impl AuthProxy {
             // What is no text is no name either: an empty one is refused.
             .map(|field| (field.name, std::str::from_utf8(field.value).unwrap_or_default()))
             .collect();
-        let user = asked.iter().find(|(name, _)| name.eq_ignore_ascii_case("impersonate-user"));
-        let user = user.map(|(_, value)| (*value).to_owned()).unwrap_or_default();
         let other = Impersonation::read(asked).map_err(Fault::Denied)?;
         let mut open = Vec::new();
         for body in access_reviews(principal, &other).map_err(Fault::Denied)? {
@@ -295,21 +337,23 @@ impl AuthProxy {
         if !open.is_empty() {
             return Err(Fault::Ask(open));
         }
-        Ok((other.fields(principal, None).map_err(Fault::Denied)?, user))
+        let fields = other.fields(principal, None).map_err(Fault::Denied)?;
+        let (user, groups) = (other.user().to_owned(), other.groups().to_vec());
+        Ok((fields, Impersonated { user, groups }))
     }
 
     /// The head that goes on.
     fn rewrite(
         &self,
         head: &RequestHead,
-        accepted: &Accepted,
+        identified: &Identified,
         token: &Secret<String>,
         audit_id: &str,
     ) -> Result<RequestHead, Fault> {
         let identity = Identity {
-            road: accepted.road,
-            fields: &accepted.identity,
-            bearer: match accepted.road {
+            road: identified.road,
+            fields: &identified.fields,
+            bearer: match identified.road {
                 Road::Passthrough => Some(token),
                 Road::Bearer => self.credential.token(),
                 Road::Certificate => None,
@@ -340,14 +384,28 @@ pub(super) fn caller(principal: &Principal) -> (String, String) {
 }
 
 impl Fault {
+    /// The same, of somebody who is known.
+    fn of(self, principal: &Principal) -> Self {
+        match self {
+            Self::Ask(_) | Self::Of(..) => self,
+            Self::Rule(_) | Self::Denied(_) | Self::Own(..) => {
+                Self::Of(Box::new(principal.clone()), Box::new(self))
+            }
+        }
+    }
+
     fn into_refusal(self, audit_id: String) -> Refusal {
         match self {
+            Self::Of(principal, fault) => {
+                Refusal { principal: Some(principal), ..fault.into_refusal(audit_id) }
+            }
             Self::Rule(rule) => Refusal {
                 status: rule.status(),
                 code: rule.code(),
                 message: rule.to_string(),
                 detail: rule.to_string(),
                 audit_id,
+                principal: None,
             },
             Self::Denied(denied) => Refusal {
                 status: denied.status(),
@@ -355,6 +413,7 @@ impl Fault {
                 message: denied.public().to_owned(),
                 detail: denied.to_string(),
                 audit_id,
+                principal: None,
             },
             Self::Own(status, code, text) => Refusal {
                 status,
@@ -362,6 +421,7 @@ impl Fault {
                 message: text.to_owned(),
                 detail: text.to_owned(),
                 audit_id,
+                principal: None,
             },
             Self::Ask(_) => UNANSWERED.into_refusal(audit_id),
         }

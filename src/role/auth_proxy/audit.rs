@@ -5,12 +5,17 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::admit::{Admitted, Refusal};
+use super::admit::{Admitted, Impersonated, Refusal};
 use crate::auth::{GroupState, Principal};
+use crate::engine::exchange::Failure;
 use crate::limits::AUDIT_TEXT_MAX;
 use crate::role::Peer;
 use crate::wire::h1::RequestHead;
 use crate::wire::kube::RequestInfo;
+use crate::wire::percent;
+
+/// Microseconds since 1970.
+type Micros = u64;
 
 /// How far a request has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -30,16 +35,14 @@ pub(super) fn served(
     stage: Stage,
     status: u16,
     why: Option<&str>,
-    unix_now: u64,
+    now: Micros,
 ) -> String {
     let stage = match stage {
         Stage::ResponseStarted => "ResponseStarted",
         Stage::ResponseComplete => "ResponseComplete",
     };
-    let mut event = event(admitted, stage, unix_now);
-    if let Some(fields) = event.as_object_mut() {
-        fields.insert("responseStatus".into(), json!({ "code": status }));
-    }
+    let mut event = event(admitted, stage, now);
+    set(&mut event, "responseStatus", response_status(status));
     if let Some(why) = why {
         annotate(&mut event, "reason", why);
     }
@@ -52,27 +55,43 @@ pub(super) fn refusal(
     head: &RequestHead,
     peer: Peer,
     left_out: u64,
-    unix_now: u64,
+    now: Micros,
 ) -> String {
     let info = RequestInfo::of(head.method(), head.target());
-    let mut event = json!({
-        "kind": "Event",
-        "apiVersion": "audit.k8s.io/v1",
-        "level": "Metadata",
-        "auditID": refusal.audit_id,
-        "stage": "ResponseComplete",
-        "requestURI": short(&clean_uri(head.target())),
-        "verb": short(&info.verb),
-        "user": {},
-        "sourceIPs": [],
-        "userAgent": short(head.fields.text("user-agent").unwrap_or_default()),
-        "responseStatus": { "code": refusal.status },
-        "requestReceivedTimestamp": timestamp(unix_now),
-        "stageTimestamp": timestamp(unix_now),
-        "annotations": {},
-    });
-    annotate(&mut event, "reason", refusal.code);
-    annotate(&mut event, "detail", short(&refusal.detail));
+    let mut event = base(&refusal.audit_id, "ResponseComplete", now, now);
+    set(&mut event, "requestURI", json!(short(&clean_uri(head.target()))));
+    set(&mut event, "verb", json!(short(&info.verb)));
+    let agent = head.fields.text("user-agent").unwrap_or_default();
+    set(&mut event, "userAgent", json!(short(agent)));
+    if let Some(principal) = &refusal.principal {
+        set(&mut event, "user", user(principal));
+    }
+    refused(event, refusal.status, refusal.code, &refusal.detail, peer, left_out)
+}
+
+/// What came was no request, or never became a whole one.
+pub(super) fn no_request(
+    failure: &Failure,
+    audit_id: &str,
+    peer: Peer,
+    left_out: u64,
+    now: Micros,
+) -> String {
+    let event = base(audit_id, "ResponseComplete", now, now);
+    refused(event, failure.status(), failure.code(), &failure.to_string(), peer, left_out)
+}
+
+fn refused(
+    mut event: Value,
+    status: u16,
+    code: &str,
+    detail: &str,
+    peer: Peer,
+    left_out: u64,
+) -> String {
+    set(&mut event, "responseStatus", response_status(status));
+    annotate(&mut event, "reason", code);
+    annotate(&mut event, "detail", short(detail));
     annotate(&mut event, "tunnel-peer", &peer_text(peer));
     if 0 < left_out {
         annotate(&mut event, "refusals-left-out", &left_out.to_string());
@@ -81,56 +100,73 @@ pub(super) fn refusal(
 }
 
 /// An operator has cut a session, or what was in flight on it.
-pub(super) fn operator_cut(id: &str, user: &str, unix_now: u64) -> String {
-    let mut event = json!({
-        "kind": "Event",
-        "apiVersion": "audit.k8s.io/v1",
-        "level": "Metadata",
-        "stage": "ResponseComplete",
-        "requestURI": format!("/sessions/{id}"),
-        "verb": "delete",
-        "user": { "username": "operator" },
-        "responseStatus": { "code": 200 },
-        "requestReceivedTimestamp": timestamp(unix_now),
-        "stageTimestamp": timestamp(unix_now),
-        "annotations": {},
-    });
+pub(super) fn operator_cut(id: &str, user: &str, audit_id: &str, now: Micros) -> String {
+    let mut event = base(audit_id, "ResponseComplete", now, now);
+    set(&mut event, "requestURI", json!(format!("/sessions/{id}")));
+    set(&mut event, "verb", json!("delete"));
+    set(&mut event, "user", json!({ "username": "operator" }));
+    set(&mut event, "responseStatus", response_status(200));
     annotate(&mut event, "cut-user", user);
     event.to_string()
 }
 
-fn event(admitted: &Admitted, stage: &str, at: u64) -> Value {
-    let mut event = json!({
+/// What every event has.
+fn base(audit_id: &str, stage: &str, received: Micros, at: Micros) -> Value {
+    json!({
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
-        "auditID": admitted.audit_id,
+        "auditID": audit_id,
         "stage": stage,
-        "requestURI": clean_uri(&admitted.target),
-        "verb": admitted.info.verb,
-        "user": user(&admitted.principal),
+        "requestURI": "",
+        "verb": "",
+        "user": {},
         "sourceIPs": [],
-        "userAgent": admitted.user_agent,
-        "requestReceivedTimestamp": timestamp(admitted.received),
+        "requestReceivedTimestamp": timestamp(received),
         "stageTimestamp": timestamp(at),
         "annotations": {},
-    });
-    if admitted.info.is_resource
-        && let Some(fields) = event.as_object_mut()
-    {
-        fields.insert("objectRef".into(), object_ref(&admitted.info));
+    })
+}
+
+fn event(admitted: &Admitted, stage: &str, at: Micros) -> Value {
+    let mut event = base(&admitted.audit_id, stage, admitted.received, at);
+    set(&mut event, "requestURI", json!(clean_uri(&admitted.target)));
+    set(&mut event, "verb", json!(admitted.info.verb));
+    set(&mut event, "user", user(&admitted.principal));
+    set(&mut event, "userAgent", json!(admitted.user_agent));
+    if admitted.info.is_resource {
+        set(&mut event, "objectRef", object_ref(&admitted.info));
     }
     annotate(&mut event, "tunnel-peer", &peer_text(admitted.peer));
+    if !admitted.principal.credential_id.is_empty() {
+        annotate(&mut event, "credential-id", &admitted.principal.credential_id);
+    }
     if admitted.principal.group_state == GroupState::Ignored {
         annotate(&mut event, "groups", "left out: too many for a token");
     }
     if admitted.anonymous {
         annotate(&mut event, "credential", "service account, passed through");
     }
-    if let (Some(other), Some(fields)) = (&admitted.acts_as, event.as_object_mut()) {
-        fields.insert("impersonatedUser".into(), json!({ "username": other }));
+    if let Some(other) = &admitted.acts_as {
+        let Impersonated { user, groups } = other;
+        set(&mut event, "impersonatedUser", json!({ "username": user, "groups": groups }));
     }
     event
+}
+
+fn set(event: &mut Value, name: &str, value: Value) {
+    if let Some(fields) = event.as_object_mut() {
+        fields.insert(name.to_owned(), value);
+    }
+}
+
+/// A `metav1.Status`. No code means that there was no answer.
+fn response_status(code: u16) -> Value {
+    match code {
+        0 => json!({}),
+        400.. => json!({ "code": code, "status": "Failure" }),
+        _ => json!({ "code": code }),
+    }
 }
 
 fn user(principal: &Principal) -> Value {
@@ -184,15 +220,20 @@ pub(super) fn clean_uri(target: &str) -> String {
     let Some((path, query)) = target.split_once('?') else { return target.into() };
     let secret = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();
-        ["access_token", "token", "id_token"].iter().any(|it| it.eq_ignore_ascii_case(name))
+        let name = percent::decode(name).unwrap_or_else(|| name.to_owned());
+        ["access_token", "token", "id_token"].iter().any(|it| it.eq_ignore_ascii_case(&name))
     };
     let kept: Vec<&str> = query.split('&').filter(|pair| !secret(pair)).collect();
     if kept.is_empty() { path.into() } else { format!("{path}?{}", kept.join("&")) }
 }
 
-fn timestamp(unix: u64) -> String {
-    let time = i64::try_from(unix).ok().and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok());
-    time.and_then(|it| it.format(&Rfc3339).ok()).unwrap_or_default()
+/// A `metav1.MicroTime`, which has six digits behind the point, always.
+fn timestamp(now: Micros) -> String {
+    let (seconds, micros) = (now / 1_000_000, now % 1_000_000);
+    let seconds = i64::try_from(seconds).ok();
+    let time = seconds.and_then(|it| OffsetDateTime::from_unix_timestamp(it).ok());
+    let text = time.and_then(|it| it.format(&Rfc3339).ok()).unwrap_or_default();
+    format!("{}.{micros:06}Z", text.trim_end_matches('Z'))
 }
 
 #[cfg(test)]
@@ -203,7 +244,13 @@ mod tests {
     fn a_token_in_the_query_is_not_written_down() {
         assert_eq!(clean_uri("/api?watch=1&access_token=s3cret&x=y"), "/api?watch=1&x=y");
         assert_eq!(clean_uri("/api?Token=s3cret"), "/api");
+        assert_eq!(clean_uri("/api?access%5ftoken=s3cret&%74oken=s3cret&a=b"), "/api?a=b");
         assert_eq!(clean_uri("/api"), "/api");
-        assert_eq!(timestamp(1_795_478_400), "2026-11-24T00:00:00Z");
+    }
+
+    #[test]
+    fn times_have_the_six_digits_that_kubernetes_asks_for() {
+        assert_eq!(timestamp(1_795_478_400_000_000), "2026-11-24T00:00:00.000000Z");
+        assert_eq!(timestamp(1_795_478_400_000_042), "2026-11-24T00:00:00.000042Z");
     }
 }

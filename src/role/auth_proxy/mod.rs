@@ -8,9 +8,10 @@
 //!
 //! Each stream has an upstream connection of its own, so no answer can reach another caller.
 //! Reading order: [`session`] and [`stream`] move the bytes, [`request`] takes a request from its
-//! arrival to its way upstream, [`admit`] decides, [`throttle`] says how often, [`question`] asks
-//! the API server where a decision needs that, [`head`] makes the head that goes on, [`upstream`]
-//! knows our own credential, [`audit`] writes down, [`metrics`] counts, [`admin`] shows and cuts.
+//! arrival to its way upstream and [`response`] its answer back, [`admit`] decides, [`throttle`]
+//! says how often, [`question`] asks the API server where a decision needs that, [`head`] makes the
+//! head that goes on, [`upstream`] knows our own credential, [`audit`] writes down, [`metrics`]
+//! counts, [`admin`] shows and cuts.
 
 mod admin;
 mod admit;
@@ -19,6 +20,7 @@ pub mod head;
 mod metrics;
 pub mod question;
 mod request;
+mod response;
 mod session;
 mod stream;
 mod throttle;
@@ -320,6 +322,7 @@ impl AuthProxy {
         if self.credential.token() != before.as_ref() {
             self.token_since = Some(net.unix_time());
         }
+        self.on_token_read(net);
         self.become_ready(net);
     }
 

@@ -7,10 +7,10 @@ use log::debug;
 
 use super::admit::{self, Admitted, Decision, Refusal};
 use super::question::{Question, Waiting};
-use super::stream::Served;
+use super::stream::{Retry, Served};
 use super::{AuthProxy, Key, audit};
-use crate::engine::exchange::{Output, Patience, status_response};
-use crate::limits::{EXPIRY_LEEWAY, PARKED_MAX, PARKED_TIMEOUT};
+use crate::engine::exchange::{Failure, Output, Patience, status_response};
+use crate::limits::{PARKED_MAX, PARKED_TIMEOUT};
 use crate::role::{ConnId, Net};
 use crate::wire::h1::RequestHead;
 use crate::wire::mux::StreamId;
@@ -114,12 +114,25 @@ impl AuthProxy {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         // A caller must not be able to rotate everybody's evidence out of the log.
         if let Some(left_out) = session.throttle.may_note(now) {
-            let line = audit::refusal(refusal, head, session.peer, left_out, net.unix_time());
+            let line = audit::refusal(refusal, head, session.peer, left_out, net.unix_micros());
             // Nothing goes upstream, so there is nothing to hold back if this fails.
             let _ = net.record(&line);
         }
         let Some(stream) = self.stream(conn, id) else { return };
         stream.exchange.respond(&refusal.head(), &refusal.body(), now, out);
+    }
+
+    /// What came on a stream was no request, or never became a whole one.
+    pub(super) fn note_no_request(&mut self, conn: ConnId, failure: &Failure, net: &mut dyn Net) {
+        self.metrics.on_rejected(failure.code());
+        let audit_id = admit::uuid(net);
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if let Some(left_out) = session.throttle.may_note(net.now()) {
+            let now = net.unix_micros();
+            let line = audit::no_request(failure, &audit_id, session.peer, left_out, now);
+            // Nothing goes upstream, so there is nothing to hold back if this fails.
+            let _ = net.record(&line);
+        }
     }
 
     fn pass_on(
@@ -148,14 +161,14 @@ impl AuthProxy {
             stream.exchange.respond(&head, &body, now, out);
             return;
         }
-        let left = left_of(admitted.principal.expires, net.unix_time());
+        let left = left_of(admitted.ends, net.unix_time());
         *self.callers.entry(admit::caller(&admitted.principal)).or_default() += 1;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         session.in_flight += 1;
         session.is_known = true;
         if let Some(stream) = session.streams.get_mut(&id) {
-            let (status, retried, cut) = (0, false, None);
-            let served = Served { admitted, head: outgoing, status, retried, since: now, cut };
+            let (status, retry, cut) = (0, Retry::Possible, None);
+            let served = Served { admitted, head: outgoing, status, retry, since: now, cut };
             stream.served = Some(served);
         }
         self.timers.set(Key::Expiry(conn, id), now + left);
@@ -164,10 +177,10 @@ impl AuthProxy {
     /// An upgraded connection ends by its own rule.
     pub(super) fn limit_session(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
         let mut most = self.config.session_max;
-        let expires = self.stream(conn, id).and_then(|it| it.served.as_ref());
-        let expires = expires.map(|served| served.admitted.principal.expires);
-        if let Some(expires) = expires.filter(|_| self.config.session_ends_with_token) {
-            most = most.min(left_of(expires, net.unix_time()));
+        let served = self.stream(conn, id).and_then(|it| it.served.as_ref());
+        let ends = served.map(|served| served.admitted.ends);
+        if let Some(ends) = ends.filter(|_| self.config.session_ends_with_token) {
+            most = most.min(left_of(ends, net.unix_time()));
         }
         self.timers.set(Key::Expiry(conn, id), net.now() + most);
     }
@@ -182,10 +195,9 @@ impl AuthProxy {
     }
 }
 
-/// For how long a token that ends at `expires` still counts.
-fn left_of(expires: u64, unix_now: u64) -> Duration {
+/// For how long a token that ends at `ends` still counts.
+fn left_of(ends: u64, unix_now: u64) -> Duration {
     // A century is for ever, and can still be added to a time.
     let most = 100 * 365 * 24 * 3600;
-    let left = expires.saturating_add(EXPIRY_LEEWAY).saturating_sub(unix_now);
-    Duration::from_secs(left.min(most))
+    Duration::from_secs(ends.saturating_sub(unix_now).min(most))
 }

@@ -6,14 +6,12 @@
 
 use std::time::Instant;
 
-use log::debug;
-
-use super::admit::{self, Admitted};
-use super::audit::{self, Stage};
+use super::admit::Admitted;
+use super::audit::Stage;
 use super::request::Parked;
 use super::{AuthProxy, Key};
 use crate::buf::{Lease, Pressure, Slice};
-use crate::engine::exchange::{End, Event, Exchange, Failure, Output};
+use crate::engine::exchange::{End, Event, Exchange, Output};
 use crate::limits::STREAMS_OF_STRANGERS;
 use crate::role::{Close, ConnId, Net};
 use crate::wire::h1::{RequestHead, ResponseHead};
@@ -45,11 +43,22 @@ pub(super) struct Served {
     /// The head as it went upstream, for the one case in which it goes again.
     pub(super) head: RequestHead,
     pub(super) status: u16,
-    pub(super) retried: bool,
+    pub(super) retry: Retry,
     /// When it went upstream.
     pub(super) since: Instant,
     /// Why it was ended from here.
     pub(super) cut: Option<&'static str>,
+}
+
+/// Whether a request may go again because the API server does not know our own token.
+#[derive(Debug)]
+pub(super) enum Retry {
+    /// It may.
+    Possible,
+    /// That is known once the token has been read again; this is the answer if it is no other.
+    Awaited(Box<ResponseHead>),
+    /// It has gone again, or need not.
+    Over,
 }
 
 impl AuthProxy {
@@ -258,7 +267,7 @@ impl AuthProxy {
         match event {
             Event::Request(head) => self.on_request(conn, id, head, out, net),
             Event::Connect => self.connect_upstream(conn, id, out, net),
-            Event::Response(head) => self.on_response(conn, id, &head, out, net),
+            Event::Response(head) => self.on_response(conn, id, head, out, net),
             Event::Upgraded => {
                 self.note(conn, id, Stage::ResponseStarted, None, net);
                 self.limit_session(conn, id, net);
@@ -289,89 +298,6 @@ impl AuthProxy {
             }
             None => stream.exchange.up_failed("too many connections", net.now(), out),
         }
-    }
-
-    fn on_response(
-        &mut self,
-        conn: ConnId,
-        id: StreamId,
-        head: &ResponseHead,
-        out: &mut Output,
-        net: &mut dyn Net,
-    ) {
-        let token = self.credential.token().cloned();
-        let Some(stream) = self.stream(conn, id) else { return };
-        let now = net.now();
-        if let Some(served) = &mut stream.served {
-            // Our own token was refused: it may have been rotated a moment ago.
-            let ours = head.status() == 401 && !served.admitted.anonymous && !served.retried;
-            if ours && stream.exchange.can_retry() && token.is_some() {
-                served.retried = true;
-                let mut again = served.head.clone();
-                super::head::set_bearer(&mut again, token.as_ref());
-                if stream.exchange.retry(&again, out).is_ok() {
-                    self.credential.read_again(net);
-                    return;
-                }
-            }
-            served.status = head.status();
-        }
-        stream.exchange.answer(head, now, out);
-        let served = stream.served.as_ref();
-        let long = served.is_some_and(|it| it.admitted.info.is_long_running());
-        let took = served.map(|served| now.saturating_duration_since(served.since));
-        if let Some(took) = took {
-            self.metrics.on_answered(took);
-        }
-        if long && head.status() != 101 {
-            self.note(conn, id, Stage::ResponseStarted, None, net);
-        }
-    }
-
-    fn on_complete(
-        &mut self,
-        conn: ConnId,
-        id: StreamId,
-        failure: Option<&Failure>,
-        net: &mut dyn Net,
-    ) {
-        if let Some(failure) = failure {
-            debug!("conn={} stream={} exchange failed: {failure}", conn.0, id.0);
-        }
-        self.note(conn, id, Stage::ResponseComplete, failure, net);
-        self.timers.cancel(Key::Expiry(conn, id));
-        self.timers.cancel(Key::Parked(conn, id));
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let Some(stream) = session.streams.get_mut(&id) else { return };
-        stream.parked = None;
-        let Some(served) = stream.served.take() else { return };
-        session.in_flight -= 1;
-        let status = failure.filter(|_| served.status == 0).map_or(served.status, Failure::status);
-        self.metrics.on_served(&served.admitted.info, status);
-        let caller = admit::caller(&served.admitted.principal);
-        if let Some(count) = self.callers.get_mut(&caller) {
-            *count -= 1;
-            if *count == 0 {
-                self.callers.remove(&caller);
-            }
-        }
-    }
-
-    fn note(
-        &mut self,
-        conn: ConnId,
-        id: StreamId,
-        stage: Stage,
-        failure: Option<&Failure>,
-        net: &mut dyn Net,
-    ) {
-        let Some(served) = self.stream(conn, id).and_then(|it| it.served.as_ref()) else { return };
-        let status =
-            if served.status == 0 { failure.map_or(0, Failure::status) } else { served.status };
-        let why = served.cut.map(str::to_owned).or_else(|| failure.map(ToString::to_string));
-        let line = audit::served(&served.admitted, stage, status, why.as_deref(), net.unix_time());
-        // The request was written down before it went upstream; this line only completes it.
-        let _ = net.record(&line);
     }
 
     /// Passes on what the machine has put out: bytes before ends.

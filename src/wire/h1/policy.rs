@@ -7,7 +7,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::grammar::trim_ows;
+use super::grammar::{is_token, trim_ows};
 use super::{Fields, Framing, RequestHead, protected_option};
 use crate::secret::Secret;
 
@@ -22,6 +22,9 @@ pub enum Refusal {
     FramingAlias,
     /// A GET or HEAD with a body.
     UnexpectedBody,
+    /// A subprotocol of WebSocket that is not a token: a server that trims more than blanks could
+    /// find a credential in it.
+    Subprotocol,
     /// A field that asks to act as somebody else.
     Impersonation,
     /// Two `Authorization` fields, or a second credential in a subprotocol.
@@ -41,6 +44,7 @@ impl Refusal {
             Self::ProtectedOption
             | Self::FramingAlias
             | Self::UnexpectedBody
+            | Self::Subprotocol
             | Self::TwoCredentials => 400,
             Self::Impersonation => 403,
             Self::NoCredential | Self::NotBearer => 401,
@@ -55,6 +59,7 @@ impl Refusal {
             Self::ProtectedOption => "protected_option",
             Self::FramingAlias => "framing_alias",
             Self::UnexpectedBody => "unexpected_body",
+            Self::Subprotocol => "subprotocol",
             Self::Impersonation => "impersonation",
             Self::TwoCredentials => "two_credentials",
             Self::NoCredential => "no_credential",
@@ -70,6 +75,7 @@ impl fmt::Display for Refusal {
             Self::ProtectedOption => "Connection names a protected field",
             Self::FramingAlias => "framing field spelt with underscores",
             Self::UnexpectedBody => "GET or HEAD with a body",
+            Self::Subprotocol => "WebSocket subprotocol is not a token",
             Self::Impersonation => "impersonation through this proxy is off",
             Self::TwoCredentials => "more than one credential",
             Self::NoCredential => "no credential",
@@ -103,6 +109,9 @@ pub fn admit(head: &RequestHead) -> Result<(), Refusal> {
     if protected_option(&head.fields).is_some() {
         return Err(Refusal::ProtectedOption);
     }
+    if !head.fields.members(SUBPROTOCOLS).all(is_token) {
+        return Err(Refusal::Subprotocol);
+    }
     Ok(())
 }
 
@@ -119,7 +128,7 @@ pub fn impersonates(fields: &Fields) -> bool {
 ///
 /// [`Refusal::TwoCredentials`], [`Refusal::NoCredential`] or [`Refusal::NotBearer`].
 pub fn credential(fields: &Fields, in_subprotocol: bool) -> Result<Secret<String>, Refusal> {
-    let mut subprotocols = fields.members("sec-websocket-protocol").filter_map(in_protocol);
+    let mut subprotocols = fields.members(SUBPROTOCOLS).filter_map(in_protocol);
     let mut values = fields.all("authorization");
     match (values.next(), values.next(), subprotocols.next()) {
         (Some(_), Some(_), _) | (Some(_), None, Some(_)) => Err(Refusal::TwoCredentials),
@@ -139,15 +148,14 @@ pub fn credential(fields: &Fields, in_subprotocol: bool) -> Result<Secret<String
 pub fn strip_identity(fields: &mut Fields) {
     const NAMES: [&str; 3] = ["audit-id", "forwarded", "x-real-ip"];
     const PREFIXES: [&str; 4] = ["impersonate", "authorization", "x-remote-", "x-forwarded-"];
-    let protocols = "sec-websocket-protocol";
-    let carries_token = fields.members(protocols).any(|it| in_protocol(it).is_some());
-    let kept: Vec<Box<[u8]>> =
-        fields.members(protocols).filter(|it| in_protocol(it).is_none()).map(Box::from).collect();
+    let carries_token = fields.members(SUBPROTOCOLS).any(|it| in_protocol(it).is_some());
+    let others = fields.members(SUBPROTOCOLS).filter(|it| in_protocol(it).is_none());
+    let kept: Vec<Box<[u8]>> = others.map(Box::from).collect();
     fields.retain(|field| {
         let name = plain(field.name);
         // Spelt otherwise it is nobody's list, unless some server takes it for one.
-        let is_alias = name == protocols && field.name.contains('_');
-        let is_protocols = carries_token && name == protocols || is_alias;
+        let is_alias = name == SUBPROTOCOLS && field.name.contains('_');
+        let is_protocols = carries_token && name == SUBPROTOCOLS || is_alias;
         let is_identity = NAMES.contains(&name.as_str())
             || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
         !is_protocols && !is_identity
@@ -157,6 +165,9 @@ pub fn strip_identity(fields: &mut Fields) {
         let _ = fields.push("Sec-WebSocket-Protocol", kept.join(b", ".as_slice()));
     }
 }
+
+/// Where a browser puts a token for kube-apiserver, having no other place.
+const SUBPROTOCOLS: &str = "sec-websocket-protocol";
 
 /// A name as a server that folds case and underscores would see it.
 fn plain(name: &str) -> String {
@@ -209,6 +220,12 @@ mod tests {
         }
         let named = head("GET", "Connection: Impersonate-User\r\n");
         assert_eq!(admit(&named), Err(Refusal::ProtectedOption));
+        for hidden in
+            ["\u{a0}base64url.bearer.authorization.k8s.io.YQ", "v4 v5", "v4;q=1", "\"v4\""]
+        {
+            let hidden = head("GET", &format!("Sec-WebSocket-Protocol: v4, {hidden}\r\n"));
+            assert_eq!(admit(&hidden), Err(Refusal::Subprotocol));
+        }
         for name in ["Transfer_Encoding", "content_length"] {
             let got = admit(&head("POST", &format!("{name}: 1\r\n")));
             assert_eq!(got, Err(Refusal::FramingAlias), "{name}");

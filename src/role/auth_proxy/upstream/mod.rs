@@ -112,6 +112,15 @@ impl Credential {
         }
     }
 
+    /// Its source has been asked, and has not answered yet.
+    pub(super) fn is_asked(&self) -> bool {
+        match &self.source {
+            Source::Certificate | Source::Fixed => false,
+            Source::File(file) => file.job.is_some(),
+            Source::Requested(renewing) => renewing.is_asked(),
+        }
+    }
+
     pub(super) fn handle_deadline(&mut self, net: &mut dyn Net) {
         match &mut self.source {
             Source::Certificate | Source::Fixed => (),

@@ -164,6 +164,10 @@ impl Renewing {
         Some(&self.requested.token.token).filter(|_| !self.is_lost)
     }
 
+    pub(super) const fn is_asked(&self) -> bool {
+        self.request.is_some()
+    }
+
     pub(super) fn start(&mut self, net: &mut dyn Net) {
         let AccountToken { issued, life, .. } = self.requested.token;
         let elapsed = Duration::from_secs(net.unix_time().saturating_sub(issued));
