@@ -31,6 +31,9 @@ pub const BODY_GAP_TIMEOUT: Duration = Duration::from_secs(60);
 /// come within one turn of the loop.
 pub const CONTROL_QUEUE_MAX: usize = 1024 * 1024;
 
+/// The longest that any of these three may be made for a hybrid connection.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// How long a sender waits for a listener to accept (protocol guide).
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -1,6 +1,9 @@
 //! Relayed HTTP: every deadline, every way to break, and what must not be mixed up.
 
+use std::time::Duration;
+
 use cluster_connect::role::Close;
+use cluster_connect::role::relay::authority::Deadlines;
 use cluster_connect::wire::ws::{Opcode, close_reason};
 
 use crate::http::{get, head, post, response, serving, streaming};
@@ -57,6 +60,30 @@ fn a_listener_that_is_late_costs_the_sender_its_answer() {
     let (status, answer) = stage.status(sender);
     assert_eq!(status, 504);
     assert!(answer.contains("did not rendezvous to accept the request"), "{answer}");
+}
+
+#[test]
+fn an_entity_may_have_deadlines_of_its_own() {
+    let (mut stage, table, control) = serving();
+    let deadlines = Deadlines {
+        accept: Duration::from_secs(3),
+        response: Duration::from_secs(600),
+        body_gap: Duration::from_secs(120),
+    };
+    table.0.borrow_mut().entities.iter_mut().for_each(|entity| entity.deadlines = deadlines);
+    let slow = stage.request(&get());
+    let (request, _) = stage.inline(control);
+    let pointed = stage.request(&post("Content-Length: 70000\r\n"));
+    stage.pointer(control);
+    stage.pass(3);
+    assert_eq!(stage.status(pointed).0, 504);
+    for _ in 0..19 {
+        stage.data(control, &masked(Opcode::Pong, b""));
+        stage.pass(30);
+    }
+    assert_eq!(stage.take(slow), b"", "nine and a half minutes are within ten");
+    stage.data(control, &response(&request.id, 200, &[], false));
+    assert_eq!(stage.status(slow).0, 200);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use cluster_connect::auth::sas::{self, Rights, Rule};
 use cluster_connect::role::relay::authority::{
-    Answer, Authority, Call, Description, Entity, Grant, Order, Refusal, Request, Right, Ticket,
+    Answer, Authority, Call, Deadlines, Description, Entity, Grant, Order, Refusal, Request, Right,
+    Ticket,
 };
 use cluster_connect::role::{Event, Net};
 use cluster_connect::secret::Secret;
@@ -28,7 +29,12 @@ impl Table {
     pub(crate) fn with(names: &[&str]) -> Self {
         let table = Self::default();
         for name in names {
-            let entity = Entity { name: (*name).to_owned(), needs_token: true, http: false };
+            let entity = Entity {
+                name: (*name).to_owned(),
+                needs_token: true,
+                http: false,
+                deadlines: Deadlines::default(),
+            };
             table.0.borrow_mut().entities.push(entity);
         }
         table

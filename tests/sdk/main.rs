@@ -31,7 +31,7 @@ use std::thread;
 
 use cluster_connect::io::{AuditSink, Bind, Limits, Reactor, Setup};
 use cluster_connect::role::ListenerTag;
-use cluster_connect::role::relay::authority::Entity;
+use cluster_connect::role::relay::authority::{Deadlines, Entity};
 use cluster_connect::role::relay::{Config, Relay};
 use table::Table;
 
@@ -40,7 +40,12 @@ fn relay() -> u16 {
     let (tell, hear) = channel();
     thread::spawn(move || {
         let table = Table::with(&["ent", "ent2"]);
-        let web = Entity { name: "web".to_owned(), needs_token: true, http: true };
+        let web = Entity {
+            name: "web".to_owned(),
+            needs_token: true,
+            http: true,
+            deadlines: Deadlines::default(),
+        };
         table.0.borrow_mut().entities.push(web);
         let config = Config { secure: false, ..Config::default() };
         let setup = Setup {

@@ -1,7 +1,7 @@
 //! Senders of HTTP requests: the request goes to a listener as a command and a message, small ones
 //! over its control channel, others over a rendezvous to which a pointer invites it.
 
-use super::authority::Right;
+use super::authority::{Deadlines, Right};
 use super::connect::Purpose;
 use super::fault::{Fault, Tracking};
 use super::http::{request_fields, take_body};
@@ -11,10 +11,7 @@ use super::{Arrival, Conn, Key, Net, Relay, connect, write};
 use crate::buf::Pressure;
 use crate::engine::upgrade::Request;
 use crate::engine::ws::{self, FORWARD_MAX, push_frame};
-use crate::limits::{
-    ACCEPT_TIMEOUT, BODY_GAP_TIMEOUT, COMMAND_MAX, EARLY_MAX, INLINE_BODY_MAX, INLINE_WAIT,
-    RESPONSE_TIMEOUT,
-};
+use crate::limits::{COMMAND_MAX, EARLY_MAX, INLINE_BODY_MAX, INLINE_WAIT};
 use crate::role::{ConnId, Peer};
 use crate::wire::control::{self, Command};
 use crate::wire::h1::{BodyReader, Framing};
@@ -25,6 +22,7 @@ use crate::wire::ws::Opcode;
 pub(super) struct Asking {
     pub(super) entity: String,
     pub(super) bearer: String,
+    pub(super) deadlines: Deadlines,
     pub(super) peer: Peer,
     pub(super) request: Request,
     pub(super) tracking: Tracking,
@@ -124,6 +122,7 @@ impl Relay {
         let asking = Asking {
             entity: entity.name,
             bearer: grant.bearer,
+            deadlines: entity.deadlines,
             peer: arrival.peer,
             request: arrival.request.clone(),
             tracking: arrival.tracking.clone(),
@@ -142,7 +141,8 @@ impl Relay {
             is_answered: false,
         };
         self.conns.insert(arrival.conn, Conn::Asking(Box::new(asking)));
-        let wait = if framing == Framing::Chunked { INLINE_WAIT } else { BODY_GAP_TIMEOUT };
+        let gap = entity.deadlines.body_gap;
+        let wait = if framing == Framing::Chunked { INLINE_WAIT } else { gap };
         self.timers.set(Key::Ask(arrival.conn), net.now() + wait);
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Relay {
         } else if is_done {
             self.deliver(conn, net);
         } else if asking.request.framing != Framing::Chunked {
-            self.timers.set(Key::Ask(conn), net.now() + BODY_GAP_TIMEOUT);
+            self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.body_gap);
         }
     }
 
@@ -198,8 +198,8 @@ impl Relay {
                 if let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) {
                     asking.stage = Stage::Sent;
                     asking.body = Vec::new();
+                    self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.response);
                 }
-                self.timers.set(Key::Ask(conn), net.now() + RESPONSE_TIMEOUT);
             }
             Err(fault) => self.refuse_asking(conn, &fault, net),
         }
@@ -217,11 +217,11 @@ impl Relay {
         }
         if let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) {
             asking.stage = Stage::Pointing;
+            self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.accept);
             if asking.is_ahead() {
                 net.pause(conn);
             }
         }
-        self.timers.set(Key::Ask(conn), net.now() + ACCEPT_TIMEOUT);
     }
 
     /// Chooses a listener and sends it what `message` makes for a fresh rendezvous.
@@ -235,9 +235,12 @@ impl Relay {
         let listener = self.choose(&asking.entity, &asking.request.fields, &asking.asked, net)?;
         let place = self.place(listener, &asking.target, &asking.tracking, Purpose::Request, net);
         let message = message(asking, &place.address, &place.id)?;
+        let deadlines = asking.deadlines;
         self.send_command(listener, &message, net);
         let (key, id, address) = (place.key, place.id.clone(), place.address.clone());
-        self.meet_at(place, conn, listener, Purpose::Request, net.now());
+        // A listener that has the whole request comes once its response turns out to be large.
+        let until = net.now() + deadlines.accept.max(deadlines.response);
+        self.meet_at(place, conn, listener, Purpose::Request, net.now(), until);
         self.asks.insert(key, conn);
         let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) else { return Ok(()) };
         asking.asked.push(listener);
@@ -277,10 +280,10 @@ impl Relay {
         }
         if is_done {
             asking.stage = Stage::Sent;
-            self.timers.set(Key::Ask(conn), net.now() + RESPONSE_TIMEOUT);
+            self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.response);
             return;
         }
-        self.timers.set(Key::Ask(conn), net.now() + BODY_GAP_TIMEOUT);
+        self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.body_gap);
         if net.pressure(rendezvous) == Pressure::Full {
             net.pause(conn);
         }

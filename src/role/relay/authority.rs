@@ -1,9 +1,10 @@
 //! What the relay asks of whoever knows the entities, the keys and the connected clusters.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::engine::upgrade::Fields;
+use crate::limits::{ACCEPT_TIMEOUT, BODY_GAP_TIMEOUT, RESPONSE_TIMEOUT};
 use crate::role::{Event, Net, Peer};
 
 /// Decides who may listen and send, and answers the relay's own API. It is asked once for each
@@ -53,6 +54,27 @@ pub struct Entity {
     pub needs_token: bool,
     /// HTTP requests are relayed.
     pub http: bool,
+    /// How long the others may take.
+    pub deadlines: Deadlines,
+}
+
+/// How long the parties of a hybrid connection may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Deadlines {
+    /// A listener, to meet a sender.
+    pub accept: Duration,
+    /// A listener, to begin its response to an HTTP request that it has.
+    pub response: Duration,
+    /// Whoever sends the body of an HTTP request or response, between two pieces of it.
+    pub body_gap: Duration,
+}
+
+/// Those of Azure.
+impl Default for Deadlines {
+    fn default() -> Self {
+        let (accept, response) = (ACCEPT_TIMEOUT, RESPONSE_TIMEOUT);
+        Self { accept, response, body_gap: BODY_GAP_TIMEOUT }
+    }
 }
 
 /// What whoever may use a hybrid connection may know of it.

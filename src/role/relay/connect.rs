@@ -4,12 +4,12 @@ use std::time::Instant;
 
 use log::debug;
 
-use super::authority::Right;
+use super::authority::{Deadlines, Right};
 use super::fault::{Fault, Tracking};
 use super::target::Target;
 use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
 use crate::engine::upgrade::{Fields, Upgrade, refusal};
-use crate::limits::{ACCEPT_TIMEOUT, COMMAND_MAX, EARLY_MAX, RESPONSE_TIMEOUT, SECOND_OFFER};
+use crate::limits::{COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
 use crate::role::{ConnId, Peer};
 use crate::wire::control::{Accept, Command, Remote, joined};
 use crate::wire::ws::Opcode;
@@ -20,6 +20,7 @@ pub(super) struct Waiting {
     pub(super) entity: String,
     pub(super) bearer: String,
     pub(super) upgrade: Upgrade,
+    deadlines: Deadlines,
     /// What it has sent already; delivered first.
     pub(super) early: Vec<u8>,
     peer: Peer,
@@ -79,6 +80,7 @@ impl Relay {
             entity: entity.name,
             bearer: grant.bearer,
             upgrade,
+            deadlines: entity.deadlines,
             early: arrival.rest,
             peer: arrival.peer,
             fields: arrival.request.fields,
@@ -91,7 +93,7 @@ impl Relay {
         if let Err(fault) = self.offer(conn, net) {
             return self.refuse_waiting(conn, &fault, net);
         }
-        self.timers.set(Key::Accept(conn), net.now() + ACCEPT_TIMEOUT);
+        self.timers.set(Key::Accept(conn), net.now() + entity.deadlines.accept);
         self.timers.set(Key::Offer(conn), net.now() + SECOND_OFFER);
     }
 
@@ -106,6 +108,7 @@ impl Relay {
             connect_headers: joined(waiting.visible_fields()),
             remote: remote(waiting.peer),
         });
+        let until = net.now() + waiting.deadlines.accept;
         let command = command.encode();
         if command.len() > COMMAND_MAX {
             return Err(Fault::new(431, "The request headers are too large to be passed on"));
@@ -114,7 +117,7 @@ impl Relay {
         self.send_command(listener, &frame, net);
         debug!("conn={} offered to listener conn={}", sender.0, listener.0);
         let key = place.key;
-        self.meet_at(place, sender, listener, Purpose::Accept, net.now());
+        self.meet_at(place, sender, listener, Purpose::Accept, net.now(), until);
         if let Some(Conn::Waiting(waiting)) = self.conns.get_mut(&sender) {
             waiting.asked.push(listener);
             waiting.meetings.push(key);
@@ -155,15 +158,12 @@ impl Relay {
         listener: ConnId,
         purpose: Purpose,
         since: Instant,
+        until: Instant,
     ) {
-        let lifetime = match purpose {
-            Purpose::Accept => ACCEPT_TIMEOUT,
-            Purpose::Request => RESPONSE_TIMEOUT,
-        };
         let Place { key, id, .. } = place;
         let meeting = Meeting { id, purpose, listener, sender: Some(sender), since };
         self.meetings.insert(key, meeting);
-        self.timers.set(Key::Meeting(key), since + lifetime);
+        self.timers.set(Key::Meeting(key), until);
     }
 
     pub(super) fn forget_meeting(&mut self, key: u128) {
@@ -270,7 +270,7 @@ impl Relay {
         for id in &waiting.meetings {
             if let Some(meeting) = self.meetings.get_mut(id) {
                 meeting.sender = None;
-                self.timers.set(Key::Meeting(*id), now + ACCEPT_TIMEOUT);
+                self.timers.set(Key::Meeting(*id), now + waiting.deadlines.accept);
             }
         }
     }

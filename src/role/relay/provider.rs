@@ -139,6 +139,7 @@ impl Authority for Provider {
             name: entity.name.to_ascii_lowercase(),
             needs_token: entity.requires_client_authorization,
             http: entity.http,
+            deadlines: entity.deadlines,
         })
     }
 

@@ -12,7 +12,7 @@ use super::{Arrival, Conn, Key, Net, Relay, connect, write};
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
 use crate::engine::ws::{self, Connection, Control, Item, Side};
-use crate::limits::{BODY_GAP_TIMEOUT, CLOSE_ANSWER, COMMAND_MAX, PING_INTERVAL, RELAYED_PINGS};
+use crate::limits::{CLOSE_ANSWER, COMMAND_MAX, PING_INTERVAL, RELAYED_PINGS};
 use crate::role::ConnId;
 use crate::wire::control::{Reply, Response};
 use crate::wire::h1::BodyWriter;
@@ -202,9 +202,9 @@ impl Relay {
         let head = response_head(response, &asking.request, host, now, body, keep_alive);
         asking.request.keep_alive = keep_alive;
         asking.is_answered = true;
+        self.timers.set(Key::Ask(sender), net.now() + asking.deadlines.body_gap);
         self.metrics.senders.succeeded();
         write(net, sender, &head);
-        self.timers.set(Key::Ask(sender), net.now() + BODY_GAP_TIMEOUT);
         if let Some(Conn::Replying(replying)) = self.conns.get_mut(&conn) {
             replying.stage = Stage::Body(writer);
         }
@@ -224,7 +224,9 @@ impl Relay {
         }
         self.metrics.carried(bytes.len());
         write(net, sender, &out);
-        self.timers.set(Key::Ask(sender), net.now() + BODY_GAP_TIMEOUT);
+        if let Some(Conn::Asking(asking)) = self.conns.get(&sender) {
+            self.timers.set(Key::Ask(sender), net.now() + asking.deadlines.body_gap);
+        }
         if net.pressure(sender) == Pressure::Full {
             net.pause(conn);
         }

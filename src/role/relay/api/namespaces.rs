@@ -1,14 +1,22 @@
 //! Hybrid connections and authorization rules in the shapes of Azure Relay's own API, for tools
 //! that speak it. There is one namespace, and any name stands for it; the operator alone may ask.
+//!
+//! A hybrid connection has four properties more than in Azure: `httpRequests` (whether they are
+//! relayed), and in seconds `acceptTimeoutSeconds`, `responseTimeoutSeconds` and
+//! `bodyGapTimeoutSeconds` ([`Deadlines`](crate::role::relay::authority::Deadlines)).
+
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
 use super::route::{Item, Namespace};
 use super::{Answer, Api, Call, Effect, Fault, Reply, Turn, allow, body, operator, plan};
 use crate::auth::sas::Rule;
-use crate::limits::{TEXT_MAX, USER_METADATA_MAX};
+use crate::limits::{DEADLINE_MAX, TEXT_MAX, USER_METADATA_MAX};
 use crate::role::relay::audit::{Entry, Who, rfc3339};
-use crate::role::relay::registry::{Change, Entity, Request, parse_rights, rights_words};
+use crate::role::relay::registry::{
+    Change, Entity, EntityWish, Request, parse_rights, rights_words,
+};
 use crate::secret::Secret;
 use crate::wire::json::{Object, Value};
 
@@ -84,18 +92,33 @@ fn put_entity(
         let message = format!("userMetadata is up to {USER_METADATA_MAX} bytes");
         return Err(Fault::bad_request("InvalidRequestContent", &message));
     }
-    let request = Request::PutEntity {
-        name: name.to_owned(),
+    let wish = EntityWish {
         requires_client_authorization: properties.optional_bool("requiresClientAuthorization")?,
         user_metadata: metadata.map(str::to_owned),
+        http: properties.optional_bool("httpRequests")?,
+        accept: deadline(properties, "acceptTimeoutSeconds")?,
+        response: deadline(properties, "responseTimeoutSeconds")?,
+        body_gap: deadline(properties, "bodyGapTimeoutSeconds")?,
     };
-    let changes = plan(request, turn)?;
+    let changes = plan(Request::PutEntity { name: name.to_owned(), wish }, turn)?;
     let entity = changes.iter().find_map(|change| match change {
         Change::Entity(entity) => Some(entity),
         _ => None,
     });
     let reply = Reply::json(200, &entity_json(at, entity.ok_or_else(unknown)?, turn));
     Ok(changed(call, at, "entity-put", name, changes, reply))
+}
+
+fn deadline(of: &Object, key: &str) -> Result<Option<Duration>, Fault> {
+    let longest = DEADLINE_MAX.as_secs();
+    match of.optional_unsigned(key)? {
+        None => Ok(None),
+        Some(seconds) if (1..=longest).contains(&seconds) => Ok(Some(Duration::from_secs(seconds))),
+        Some(_) => {
+            let message = format!("{key} is between 1 and {longest}");
+            Err(Fault::bad_request("InvalidRequestContent", &message))
+        }
+    }
 }
 
 fn delete_entity(
@@ -239,6 +262,10 @@ fn entity_json(at: &Namespace, entity: &Entity, turn: &Turn<'_, '_>) -> Json {
             "listenerCount": (turn.listeners)(&entity.name.to_ascii_lowercase()),
             "requiresClientAuthorization": entity.requires_client_authorization,
             "userMetadata": entity.user_metadata,
+            "httpRequests": entity.http,
+            "acceptTimeoutSeconds": entity.deadlines.accept.as_secs(),
+            "responseTimeoutSeconds": entity.deadlines.response.as_secs(),
+            "bodyGapTimeoutSeconds": entity.deadlines.body_gap.as_secs(),
         },
     })
 }

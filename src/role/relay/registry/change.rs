@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::model::{Agent, Entity, Facts, JoinToken};
 use crate::auth::assignments::{Grant, Holder, Kind};
 use crate::auth::sas::{Right, Rights, Rule};
+use crate::role::relay::authority::Deadlines;
 use crate::role::relay::directory::Principal;
 use crate::secret::Secret;
 use crate::wire::resource::ResourceId;
@@ -47,8 +49,11 @@ pub enum Change {
     Principal(Principal),
 }
 
-/// The version of the records written here.
-const VERSION: u64 = 1;
+/// The version of the records written here. The first one had no deadlines and no roles.
+const VERSION: u64 = 2;
+
+/// The oldest version that is read.
+const OLDEST: u64 = 1;
 
 /// The words for `rights`, in Azure's order.
 pub fn rights_words(rights: Rights) -> Vec<&'static str> {
@@ -87,7 +92,7 @@ pub fn decode(record: &[u8]) -> Result<Vec<Change>, Unreadable> {
         return Err(Unreadable::NotJson);
     };
     match record.get("v").and_then(Value::as_u64) {
-        Some(VERSION) => {}
+        Some(OLDEST..=VERSION) => {}
         Some(version) => return Err(Unreadable::Newer(version)),
         None => return Err(Unreadable::Member("v")),
     }
@@ -139,7 +144,9 @@ fn entity_json(entity: &Entity) -> Value {
         "op": "entity", "entity": entity.name, "cluster": entity.cluster,
         "authorization": entity.requires_client_authorization, "http": entity.http,
         "metadata": entity.user_metadata, "created_at": entity.created_at,
-        "updated_at": entity.updated_at,
+        "updated_at": entity.updated_at, "accept": entity.deadlines.accept.as_secs(),
+        "response": entity.deadlines.response.as_secs(),
+        "body_gap": entity.deadlines.body_gap.as_secs(),
     })
 }
 
@@ -195,11 +202,23 @@ fn from_json(value: &Value) -> Result<Change, Unreadable> {
 }
 
 fn entity(all: &Members<'_>) -> Result<Entity, Unreadable> {
+    let usual = Deadlines::default();
+    // Records of the first version have none.
+    let deadline = |name, usual| match all.0.contains_key(name) {
+        true => all.number(name).map(Duration::from_secs),
+        false => Ok(usual),
+    };
+    let deadlines = Deadlines {
+        accept: deadline("accept", usual.accept)?,
+        response: deadline("response", usual.response)?,
+        body_gap: deadline("body_gap", usual.body_gap)?,
+    };
     Ok(Entity {
         name: all.owned("entity")?,
         cluster: all.optional("cluster")?,
         requires_client_authorization: all.flag("authorization")?,
         http: all.flag("http")?,
+        deadlines,
         user_metadata: all.owned("metadata")?,
         created_at: all.number("created_at")?,
         updated_at: all.number("updated_at")?,
@@ -311,7 +330,11 @@ impl fmt::Display for Unreadable {
         match self {
             Self::NotJson => f.write_str("a record that is no JSON object"),
             Self::Newer(version) => {
-                write!(f, "a record of version {version}, and this relay reads version {VERSION}")
+                write!(
+                    f,
+                    "a record of version {version}, and this relay reads versions up to \
+                     {VERSION}; start the newer relay again"
+                )
             }
             Self::Unknown(op) => write!(f, "a record with the unknown change {op:?}"),
             Self::Member(name) => write!(f, "a record without a good member {name:?}"),
@@ -326,12 +349,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_record_of_the_first_version_has_the_usual_deadlines() {
+        let record = br#"{"v":1,"changes":[{"op":"entity","entity":"hc","cluster":null,
+            "authorization":true,"http":true,"metadata":"","created_at":1,"updated_at":2}]}"#;
+        let changes = decode(record).unwrap();
+        let [Change::Entity(entity)] = &changes[..] else { panic!("{changes:?}") };
+        assert_eq!(entity.deadlines, Deadlines::default());
+    }
+
+    #[test]
     fn damaged_and_newer_records_are_refused() {
         for (record, why) in [
             ("", Unreadable::NotJson),
             ("[]", Unreadable::NotJson),
             ("{}", Unreadable::Member("v")),
-            (r#"{"v":2,"changes":[]}"#, Unreadable::Newer(2)),
+            (r#"{"v":3,"changes":[]}"#, Unreadable::Newer(3)),
             (r#"{"v":1}"#, Unreadable::Member("changes")),
             (r#"{"v":1,"changes":[7]}"#, Unreadable::Member("changes")),
             (r#"{"v":1,"changes":[{"op":"x"}]}"#, Unreadable::Unknown("x".into())),

@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 
 use super::model::Entity;
-use super::plan::{Random, Refusal, bounded, new_rule};
+use super::plan::{EntityWish, Random, Refusal, bounded, new_rule};
 use super::{Change, Registry};
 use crate::auth::sas::{Rights, Rule};
 use crate::limits::{ENTITIES_MAX, ENTITY_NAME_MAX, RULES_MAX, TEXT_MAX};
+use crate::role::relay::authority::Deadlines;
 use crate::secret::Secret;
 
 impl Registry {
     pub(super) fn plan_put_entity(
         &self,
         name: String,
-        requires_client_authorization: Option<bool>,
-        user_metadata: Option<String>,
+        wish: EntityWish,
         unix_now: u64,
     ) -> Result<Vec<Change>, Refusal> {
         check_entity_name(&name)?;
@@ -31,6 +31,7 @@ impl Registry {
             cluster: None,
             requires_client_authorization: true,
             http: true,
+            deadlines: Deadlines::default(),
             user_metadata: String::new(),
             created_at: unix_now,
             updated_at: unix_now,
@@ -38,9 +39,15 @@ impl Registry {
         };
         let mut entity =
             known.map_or_else(fresh, |known| Entity { rules: BTreeMap::new(), ..known.clone() });
+        let needs_token = wish.requires_client_authorization;
         entity.requires_client_authorization =
-            requires_client_authorization.unwrap_or(entity.requires_client_authorization);
-        entity.user_metadata = user_metadata.unwrap_or(entity.user_metadata);
+            needs_token.unwrap_or(entity.requires_client_authorization);
+        entity.user_metadata = wish.user_metadata.unwrap_or(entity.user_metadata);
+        entity.http = wish.http.unwrap_or(entity.http);
+        let own = &mut entity.deadlines;
+        own.accept = wish.accept.unwrap_or(own.accept);
+        own.response = wish.response.unwrap_or(own.response);
+        own.body_gap = wish.body_gap.unwrap_or(own.body_gap);
         entity.updated_at = unix_now;
         Ok(vec![Change::Entity(entity)])
     }

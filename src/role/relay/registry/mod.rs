@@ -23,7 +23,7 @@ use ring::hmac;
 pub use change::{Change, Unreadable, decode, encode, parse_rights, rights_words};
 pub use ledger::{InFlight, Ledger};
 pub use model::{Agent, Cluster, Entity, Facts, JoinToken, Presence};
-pub use plan::{Random, Refusal, Request};
+pub use plan::{EntityWish, Random, Refusal, Request};
 
 use super::directory::Directory;
 use crate::auth::assignments::TAG_LEN;

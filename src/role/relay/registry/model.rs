@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::auth::assignments::Assignments;
 use crate::auth::sas::Rule;
+use crate::role::relay::authority::Deadlines;
 use crate::wire::resource::{ResourceId, entity_of};
 
 /// A hybrid connection.
@@ -18,6 +19,8 @@ pub struct Entity {
     pub requires_client_authorization: bool,
     /// False: only WebSockets, no relayed HTTP requests.
     pub http: bool,
+    /// How long listeners and senders may take.
+    pub deadlines: Deadlines,
     /// Opaque to the relay.
     pub user_metadata: String,
     /// Unix time.

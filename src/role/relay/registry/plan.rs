@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +13,7 @@ use super::{Change, LISTEN_RULE, Registry, SEND_RULE};
 use crate::auth::assignments::{Grant, Holder};
 use crate::auth::sas::{Rights, Rule};
 use crate::limits::{ASSIGNMENTS_MAX, CLUSTERS_MAX, JOIN_TOKENS_MAX};
+use crate::role::relay::authority::Deadlines;
 use crate::role::relay::directory::Principal;
 use crate::secret::Secret;
 use crate::wire::resource::{ResourceId, entity_of};
@@ -91,10 +93,8 @@ pub enum Request {
     PutEntity {
         /// Its name.
         name: String,
-        /// Whether senders need a token.
-        requires_client_authorization: Option<bool>,
-        /// Opaque to the relay.
-        user_metadata: Option<String>,
+        /// How it is to be.
+        wish: EntityWish,
     },
     /// Remove a hybrid connection.
     RemoveEntity(String),
@@ -125,6 +125,23 @@ pub enum Request {
         /// A key of the caller's choice.
         key: Option<Secret<String>>,
     },
+}
+
+/// How a hybrid connection is to be. What is `None` stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct EntityWish {
+    /// Whether senders need a token.
+    pub requires_client_authorization: Option<bool>,
+    /// Opaque to the relay.
+    pub user_metadata: Option<String>,
+    /// Whether HTTP requests are relayed.
+    pub http: Option<bool>,
+    /// See [`Deadlines::accept`].
+    pub accept: Option<Duration>,
+    /// See [`Deadlines::response`].
+    pub response: Option<Duration>,
+    /// See [`Deadlines::body_gap`].
+    pub body_gap: Option<Duration>,
 }
 
 /// The rule that every namespace of Azure begins with.
@@ -178,9 +195,7 @@ impl Registry {
                 true => vec![Change::Principal(seen)],
                 false => Vec::new(),
             }),
-            Request::PutEntity { name, requires_client_authorization: auth, user_metadata } => {
-                self.plan_put_entity(name, auth, user_metadata, unix_now)
-            }
+            Request::PutEntity { name, wish } => self.plan_put_entity(name, wish, unix_now),
             Request::RemoveEntity(name) => self.plan_remove_entity(name),
             Request::PutRule { entity, name, rights } => {
                 self.plan_put_rule(entity, name, rights, random)
@@ -329,6 +344,7 @@ fn cluster_entity(id: &str, unix_now: u64) -> Entity {
         cluster: Some(id.to_owned()),
         requires_client_authorization: true,
         http: false,
+        deadlines: Deadlines::default(),
         user_metadata: String::new(),
         created_at: unix_now,
         updated_at: unix_now,

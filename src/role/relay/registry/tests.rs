@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::auth::assignments::Holder;
 use crate::auth::sas::{Refusal as Denied, Rights};
@@ -106,8 +108,13 @@ fn any_request(rng: &mut Rng) -> Request {
         }),
         11 => Request::PutEntity {
             name: entity.unwrap_or(rule),
-            requires_client_authorization: (rng.next(2) == 0).then(|| rng.next(2) == 0),
-            user_metadata: Some(who),
+            wish: EntityWish {
+                requires_client_authorization: (rng.next(2) == 0).then(|| rng.next(2) == 0),
+                user_metadata: Some(who),
+                http: (rng.next(2) == 0).then(|| rng.next(2) == 0),
+                response: (rng.next(2) == 0).then(|| Duration::from_secs(rng.next(99) + 1)),
+                ..EntityWish::default()
+            },
         },
         12 => Request::RemoveEntity(entity.unwrap_or(rule)),
         13 => match rng.next(2) {
@@ -328,8 +335,7 @@ fn the_hybrid_connection_of_a_cluster_is_out_of_reach_of_the_other_api() {
     }
     let put = |name: &str| Request::PutEntity {
         name: name.into(),
-        requires_client_authorization: Some(false),
-        user_metadata: None,
+        wish: EntityWish { requires_client_authorization: Some(false), ..EntityWish::default() },
     };
     assert_eq!(run(&mut registry, put(&name), 1), Err(Refusal::BadName));
 }
@@ -356,11 +362,7 @@ fn hostile_names_of_hybrid_connections_are_refused() {
         "a\n",
         &long,
     ] {
-        let request = Request::PutEntity {
-            name: name.into(),
-            requires_client_authorization: None,
-            user_metadata: None,
-        };
+        let request = Request::PutEntity { name: name.into(), wish: EntityWish::default() };
         assert_eq!(run(&mut registry, request, 1), Err(Refusal::BadName), "{name:?}");
     }
 }
@@ -391,11 +393,7 @@ fn rules_follow_azure() {
 fn a_path_leads_to_the_longest_name_that_ends_with_a_segment() {
     let mut registry = Registry::default();
     for name in ["Ent", "ent/sub"] {
-        let request = Request::PutEntity {
-            name: name.into(),
-            requires_client_authorization: None,
-            user_metadata: None,
-        };
+        let request = Request::PutEntity { name: name.into(), wish: EntityWish::default() };
         run(&mut registry, request, 1).unwrap();
     }
     let found = |path| registry.resolve(path).map(|(entity, suffix)| (&entity.name[..], suffix));

@@ -39,6 +39,35 @@ fn a_hybrid_connection_with_a_rule_and_its_keys() {
 }
 
 #[test]
+fn a_hybrid_connection_has_deadlines_and_a_switch_for_http() {
+    let mut world = world();
+    let put = |world: &mut World, properties: &str| {
+        let body = format!(r#"{{"properties":{{{properties}}}}}"#);
+        let got = world.operator("PUT", &at("/hybridConnections/hc"), &body);
+        (got.status, got.body["properties"].clone())
+    };
+    let (_, usual) = put(&mut world, "");
+    assert_eq!(
+        (&usual["responseTimeoutSeconds"], &usual["httpRequests"]),
+        (&60.into(), &true.into())
+    );
+    let (_, own) = put(&mut world, r#""responseTimeoutSeconds":600,"httpRequests":false"#);
+    assert_eq!(
+        (&own["responseTimeoutSeconds"], &own["httpRequests"]),
+        (&600.into(), &false.into())
+    );
+    let (_, still) = put(&mut world, r#""acceptTimeoutSeconds":5,"bodyGapTimeoutSeconds":86400"#);
+    assert_eq!(
+        (&still["responseTimeoutSeconds"], &still["acceptTimeoutSeconds"]),
+        (&600.into(), &5.into())
+    );
+    for wrong in ["0", "86401", "-1", "1.5", "\"60\"", "18446744073709551616"] {
+        let got = put(&mut world, &format!(r#""responseTimeoutSeconds":{wrong}"#));
+        assert_eq!(got.0, 400, "{wrong}");
+    }
+}
+
+#[test]
 fn the_operator_alone_may_ask() {
     let mut world = world();
     for tail in ["", "/hybridConnections", "/authorizationRules", "/hybridConnections/a"] {
