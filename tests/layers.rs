@@ -146,3 +146,18 @@ fn no_file_is_longer_than_one_idea() {
     }
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
+
+#[test]
+fn nothing_is_left_to_a_harness_that_is_not_there() {
+    let manifest = fs::read_to_string("Cargo.toml").expect("readable");
+    let programs = manifest.split("[[test]]").skip(1).filter(|it| it.contains("harness = false"));
+    assert_eq!(programs.count(), 3, "their tests are listed, and the attribute would drop them");
+    let listed = ["tests/e2e", "tests/faults", "tests/demo", "tests/sdk"];
+    let faults: Vec<String> = listed
+        .into_iter()
+        .flat_map(sources)
+        .filter(|source| source.text.contains("#[test]"))
+        .map(|source| source.path.display().to_string())
+        .collect();
+    assert!(faults.is_empty(), "list them in trials(): {faults:?}");
+}

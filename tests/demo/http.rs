@@ -1,9 +1,24 @@
 //! HTTP as leniently as kube-apiserver reads it: what a front end must never let through works
 //! here, so that letting it through shows.
 
+use super::trial::{Trial, trial};
 use super::{admin, client, server};
 
-#[test]
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(transfer_encoding_wins_over_content_length_and_what_follows_runs),
+        trial(pipelined_requests_are_answered_in_order),
+        trial(bare_line_feeds_and_folded_fields_are_read),
+        trial(an_escaped_slash_is_decoded_before_routing),
+        trial(a_refused_upgrade_leaves_the_connection_open),
+        trial(a_body_is_asked_for_only_once_the_caller_is_allowed),
+        trial(malformed_heads_are_refused_and_the_connection_closed),
+        trial(old_and_closing_requests_end_the_connection),
+        trial(a_body_that_is_too_large_is_refused),
+        trial(stopping_kills_every_connection_and_the_address_can_be_taken_again),
+    ]
+}
+
 fn transfer_encoding_wins_over_content_length_and_what_follows_runs() {
     let server = server();
     let mut client = client(&server);
@@ -22,7 +37,6 @@ fn transfer_encoding_wins_over_content_length_and_what_follows_runs() {
     assert_eq!(client.get("/version", "").code, 200);
 }
 
-#[test]
 fn pipelined_requests_are_answered_in_order() {
     let server = server();
     let mut client = client(&server);
@@ -33,7 +47,6 @@ fn pipelined_requests_are_answered_in_order() {
     assert_eq!(client.response().text(), "ok");
 }
 
-#[test]
 fn bare_line_feeds_and_folded_fields_are_read() {
     let server = server();
     let mut client = client(&server);
@@ -43,14 +56,12 @@ fn bare_line_feeds_and_folded_fields_are_read() {
     assert_eq!(client.get("/api/v1/namespaces", &folded).code, 200);
 }
 
-#[test]
 fn an_escaped_slash_is_decoded_before_routing() {
     let server = server();
     let answer = client(&server).get("/api%2fv1%2Fnamespaces/default%2fpods", &admin(&server));
     assert_eq!(answer.json()["kind"], "PodList");
 }
 
-#[test]
 fn a_refused_upgrade_leaves_the_connection_open() {
     let server = server();
     let mut client = client(&server);
@@ -63,7 +74,6 @@ fn a_refused_upgrade_leaves_the_connection_open() {
     assert_eq!(client.get("/version", "").code, 200);
 }
 
-#[test]
 fn a_body_is_asked_for_only_once_the_caller_is_allowed() {
     let server = server();
     let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"awaited"}}"#;
@@ -86,7 +96,6 @@ fn a_body_is_asked_for_only_once_the_caller_is_allowed() {
     assert!(refused.is_closed());
 }
 
-#[test]
 fn malformed_heads_are_refused_and_the_connection_closed() {
     let server = server();
     for (request, code) in [
@@ -109,7 +118,6 @@ fn malformed_heads_are_refused_and_the_connection_closed() {
     }
 }
 
-#[test]
 fn old_and_closing_requests_end_the_connection() {
     let server = server();
     let mut old = client(&server);
@@ -121,7 +129,6 @@ fn old_and_closing_requests_end_the_connection() {
     assert!(closing.is_closed());
 }
 
-#[test]
 fn a_body_that_is_too_large_is_refused() {
     let server = server();
     let mut client = client(&server);
@@ -133,7 +140,6 @@ fn a_body_that_is_too_large_is_refused() {
     assert_eq!(client.response().code, 413);
 }
 
-#[test]
 fn stopping_kills_every_connection_and_the_address_can_be_taken_again() {
     let server = server();
     let mut before = client(&server);

@@ -4,9 +4,27 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::kubectl::newest_or_skip;
+use super::kubectl::newest;
 use super::raw::Response;
+use super::trial::{Absent, Trial, trial};
 use super::{admin, client, demo, server};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(a_client_certificate_beats_a_bearer_token),
+        trial(a_bearer_token_names_its_user_and_an_unknown_one_is_refused),
+        trial(nobody_is_anonymous_and_may_read_the_version_only),
+        trial(an_absent_empty_or_blank_user_is_no_impersonation_at_all),
+        trial(the_first_of_several_users_wins),
+        trial(a_group_extra_or_uid_without_a_user_is_a_bad_request),
+        trial(every_group_counts_commas_are_text_and_extra_keys_are_decoded),
+        trial(groups_are_completed_as_kube_apiserver_completes_them),
+        trial(an_account_impersonates_only_what_it_may),
+        trial(an_impersonated_user_has_his_own_rights_and_no_others),
+        trial(a_token_may_come_as_a_websocket_subprotocol),
+        trial(audit_tells_the_account_the_user_the_claimed_addresses_and_the_id),
+    ]
+}
 
 const SELF: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 
@@ -25,18 +43,17 @@ fn static_token(token: &str, user: &str, groups: &[&str]) -> demo::Server {
     demo::Server::start(demo::Options { tokens, ..demo::Options::default() }).expect("starts")
 }
 
-#[test]
-fn a_client_certificate_beats_a_bearer_token() {
-    let Some(kubectl) = newest_or_skip("certificate and token") else { return };
+fn a_client_certificate_beats_a_bearer_token() -> Result<(), Absent> {
+    let kubectl = newest()?;
     let server = static_token("alices-token", "alice", &[]);
     let kubectl = kubectl.with(&server.kubeconfig_admin().expect("a kubeconfig"));
     let me = kubectl.output(&["auth", "whoami", "-o", "json", "--token", "alices-token"]);
     assert!(me.contains("system:admin") && !me.contains("alice"), "{me}");
     let me = kubectl.output(&["auth", "whoami", "-o", "json", "--token", "no-such-token"]);
     assert!(me.contains("system:admin"), "{me}");
+    Ok(())
 }
 
-#[test]
 fn a_bearer_token_names_its_user_and_an_unknown_one_is_refused() {
     let server = static_token("alices-token", "alice", &["people"]);
     let me = user(&whoami(&server, "Authorization: Bearer alices-token\r\n"));
@@ -48,7 +65,6 @@ fn a_bearer_token_names_its_user_and_an_unknown_one_is_refused() {
     assert_eq!(user(&me)["username"], "alice");
 }
 
-#[test]
 fn nobody_is_anonymous_and_may_read_the_version_only() {
     let server = server();
     for fields in ["", "Authorization: Basic YTpi\r\n", "Authorization: Bearer\r\n"] {
@@ -61,7 +77,6 @@ fn nobody_is_anonymous_and_may_read_the_version_only() {
     }
 }
 
-#[test]
 fn an_absent_empty_or_blank_user_is_no_impersonation_at_all() {
     let server = server();
     for fields in ["", "Impersonate-User:\r\n", "Impersonate-User: \t \r\n"] {
@@ -70,7 +85,6 @@ fn an_absent_empty_or_blank_user_is_no_impersonation_at_all() {
     }
 }
 
-#[test]
 fn the_first_of_several_users_wins() {
     let server = server();
     let fields = "Impersonate-User: alice\r\nImpersonate-User: bob\r\n";
@@ -78,7 +92,6 @@ fn the_first_of_several_users_wins() {
     assert_eq!(me["username"], "alice");
 }
 
-#[test]
 fn a_group_extra_or_uid_without_a_user_is_a_bad_request() {
     let server = server();
     for fields in [
@@ -96,7 +109,6 @@ fn a_group_extra_or_uid_without_a_user_is_a_bad_request() {
     }
 }
 
-#[test]
 fn every_group_counts_commas_are_text_and_extra_keys_are_decoded() {
     let server = server();
     let fields = "impersonate-user: alice\r\nImpersonate-Group: a,b\r\nImpersonate-Group: c\r\n\
@@ -114,7 +126,6 @@ fn every_group_counts_commas_are_text_and_extra_keys_are_decoded() {
     );
 }
 
-#[test]
 fn groups_are_completed_as_kube_apiserver_completes_them() {
     let server = server();
     for (fields, groups) in [
@@ -151,7 +162,6 @@ fn groups_are_completed_as_kube_apiserver_completes_them() {
     }
 }
 
-#[test]
 fn an_account_impersonates_only_what_it_may() {
     let server = static_token("proxys-token", "proxy", &[]);
     let role = json!({
@@ -190,7 +200,6 @@ fn an_account_impersonates_only_what_it_may() {
     assert_eq!(refused.json()["message"], message);
 }
 
-#[test]
 fn an_impersonated_user_has_his_own_rights_and_no_others() {
     let server = server();
     server.bind("alice-views", "view", "User", &["alice"]);
@@ -200,7 +209,6 @@ fn an_impersonated_user_has_his_own_rights_and_no_others() {
     assert_eq!(client.get("/api/v1/namespaces/default/secrets", &fields).code, 403);
 }
 
-#[test]
 fn a_token_may_come_as_a_websocket_subprotocol() {
     let server = server();
     let token = base64::Engine::encode(
@@ -224,7 +232,6 @@ fn a_token_may_come_as_a_websocket_subprotocol() {
     assert_eq!(upgrade(&credential).0, 403);
 }
 
-#[test]
 fn audit_tells_the_account_the_user_the_claimed_addresses_and_the_id() {
     let server = server();
     let fields = format!(

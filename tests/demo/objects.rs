@@ -3,7 +3,23 @@
 use serde_json::{Value, json};
 
 use super::raw::Client;
+use super::trial::{Trial, trial};
 use super::{admin, client, demo, server};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(pages_follow_each_other_without_gap_or_overlap),
+        trial(a_watch_goes_on_from_a_version_and_is_told_when_that_is_forgotten),
+        trial(a_watch_sees_objects_enter_and_leave_its_selection),
+        trial(a_watch_ends_when_its_time_is_over),
+        trial(initial_events_end_with_a_bookmark),
+        trial(an_update_from_an_old_version_is_a_conflict),
+        trial(unknown_paths_and_methods_are_refused_as_a_status),
+        trial(roles_are_evaluated_by_name_subresource_namespace_and_path),
+        trial(bodies_in_protobuf_are_read_and_damaged_ones_refused),
+        trial(server_side_apply_takes_yaml_and_removes_what_its_manager_leaves_out),
+    ]
+}
 
 const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -24,7 +40,6 @@ fn watch(server: &demo::Server, query: &str) -> Client {
     client
 }
 
-#[test]
 fn pages_follow_each_other_without_gap_or_overlap() {
     let server = server();
     for number in 0..7 {
@@ -56,7 +71,6 @@ fn pages_follow_each_other_without_gap_or_overlap() {
     assert_eq!(late.code, 410);
 }
 
-#[test]
 fn a_watch_goes_on_from_a_version_and_is_told_when_that_is_forgotten() {
     let server = server();
     let list = client(&server).get(CONFIGMAPS, &admin(&server)).json();
@@ -75,7 +89,6 @@ fn a_watch_goes_on_from_a_version_and_is_told_when_that_is_forgotten() {
     assert_eq!(event(&mut late)["object"]["code"], 410);
 }
 
-#[test]
 fn a_watch_sees_objects_enter_and_leave_its_selection() {
     let server = server();
     let mut seen = watch(&server, "labelSelector=wanted&fieldSelector=metadata.name!=never");
@@ -94,14 +107,12 @@ fn a_watch_sees_objects_enter_and_leave_its_selection() {
     }
 }
 
-#[test]
 fn a_watch_ends_when_its_time_is_over() {
     let server = server();
     let mut watch = watch(&server, "timeoutSeconds=0&resourceVersion=1000000");
     assert_eq!(watch.chunk(), None);
 }
 
-#[test]
 fn initial_events_end_with_a_bookmark() {
     let server = server();
     let query = "sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan";
@@ -117,7 +128,6 @@ fn initial_events_end_with_a_bookmark() {
     assert_eq!(mark, Some(&json!("true")));
 }
 
-#[test]
 fn an_update_from_an_old_version_is_a_conflict() {
     let server = server();
     server.add("", "v1", "configmaps", configmap("it", "one"));
@@ -131,7 +141,6 @@ fn an_update_from_an_old_version_is_a_conflict() {
     assert_eq!((late.code, late.json()["reason"].as_str()), (409, Some("Conflict")));
 }
 
-#[test]
 fn unknown_paths_and_methods_are_refused_as_a_status() {
     let server = server();
     let mut client = client(&server);
@@ -153,7 +162,6 @@ fn unknown_paths_and_methods_are_refused_as_a_status() {
     assert_eq!(client.get(CONFIGMAPS, &only_protobuf).code, 406);
 }
 
-#[test]
 fn roles_are_evaluated_by_name_subresource_namespace_and_path() {
     let server = server();
     let role = |kind: &str, name: &str, rules: Value| {
@@ -221,7 +229,6 @@ fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     [&[number << 3 | 2, len], bytes].concat()
 }
 
-#[test]
 fn bodies_in_protobuf_are_read_and_damaged_ones_refused() {
     let server = server();
     let entry = [field(1, b"key"), field(2, b"value")].concat();
@@ -250,7 +257,6 @@ fn bodies_in_protobuf_are_read_and_damaged_ones_refused() {
     assert_eq!(post(&unknown).code, 415);
 }
 
-#[test]
 fn server_side_apply_takes_yaml_and_removes_what_its_manager_leaves_out() {
     let server = server();
     let mut client = client(&server);

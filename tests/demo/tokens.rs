@@ -11,7 +11,17 @@ use serde_json::{Value, json};
 
 use super::issuer::{Algorithm, Issuer};
 use super::raw::Client;
+use super::trial::{Trial, trial};
 use super::{admin, client, demo, server};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(a_requested_token_is_a_jwt_of_the_account_and_can_be_renewed),
+        trial(a_token_for_another_audience_is_no_credential_here),
+        trial(a_token_ends_with_its_time_its_account_or_by_revocation),
+        trial(the_issuers_published_keys_verify_its_tokens),
+    ]
+}
 
 fn review(server: &demo::Server, token: &str, audiences: &Value) -> Value {
     let path = "/apis/authentication.k8s.io/v1/tokenreviews";
@@ -25,7 +35,6 @@ fn code(server: &demo::Server, token: &str) -> u16 {
     client(server).get("/api", &format!("Authorization: Bearer {token}\r\n")).code
 }
 
-#[test]
 fn a_requested_token_is_a_jwt_of_the_account_and_can_be_renewed() {
     let server = server();
     let path = "/api/v1/namespaces/demo/serviceaccounts/default/token";
@@ -49,7 +58,6 @@ fn a_requested_token_is_a_jwt_of_the_account_and_can_be_renewed() {
     assert_eq!(ask(json!({ "expirationSeconds": 60 })).code, 422);
 }
 
-#[test]
 fn a_token_for_another_audience_is_no_credential_here() {
     let server = server();
     let path = "/api/v1/namespaces/demo/serviceaccounts/default/token";
@@ -61,7 +69,6 @@ fn a_token_for_another_audience_is_no_credential_here() {
     assert!(review(&server, token, &json!([])).get("authenticated").is_none());
 }
 
-#[test]
 fn a_token_ends_with_its_time_its_account_or_by_revocation() {
     let server = server();
     let fresh = || server.service_account_token("demo", "robot").expect("a token");
@@ -105,7 +112,6 @@ fn verifies(token: &str, jwks: &Value) -> bool {
     }
 }
 
-#[test]
 fn the_issuers_published_keys_verify_its_tokens() {
     let issuer = Issuer::start().expect("the issuer starts");
     let addr = issuer.url().strip_prefix("https://").expect("https").parse().expect("an address");

@@ -7,8 +7,19 @@ use std::path::Path;
 use cluster_connect::wire::kubeconfig::Kubeconfig;
 
 use super::chain::{Chain, Options, Site, private, terminate};
-use super::kubectl::newest_or_skip;
+use super::kubectl::newest;
 use super::processes::Process;
+use super::trial::{Absent, Trial, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(run_passes_the_exit_code_on_and_cleans_up),
+        trial(run_gives_kubectl_the_cluster),
+        trial(proxy_prints_its_kubeconfig_and_nothing_else),
+        trial(a_merged_kubeconfig_is_given_back_as_it_was),
+        trial(ready_in_json_names_port_and_file_and_both_are_gone_at_the_end),
+    ]
+}
 
 fn words<'a>(first: &'a str, rest: &'a [String], last: &[&'a str]) -> Vec<&'a str> {
     let rest = rest.iter().map(String::as_str);
@@ -22,7 +33,6 @@ fn left_behind(site: &Site) -> Vec<String> {
     names.filter(|name| name.starts_with("cluster-connect-")).collect()
 }
 
-#[test]
 fn run_passes_the_exit_code_on_and_cleans_up() {
     let chain = Chain::start(Options::default());
     let site = &chain.site;
@@ -44,9 +54,8 @@ fn run_passes_the_exit_code_on_and_cleans_up() {
     assert_eq!(left_behind(site), Vec::<String>::new());
 }
 
-#[test]
-fn run_gives_kubectl_the_cluster() {
-    let Some(kubectl) = newest_or_skip("run") else { return };
+fn run_gives_kubectl_the_cluster() -> Result<(), Absent> {
+    let kubectl = newest()?;
     let chain = Chain::start(Options::default());
     let client = chain.site.client_words(&["edge-7"]);
     let path = kubectl.path().to_str().expect("a path in UTF-8");
@@ -56,9 +65,9 @@ fn run_gives_kubectl_the_cluster() {
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.lines().all(|line| line.starts_with("pod/")), "{printed}");
     assert!(printed.contains("pod/web"), "{printed}");
+    Ok(())
 }
 
-#[test]
 fn proxy_prints_its_kubeconfig_and_nothing_else() {
     let chain = Chain::start(Options::default());
     let client = chain.site.client_words(&["edge-7"]);
@@ -76,7 +85,6 @@ fn proxy_prints_its_kubeconfig_and_nothing_else() {
     }
 }
 
-#[test]
 fn a_merged_kubeconfig_is_given_back_as_it_was() {
     let chain = Chain::start(Options::default());
     let client = chain.site.client_words(&["edge-7"]);
@@ -112,7 +120,6 @@ fn a_merged_kubeconfig_is_given_back_as_it_was() {
     }
 }
 
-#[test]
 fn ready_in_json_names_port_and_file_and_both_are_gone_at_the_end() {
     let chain = Chain::start(Options::default());
     let client = chain.site.client_words(&["edge-7"]);

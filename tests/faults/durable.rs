@@ -5,14 +5,22 @@ use serde_json::Value;
 use super::answer::{Answer, rest};
 use super::chain::{ALICE, Chain, Options, Site};
 use super::processes::Process;
+use super::trial::{Trial, trial};
 use super::{PODS, door, eventually, get, recovers, refusal, replaced, says};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(all_that_was_acknowledged_is_there_after_kill_9),
+        trial(a_join_token_outlives_the_relay_that_gave_it),
+        trial(whoever_is_revoked_is_cut_off_at_once_and_alone),
+    ]
+}
 
 /// What the relay knows of a cluster.
 fn shown(site: &Site, name: &str) -> Value {
     serde_json::from_str(&site.operator(&["show", name, "-o", "json"])).expect("JSON")
 }
 
-#[test]
 fn all_that_was_acknowledged_is_there_after_kill_9() {
     let mut chain = Chain::start(Options::default());
     let killed = |site: &mut Site, words: &[&str]| {
@@ -47,7 +55,6 @@ fn all_that_was_acknowledged_is_there_after_kill_9() {
     recovers(&door(&chain.client, "edge-7"));
 }
 
-#[test]
 fn a_join_token_outlives_the_relay_that_gave_it() {
     let mut site = Site::start();
     let cluster = site.cluster("edge-7", Options::default());
@@ -65,7 +72,6 @@ fn a_join_token_outlives_the_relay_that_gave_it() {
     recovers(&door(&client, "edge-7"));
 }
 
-#[test]
 fn whoever_is_revoked_is_cut_off_at_once_and_alone() {
     let mut site = Site::start();
     let cluster = site.cluster("edge-7", Options::default());
@@ -84,7 +90,7 @@ fn whoever_is_revoked_is_cut_off_at_once_and_alone() {
         Process::spawn(&mut site.command(&words), site.logs(), "bob").expect("it starts");
     process.says("ready: ").expect("ready");
     let kubeconfig = std::fs::read_to_string(&file).expect("a kubeconfig");
-    let bob = super::Client { process, path: file.into(), kubeconfig };
+    let bob = super::Client { process, kubeconfig };
     let (alices, bobs) = (door(&alice, "edge-7"), door(&bob, "edge-7"));
     let watch = |door: &super::Door| {
         let mut client = door.connect();

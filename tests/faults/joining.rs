@@ -7,7 +7,17 @@ use serde_json::{Value, json};
 
 use super::chain::{ALICE, CLUSTER_AUDIENCE, Cluster, Options, RELAY_AUDIENCE, Site, private};
 use super::raw::{Client, Response};
+use super::trial::{Trial, trial};
 use super::{complaint, door, recovers, says, works};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(a_join_token_is_for_one_agent_one_cluster_and_some_time),
+        trial(an_auth_proxy_with_the_relays_audience_cannot_join),
+        trial(the_relay_takes_no_token_that_is_forged_or_for_something_else),
+        trial(nobody_gets_a_token_to_listen_without_the_agents_key),
+    ]
+}
 
 /// What another agent says, which has this cluster's auth proxy and a key of its own.
 fn another_agent(site: &Site, cluster: &Cluster, name: &str, state: &str, token: &str) -> String {
@@ -27,7 +37,6 @@ fn join_token(printed: &str) -> String {
     printed["joinToken"].as_str().expect("a join token").to_owned()
 }
 
-#[test]
 fn a_join_token_is_for_one_agent_one_cluster_and_some_time() {
     let mut site = Site::start();
     let cluster = site.cluster("edge-7", Options::default());
@@ -59,7 +68,6 @@ fn a_join_token_is_for_one_agent_one_cluster_and_some_time() {
     works(&site, "edge-7", &[]);
 }
 
-#[test]
 fn an_auth_proxy_with_the_relays_audience_cannot_join() {
     let mut site = Site::start();
     let cluster = site.cluster("edge-7", Options::default());
@@ -106,7 +114,6 @@ fn upgrade(site: &Site, entity: &str, action: &str, token: &str) -> Response {
     )
 }
 
-#[test]
 fn the_relay_takes_no_token_that_is_forged_or_for_something_else() {
     let mut site = Site::start();
     let _seven = site.cluster("edge-7", Options::default());
@@ -164,7 +171,6 @@ fn percent_lower(entity: &str) -> String {
     entity.rsplit('/').next().expect("the id").to_owned()
 }
 
-#[test]
 fn nobody_gets_a_token_to_listen_without_the_agents_key() {
     let mut site = Site::start();
     let cluster = site.cluster("edge-7", Options::default());

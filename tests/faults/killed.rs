@@ -6,7 +6,17 @@ use serde_json::json;
 
 use super::answer::{Answer, rest};
 use super::chain::{Chain, Options};
+use super::trial::{Trial, trial};
 use super::{PODS, door, eventually, recovers};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(a_killed_relay_breaks_what_is_under_way_and_nothing_else),
+        trial(a_killed_agent_breaks_what_is_under_way_and_nothing_else),
+        trial(a_killed_auth_proxy_breaks_what_is_under_way_and_nothing_else),
+        trial(a_killed_api_server_breaks_what_is_under_way_and_nothing_else),
+    ]
+}
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
@@ -117,22 +127,18 @@ fn struck(victim: Victim) {
     });
 }
 
-#[test]
 fn a_killed_relay_breaks_what_is_under_way_and_nothing_else() {
     struck(Victim::Relay);
 }
 
-#[test]
 fn a_killed_agent_breaks_what_is_under_way_and_nothing_else() {
     struck(Victim::Agent);
 }
 
-#[test]
 fn a_killed_auth_proxy_breaks_what_is_under_way_and_nothing_else() {
     struck(Victim::AuthProxy);
 }
 
-#[test]
 fn a_killed_api_server_breaks_what_is_under_way_and_nothing_else() {
     struck(Victim::ApiServer);
 }

@@ -5,7 +5,17 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::chain::{CLUSTER_AUDIENCE, Options, Site, private, replaced};
+use super::trial::{Trial, trial};
 use super::{complaint, refusal, says, works};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(a_port_that_is_taken_is_named_with_the_option_that_chooses_another),
+        trial(a_kubeconfig_that_cannot_be_read_says_which_and_why),
+        trial(a_relay_does_not_start_on_a_state_that_is_not_its_own),
+        trial(a_state_directory_that_cannot_be_written_is_named),
+    ]
+}
 
 fn taken() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -13,7 +23,6 @@ fn taken() -> (TcpListener, String) {
     (listener, address)
 }
 
-#[test]
 fn a_port_that_is_taken_is_named_with_the_option_that_chooses_another() {
     let mut site = Site::start();
     let _cluster = site.cluster("edge-7", Options::default());
@@ -46,7 +55,6 @@ fn gate(site: &Site, state: &str) -> Vec<String> {
     [&words[..], &issuer, &more].concat().into_iter().map(str::to_owned).collect()
 }
 
-#[test]
 fn a_kubeconfig_that_cannot_be_read_says_which_and_why() {
     let mut site = Site::start();
     let _cluster = site.cluster("edge-7", Options::default());
@@ -79,7 +87,6 @@ fn a_kubeconfig_that_cannot_be_read_says_which_and_why() {
     assert_eq!(fs::read_to_string(&file).expect("the file"), "{ not yaml");
 }
 
-#[test]
 fn a_relay_does_not_start_on_a_state_that_is_not_its_own() {
     let mut site = Site::start();
     let _cluster = site.cluster("edge-7", Options::default());
@@ -116,7 +123,6 @@ fn a_relay_does_not_start_on_a_state_that_is_not_its_own() {
     works(&site, "edge-7", &[]);
 }
 
-#[test]
 fn a_state_directory_that_cannot_be_written_is_named() {
     let mut site = Site::start();
     let cluster = site.cluster("edge-7", Options::default());

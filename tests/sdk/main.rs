@@ -2,7 +2,7 @@
 //!
 //! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`. And its management client for
 //! Python, from PyPI: `python3 -m venv target/arm-venv && target/arm-venv/bin/pip install -r
-//! tests/sdk/requirements.txt`. Where that was not done, these tests say so and pass.
+//! tests/sdk/requirements.txt`. Where that was not done, these tests are ignored and say so.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/chain.rs"]
@@ -23,9 +23,12 @@ mod processes;
 #[path = "../hc/table.rs"]
 #[allow(dead_code, reason = "shared with tests/hc")]
 mod table;
+#[path = "../support/trial.rs"]
+#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
+mod trial;
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::channel;
 use std::thread;
 
@@ -34,6 +37,15 @@ use cluster_connect::role::ListenerTag;
 use cluster_connect::role::relay::authority::{Deadlines, Entity};
 use cluster_connect::role::relay::{Config, Relay};
 use table::Table;
+use trial::{Absent, trial};
+
+fn main() -> ExitCode {
+    trial::run([vec![
+        trial(hyco_ws_listens_and_connects),
+        trial(hyco_https_serves_requests),
+        trial(the_management_client_for_python_is_served),
+    ]])
+}
 
 /// A relay with two entities for WebSockets and one for HTTP. Returns its port.
 fn relay() -> u16 {
@@ -63,11 +75,10 @@ fn relay() -> u16 {
     hear.recv().unwrap()
 }
 
-fn run(script: &str) {
+fn run(script: &str) -> Result<(), Absent> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
     if !here.join("node_modules").exists() {
-        eprintln!("skipped: the SDKs are not installed (npm ci --prefix tests/sdk)");
-        return;
+        return Err(Absent("SDK from npm (npm ci --prefix tests/sdk)".to_owned()));
     }
     let port = relay().to_string();
     let mut node = Command::new("node");
@@ -76,26 +87,22 @@ fn run(script: &str) {
     let text = String::from_utf8_lossy(&out.stdout);
     let errors = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{text}\n{errors}");
-    println!("{text}");
+    Ok(())
 }
 
-#[test]
-fn hyco_ws_listens_and_connects() {
-    run("ws.js");
+fn hyco_ws_listens_and_connects() -> Result<(), Absent> {
+    run("ws.js")
 }
 
-#[test]
-fn hyco_https_serves_requests() {
-    run("https.js");
+fn hyco_https_serves_requests() -> Result<(), Absent> {
+    run("https.js")
 }
 
-#[test]
-fn the_management_client_for_python_is_served() {
+fn the_management_client_for_python_is_served() -> Result<(), Absent> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = here.join("target/arm-venv/bin/python");
     if !python.exists() {
-        eprintln!("skipped: the management client is not in target/arm-venv");
-        return;
+        return Err(Absent("management client in target/arm-venv".to_owned()));
     }
     let mut site = chain::Site::start();
     let _edge = site.cluster("edge-7", chain::Options { edge: true, ..Default::default() });
@@ -106,4 +113,5 @@ fn the_management_client_for_python_is_served() {
     let text = String::from_utf8_lossy(&out.stdout);
     let errors = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{text}\n{errors}");
+    Ok(())
 }

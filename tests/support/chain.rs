@@ -66,8 +66,7 @@ pub(crate) struct Options {
 /// A client proxy.
 pub(crate) struct Client {
     pub(crate) process: Process,
-    /// The kubeconfig that it has written.
-    pub(crate) path: PathBuf,
+    /// What it has written.
     pub(crate) kubeconfig: String,
 }
 
@@ -254,7 +253,7 @@ impl Site {
         let ready = "ready: ";
         let (process, _) = start(self.logs(), &Wish { name: &name, words: &words, ready });
         let kubeconfig = fs::read_to_string(&path).expect("the kubeconfig is there when ready");
-        Client { process, path: path.into(), kubeconfig }
+        Client { process, kubeconfig }
     }
 
     /// A command of `cluster-connect`, in an empty environment but for `HOME`, which is private.

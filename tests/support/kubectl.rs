@@ -9,9 +9,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-use std::{env, fs, io, thread};
+use std::{env, fs, thread};
 
 use serde_json::Value;
+
+use crate::trial::{Absent, Trial, name_of, named};
 
 /// Longer than any command takes on a slow machine; only a failing test waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,36 +58,70 @@ pub(crate) struct Running {
 /// A private directory, removed when this is dropped.
 pub(crate) struct TempDir(PathBuf);
 
-/// Every kubectl there is, one per minor version, oldest first. A machine without any is told so
-/// on stderr, past the capturing of test output.
+/// Every kubectl there is, one per minor version, oldest first.
 pub(crate) fn all() -> &'static [Kubectl] {
     static ALL: OnceLock<Vec<Kubectl>> = OnceLock::new();
     ALL.get_or_init(find)
 }
 
-/// The test's versions, or a visible note that it was skipped.
-pub(crate) fn all_or_skip(test: &str) -> &'static [Kubectl] {
-    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
-    if all().is_empty() {
-        let count = SKIPPED.fetch_add(1, Ordering::SeqCst) + 1;
-        let _ = writeln!(io::stderr(), "SKIPPED ({count}): {test}: there is no kubectl here");
-    }
-    all()
+/// The newest kubectl.
+pub(crate) fn newest() -> Result<&'static Kubectl, Absent> {
+    all().last().ok_or_else(|| Absent(WHAT.to_owned()))
 }
 
-/// The newest kubectl, or a visible note that the test was skipped.
-pub(crate) fn newest_or_skip(test: &str) -> Option<&'static Kubectl> {
-    all_or_skip(test).last()
+/// The oldest and the newest.
+pub(crate) fn ends() -> Vec<&'static Kubectl> {
+    chosen(|all| [all.first(), all.last(), None])
 }
 
 /// The oldest, one in the middle, and the newest.
-pub(crate) fn some_or_skip(test: &str) -> Vec<&'static Kubectl> {
-    let all = all_or_skip(test);
-    let mut some: Vec<&Kubectl> =
-        [all.first(), all.get(all.len() / 2), all.last()].into_iter().flatten().collect();
-    some.dedup();
-    some
+pub(crate) fn some() -> Vec<&'static Kubectl> {
+    chosen(|all| [all.first(), all.get(all.len() / 2), all.last()])
 }
+
+fn chosen(which: fn(&'static [Kubectl]) -> [Option<&'static Kubectl>; 3]) -> Vec<&'static Kubectl> {
+    let mut chosen: Vec<_> = which(all()).into_iter().flatten().collect();
+    chosen.dedup();
+    chosen
+}
+
+/// A test of `check` for each of these, or one that finds none here.
+pub(crate) fn trials<C: Copy + Send + 'static>(
+    of: Vec<&'static Kubectl>,
+    check: C,
+    run: fn(&'static Kubectl, C),
+) -> Vec<Trial> {
+    let cases = of.into_iter().map(|kubectl| (format!("kubectl_1_{}", kubectl.minor), kubectl));
+    each(cases.collect(), check, run)
+}
+
+/// The same, over everything that carries the streams of each.
+pub(crate) fn streaming_trials<C: Copy + Send + 'static>(
+    of: Vec<&'static Kubectl>,
+    check: C,
+    run: fn((&'static Kubectl, Transport), C),
+) -> Vec<Trial> {
+    let cases = of.into_iter().flat_map(|kubectl| {
+        let name = |it| format!("kubectl_1_{}_{it:?}", kubectl.minor).to_lowercase();
+        kubectl.transports().iter().map(move |it| (name(it), (kubectl, *it)))
+    });
+    each(cases.collect(), check, run)
+}
+
+fn each<K: Send + 'static, C: Copy + Send + 'static>(
+    cases: Vec<(String, K)>,
+    check: C,
+    run: fn(K, C),
+) -> Vec<Trial> {
+    let name = name_of::<C>();
+    if cases.is_empty() {
+        return vec![named(name, || Err(Absent(WHAT.to_owned())))];
+    }
+    let test = |(case, with)| named(format!("{name}::{case}"), move || run(with, check));
+    cases.into_iter().map(test).collect()
+}
+
+const WHAT: &str = "kubectl";
 
 impl Kubectl {
     /// Those that this version has.

@@ -1,26 +1,6 @@
 //! The relay is blind. Everything that it decrypts, from agents, clients and operators, is
 //! recorded, and searched for what was sent and for anything that would let somebody in.
 
-#[path = "support/chain.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod chain;
-#[path = "../bin/quickstart/demo/mod.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod demo;
-#[path = "../bin/quickstart/issuer.rs"]
-mod issuer;
-#[path = "support/kubectl.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod kubectl;
-#[path = "../bin/quickstart/processes.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod processes;
-#[path = "support/raw.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod raw;
-#[path = "support/tap.rs"]
-mod tap;
-
 use std::fs;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,14 +15,22 @@ use serde_json::{Value, json};
 use tungstenite::protocol::Role;
 use tungstenite::{Message, WebSocket};
 
-use chain::{ALICE, CLUSTER_AUDIENCE, Client, Options, RELAY_AUDIENCE, Site, private};
-use raw::Door;
-use tap::{Flow, Tap};
+use super::chain::{ALICE, CLUSTER_AUDIENCE, Options, RELAY_AUDIENCE, Site, private};
+use super::door;
+use super::raw::Door;
+use super::tap::{Flow, Tap};
+use super::trial::{Trial, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(nothing_that_the_relay_decrypts_has_the_traffic_or_a_token_for_the_cluster),
+        trial(the_search_finds_what_is_encoded),
+    ]
+}
 
 const MARKER: &str = "m4rk3r-7d1f0c55-what-only-the-two-ends-may-read";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
-#[test]
 fn nothing_that_the_relay_decrypts_has_the_traffic_or_a_token_for_the_cluster() {
     for edge in [false, true] {
         let mut site = Site::start();
@@ -56,12 +44,12 @@ fn nothing_that_the_relay_decrypts_has_the_traffic_or_a_token_for_the_cluster() 
         let client = site.client(&["edge-7"]);
         let bearer = client.way("edge-7").token;
         let id = client.way("edge-7").path.replace("/proxies/", "");
-        speak(&door(&client));
+        speak(&door(&client, "edge-7"));
         drop(client);
         let more = ["--token-file", &site.path("robot.token")];
         let passing = site.client_with(&["edge-7"], &more);
-        let connection = &mut door(&passing).connect();
-        connection.send(door(&passing).request(PODS, &format!("X-Marker: {MARKER}\r\n")));
+        let connection = &mut door(&passing, "edge-7").connect();
+        connection.send(door(&passing, "edge-7").request(PODS, &format!("X-Marker: {MARKER}\r\n")));
         assert_eq!(connection.response().code, 200);
 
         let flows = tap.flows();
@@ -109,12 +97,6 @@ fn between(site: &mut Site) -> Tap {
     let tap = Tap::start(relay, server.config, client).expect("a tap");
     site.url = format!("https://localhost:{}", tap.addr.port());
     tap
-}
-
-fn door(client: &Client) -> Door {
-    let way = client.way("edge-7");
-    let addr = ([127, 0, 0, 1], way.port).into();
-    Door { addr, ca_pem: way.ca_pem, prefix: way.path, token: way.token }
 }
 
 /// The marker as header, in a query, in both bodies, and as input and output of exec.
@@ -201,7 +183,6 @@ fn tokens(flow: &Flow) -> Vec<Value> {
     claims.collect()
 }
 
-#[test]
 fn the_search_finds_what_is_encoded() {
     for before in ["", "x", "xy", "xyz"] {
         let whole = format!("{before}{MARKER} and more");

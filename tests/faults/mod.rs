@@ -1,46 +1,33 @@
 //! Bad input and faults, against the real programs: a stable code, a sentence that says what to
 //! do, and nothing else harmed.
 
-#[path = "support/chain.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod chain;
-#[path = "../bin/quickstart/demo/mod.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod demo;
-#[path = "../bin/quickstart/issuer.rs"]
-mod issuer;
-#[path = "support/kubectl.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod kubectl;
-#[path = "../bin/quickstart/processes.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod processes;
-#[path = "support/raw.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod raw;
-
-#[path = "faults/answer.rs"]
 mod answer;
-#[path = "faults/callers.rs"]
 mod callers;
-#[path = "faults/durable.rs"]
 mod durable;
-#[path = "faults/hostile.rs"]
 mod hostile;
-#[path = "faults/joining.rs"]
 mod joining;
-#[path = "faults/killed.rs"]
 mod killed;
-#[path = "faults/middle.rs"]
 mod middle;
-#[path = "faults/places.rs"]
 mod places;
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use chain::{Client, Site, replaced};
-use raw::Door;
+use crate::chain::{self, Client, Site, replaced};
+use crate::raw::{self, Door};
+use crate::trial::{self, Trial};
+use crate::{door, issuer, kubectl, processes};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let all = [
+        callers::trials(),
+        durable::trials(),
+        hostile::trials(),
+        joining::trials(),
+        killed::trials(),
+        places::trials(),
+    ];
+    all.into_iter().flatten().collect()
+}
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 
@@ -78,17 +65,6 @@ fn works(site: &Site, cluster: &str, more: &[&str]) {
     let client = replaced(site.client_words(&[cluster]), more);
     let output = site.command(&run_words(&client)).output().expect("run starts");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The client proxy, as its kubeconfig says how to use it for a cluster.
-fn door(client: &Client, cluster: &str) -> Door {
-    let way = client.way(cluster);
-    Door {
-        addr: SocketAddr::from((Ipv4Addr::LOCALHOST, way.port)),
-        ca_pem: way.ca_pem,
-        prefix: way.path,
-        token: way.token,
-    }
 }
 
 fn get(door: &Door, path: &str) -> raw::Response {

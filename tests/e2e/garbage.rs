@@ -1,39 +1,23 @@
 //! Garbage on every listening port of the chain: it is dropped, nobody else notices, and no
 //! descriptor stays behind.
 
-#[path = "support/chain.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod chain;
-#[path = "../bin/quickstart/demo/mod.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod demo;
-#[path = "../bin/quickstart/issuer.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod issuer;
-#[path = "support/kubectl.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod kubectl;
-#[path = "../bin/quickstart/processes.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod processes;
-#[path = "support/raw.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod raw;
-
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use chain::{Chain, Client, Options};
-use raw::Door;
+use super::chain::{Chain, Client, Options};
+use super::door;
+use super::trial::{Trial, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![trial(garbage_on_every_port_is_dropped_and_nobody_else_notices)]
+}
 
 /// A peer that is neither answered nor dropped within this has found a hole.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn pods(client: &Client) -> u16 {
-    let way = client.way("edge-7");
-    let addr = ([127, 0, 0, 1], way.port).into();
-    let door = Door { addr, ca_pem: way.ca_pem, prefix: way.path, token: way.token };
+    let door = door(client, "edge-7");
     let mut connection = door.connect();
     connection.send(door.request("/api/v1/namespaces/default/pods", "Connection: close\r\n"));
     connection.response().code
@@ -59,7 +43,6 @@ fn descriptors(process: u32) -> usize {
     std::fs::read_dir(format!("/proc/{process}/fd")).map_or(0, Iterator::count)
 }
 
-#[test]
 fn garbage_on_every_port_is_dropped_and_nobody_else_notices() {
     let chain = Chain::start(Options::default());
     assert_eq!(pods(&chain.client), 200);
