@@ -3,6 +3,9 @@
 
 #[path = "corpora/h1.rs"]
 mod corpus;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[path = "authproxy/corpus.rs"]
+mod corpus_tokens;
 #[path = "authproxy/door.rs"]
 mod door;
 #[path = "authproxy/proofs.rs"]

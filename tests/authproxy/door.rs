@@ -3,19 +3,23 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cluster_connect::wire::h1::RequestHead;
 use cluster_connect::wire::resource::ResourceId;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::support::mint::{Keys, now, with};
 use crate::support::process::{PATIENCE, Process, Scratch};
-use crate::support::recorder::{Answer, Conn, Recorder};
+use crate::support::recorder::{Conn, Recorder};
 use crate::support::tls::Pki;
 
 const CLUSTER: &str = "edge-7";
@@ -27,7 +31,7 @@ pub(crate) const POP_TARGET: &str =
 
 /// A running auth proxy and what is around it.
 pub(crate) struct Door {
-    _process: Process,
+    process: Process,
     upstream: Recorder,
     /// How many connections the proxy made for itself, to ask what its own account may do.
     own: usize,
@@ -35,17 +39,45 @@ pub(crate) struct Door {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
     name: ServerName<'static>,
-    _scratch: Scratch,
+    scratch: Scratch,
+}
+
+/// Whose tokens an auth proxy takes.
+#[derive(Default)]
+pub(crate) struct Site {
+    /// The file of issuers.
+    pub(crate) auth: Value,
+    /// Files beside it, by name.
+    pub(crate) files: Vec<(&'static str, String)>,
+    /// Where the wall clock of the proxy and of its callers stands, if it stands.
+    pub(crate) clock: Option<u64>,
 }
 
 impl Door {
     /// Starts both, with an OpenID Connect issuer and an Entra tenant whose keys are in files.
-    pub(crate) fn open(answer: Answer, extra: &[&str]) -> Self {
-        let (scratch, keys, pki) = (Scratch::new(), Keys::new(), Pki::new());
+    pub(crate) fn open(
+        answer: impl Fn(&RequestHead) -> Vec<u8> + Send + Sync + 'static,
+        extra: &[&str],
+    ) -> Self {
+        let keys = Keys::new();
+        let files = vec![("keys.json", key_set(&keys).to_string())];
+        Self::of(Site { auth: auth_config(), files, clock: None }, keys, answer, extra)
+    }
+
+    /// Starts both, the proxy with the issuers of `site`.
+    pub(crate) fn of(
+        site: Site,
+        keys: Keys,
+        answer: impl Fn(&RequestHead) -> Vec<u8> + Send + Sync + 'static,
+        extra: &[&str],
+    ) -> Self {
+        let (scratch, pki) = (Scratch::new(), Pki::new());
         let upstream = Recorder::start(pki.server(&[b"http/1.1"]), answer);
         let kubeconfig = scratch.write("kubeconfig", &kubeconfig(&pki, upstream.address()));
-        scratch.write("keys.json", &key_set(&keys).to_string());
-        let auth = scratch.write("auth.json", &auth_config().to_string());
+        for (name, text) in &site.files {
+            scratch.write(name, text);
+        }
+        let auth = scratch.write("auth.json", &site.auth.to_string());
         let (state, audit) = (scratch.word("state"), scratch.word("audit.log"));
         let mut words = vec![
             "--listen",
@@ -69,18 +101,31 @@ impl Door {
         words.extend(extra);
         let program = Path::new(env!("CARGO_BIN_EXE_kube-aad-proxy"));
         let ready = "auth proxy of edge-7 listens on ";
-        let (process, place) = Process::start("kube-aad-proxy", program, &words, ready);
+        let stopped = site.clock.map(|clock| stopped_clock(&scratch, clock));
+        let variables = stopped.as_deref().map(|library| ("LD_PRELOAD", library));
+        let (process, place) =
+            Process::start_in(variables.as_slice(), "kube-aad-proxy", program, &words, ready);
         let resource = ResourceId::parse(CLUSTER).expect("a name");
         Self {
-            _process: process,
+            process,
             own: upstream.settle().len(),
             upstream,
             keys,
             address: place.parse().expect("an address"),
-            tls: pinned(&scratch.read("state/ca.pem")),
+            tls: pinned(&scratch.read("state/ca.pem"), site.clock),
             name: ServerName::try_from(resource.server_name()).expect("a server name"),
-            _scratch: scratch,
+            scratch,
         }
+    }
+
+    /// What the proxy has logged.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The proxy's audit log.
+    pub(crate) fn audit(&self) -> String {
+        self.scratch.read("audit.log")
     }
 
     /// What went upstream for callers, once every connection has ended.
@@ -191,11 +236,50 @@ fn kubeconfig(pki: &Pki, address: SocketAddr) -> String {
     )
 }
 
-fn pinned(ca_pem: &str) -> Arc<ClientConfig> {
+/// A library that stops the wall clock of the process it is loaded into. The time that never jumps
+/// goes on: only what looks at the date sees it stand.
+fn stopped_clock(scratch: &Scratch, clock: u64) -> String {
+    let source = scratch.write("clock.c", STOPPED_CLOCK);
+    let library = scratch.word("clock.so");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", &format!("-DNOW={clock}"), "-o", &library, &source])
+        .status()
+        .expect("a C compiler, which the build needs, too");
+    assert!(compiled.success(), "the clock compiles");
+    library
+}
+
+const STOPPED_CLOCK: &str = "
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+    long failed = syscall(SYS_clock_gettime, id, now);
+    if (!failed && id == CLOCK_REALTIME) { now->tv_sec = NOW; now->tv_nsec = 0; }
+    return failed;
+}
+";
+
+/// The same, for certificates that were made by it.
+#[derive(Debug)]
+struct StoppedClock(u64);
+
+impl TimeProvider for StoppedClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0)))
+    }
+}
+
+fn pinned(ca_pem: &str, clock: Option<u64>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).expect("PEM")).expect("a CA");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let time: Arc<dyn TimeProvider> = match clock {
+        Some(clock) => Arc::new(StoppedClock(clock)),
+        None => Arc::new(DefaultTimeProvider),
+    };
+    let mut config = ClientConfig::builder_with_details(provider, time)
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(roots)

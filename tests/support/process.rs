@@ -76,9 +76,21 @@ impl Process {
         words: &[&str],
         ready: &str,
     ) -> (Self, String) {
+        Self::start_in(&[], name, program, words, ready)
+    }
+
+    /// Like [`Self::start`], with these variables in its environment.
+    pub fn start_in(
+        variables: &[(&str, &str)],
+        name: &'static str,
+        program: impl AsRef<Path>,
+        words: &[&str],
+        ready: &str,
+    ) -> (Self, String) {
         let mut child = Command::new(program.as_ref())
             .args(words)
             .env_clear()
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -12,7 +12,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use super::process::PATIENCE;
 
 /// What to answer to a request: its head, and the bytes to send.
-pub type Answer = fn(&RequestHead) -> Vec<u8>;
+pub type Answer = Arc<dyn Fn(&RequestHead) -> Vec<u8> + Send + Sync>;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -37,7 +37,11 @@ pub struct Conn {
 }
 
 impl Recorder {
-    pub fn start(tls: Arc<ServerConfig>, answer: Answer) -> Self {
+    pub fn start(
+        tls: Arc<ServerConfig>,
+        answer: impl Fn(&RequestHead) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let answer: Answer = Arc::new(answer);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
@@ -52,9 +56,10 @@ impl Recorder {
                 };
                 serving.changed.notify_all();
                 let (shared, tls) = (Arc::clone(&serving), Arc::clone(&tls));
+                let answer = Arc::clone(&answer);
                 thread::spawn(move || {
                     // How it ends is the proxy's affair; that it has ended counts.
-                    let _ = shared.serve(at, tcp, tls, answer);
+                    let _ = shared.serve(at, tcp, tls, &answer);
                     if let Some(conn) = shared.lock().get_mut(at) {
                         conn.has_ended = true;
                     }
@@ -102,7 +107,7 @@ impl Shared {
         at: usize,
         tcp: TcpStream,
         tls: Arc<ServerConfig>,
-        answer: Answer,
+        answer: &Answer,
     ) -> std::io::Result<()> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(Duration::from_secs(300)))?;
