@@ -7,6 +7,7 @@ mod corpus;
 #[path = "authproxy/corpus.rs"]
 mod corpus_tokens;
 #[path = "authproxy/door.rs"]
+#[allow(dead_code, reason = "the tests of issuers use more of it")]
 mod door;
 #[path = "authproxy/proofs.rs"]
 mod proofs;

@@ -35,7 +35,7 @@ mod testing;
 pub use denied::{Denied, Reason};
 pub use settings::{IssuerSettings, KeySource, Misconfigured, VerifierSettings};
 pub use token::Unverified;
-pub use verifier::{Authenticator, Issuer, Verifier};
+pub use verifier::{Authenticator, GraphOf, Issuer, Verifier};
 
 /// Who a caller is, from a token that has been verified.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::names;
 use super::pop::Possession;
-use super::profile::{EntraForm, EntraGroups, EntraKeys, EntraTenant, OidcIssuer, Prefix};
+use super::profile::{EntraForm, EntraGroups, EntraKeys, EntraTenant, OidcIssuer, Overage, Prefix};
 use super::profile::{check_group_name, is_guid};
 use super::token::Terms;
 use crate::limits::CLOCK_LEEWAY_MAX;
@@ -170,6 +170,11 @@ fn check_tenant(tenant: &EntraTenant) -> Result<(), Misconfigured> {
     if let Some(app) = tenant.signing_app.as_ref().filter(|app| !is_guid(app)) {
         return Err(Misconfigured::SigningApp(app.clone()));
     }
+    if let Overage::Ask(graph) = &tenant.overage
+        && (!graph.is_sound() || tenant.groups != EntraGroups::Groups)
+    {
+        return Err(Misconfigured::Graph(graph.address.clone(), graph.client.clone()));
+    }
     for (group, name) in &tenant.group_names {
         if !check_group_name(group, name) {
             return Err(Misconfigured::GroupName(group.clone(), name.clone()));
@@ -223,6 +228,8 @@ pub enum Misconfigured {
     Prefixes(String, String),
     /// This group cannot have this name.
     GroupName(String, String),
+    /// Groups are asked for at this address by this application, and that cannot be.
+    Graph(String, String),
     /// Proofs are taken and there is no name that they must be for.
     NoProofTarget,
 }
@@ -249,6 +256,10 @@ impl fmt::Display for Misconfigured {
                 "several issuers need prefixes of which none begins with another: {one:?} begins with {other:?}"
             ),
             Self::GroupName(id, name) => write!(f, "group {id:?} cannot be named {name:?}"),
+            Self::Graph(address, client) => write!(
+                f,
+                "{address:?} cannot be asked for groups by {client:?}: it takes an https address, an application's id, and groups that are asked for"
+            ),
             Self::NoProofTarget => {
                 f.write_str("proofs of possession need the name that they are for")
             }

@@ -181,9 +181,9 @@ pub(in crate::auth) fn oidc(more: &Value) -> Result<Principal, Denied> {
 
 /// Asserts that the verdict is no, for that reason.
 #[track_caller]
-pub(in crate::auth) fn refused(verdict: Result<Principal, Denied>, reason: Reason) {
+pub(in crate::auth) fn refused<T: std::fmt::Debug>(verdict: Result<T, Denied>, reason: Reason) {
     match verdict {
         Err(denied) => assert_eq!(denied.kind(), reason, "{denied}"),
-        Ok(principal) => panic!("accepted as {principal:?}"),
+        Ok(accepted) => panic!("accepted as {accepted:?}"),
     }
 }

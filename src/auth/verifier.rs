@@ -4,13 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::Principal;
 use super::denied::{Denied, Reason};
 use super::jwks::{BadKeySet, Key, KeySet};
+use super::overage::Graph;
 use super::pop::{self, Asked, Possession};
-use super::profile::{EntraForm, EntraTenant, OidcIssuer};
+use super::profile::{EntraForm, EntraTenant, OidcIssuer, Overage};
 use super::settings::{IssuerSettings, KeySource, Misconfigured, VerifierSettings};
 use super::token::{Terms, Token, Unverified};
-use super::{GroupState, Principal};
 use crate::limits::KEYS_STALE;
 
 /// Issuers and their keys. Cheap to clone: what is large is shared.
@@ -51,6 +52,17 @@ pub enum Authenticator {
     Issuer(usize),
     /// The API server, by TokenReview: it is a service account's token.
     ServiceAccounts,
+}
+
+/// Microsoft Graph as it knows one tenant.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GraphOf {
+    /// The tenant, as [`Principal::issuer`] has it.
+    pub issuer: String,
+    /// Where the proxy asks for a token for itself.
+    pub token_url: String,
+    /// Whom to ask, and as whom.
+    pub graph: Graph,
 }
 
 impl Verifier {
@@ -156,23 +168,37 @@ impl Verifier {
         }
     }
 
-    /// Gives a principal the groups that its token left out, by their object ids.
+    /// The names of groups that a token of `issuer` (see [`Principal::issuer`]) left out, by their
+    /// object ids.
     ///
     /// # Errors
     /// [`Denied`] if a group cannot be carried to Kubernetes, there are too many of them, or the
-    /// principal is not of an Entra ID tenant.
-    pub fn resolve_groups(
-        &self,
-        mut principal: Principal,
-        ids: &[String],
-    ) -> Result<Principal, Denied> {
-        let issuer = self.by_name.get(&principal.issuer).and_then(|&at| self.issuers.get(at));
+    /// issuer is no tenant of Entra ID.
+    pub fn group_names(&self, issuer: &str, ids: &[String]) -> Result<Vec<String>, Denied> {
+        let issuer = self.by_name.get(issuer).and_then(|&at| self.issuers.get(at));
         let Some(Profile::Entra(tenant, _)) = issuer.map(|issuer| &issuer.profile) else {
             return Err(Denied::new(Reason::Overage, "the issuer has no groups to ask for"));
         };
-        principal.groups = tenant.group_names_of(ids.iter().map(String::as_str))?;
-        principal.group_state = GroupState::Complete;
-        Ok(principal)
+        tenant.group_names_of(ids.iter().map(String::as_str))
+    }
+
+    /// Whom to ask for groups that tokens leave out: one entry for each tenant that is configured
+    /// so, in their order.
+    #[must_use]
+    pub fn graphs(&self) -> Vec<GraphOf> {
+        let tenants = self.issuers.iter().filter_map(|issuer| match &issuer.profile {
+            Profile::Entra(tenant, EntraForm::V2) => Some(tenant),
+            Profile::Entra(_, EntraForm::V1) | Profile::Oidc(_) => None,
+        });
+        let asking = tenants.filter_map(|tenant| match &tenant.overage {
+            Overage::Ask(graph) => Some(GraphOf {
+                issuer: tenant.issuer(EntraForm::V2),
+                token_url: tenant.token_url(),
+                graph: graph.clone(),
+            }),
+            Overage::Refuse | Overage::Ignore => None,
+        });
+        asking.collect()
     }
 
     /// The issuers. Their place is the index that other functions take.
@@ -242,6 +268,12 @@ impl Issuer {
     #[must_use]
     pub fn leeway(&self) -> u64 {
         self.terms.leeway
+    }
+
+    /// Its keys as they were seen last, however long ago.
+    #[must_use]
+    pub fn keys(&self) -> Option<&KeySet> {
+        self.keys.as_ref().map(|keys| keys.set.as_ref())
     }
 
     /// When its keys were last seen at the issuer, in unix seconds.

@@ -135,7 +135,7 @@ impl Gate {
         let policies = [("denylist", false), ("allowlist", true)];
         let gate = Self {
             api: ApiServer::parse(args)?,
-            issuers: AuthConfig::from_args(args)?,
+            issuers: AuthConfig::with_graph(args)?,
             passthrough: Passthrough::parse(args)?,
             possession: possession(args)?,
             impersonation: args
@@ -295,6 +295,13 @@ OPTIONS
   --entra-audience AUD         audience of this cluster; may come several times
   --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
+  --groups-source SOURCE       token, graph: who is asked for groups that a token leaves out;
+                               see GROUPS                                       [token]
+  --graph-client ID            the proxy's own application in the tenant
+  --graph-secret-file FILE     its secret
+  --graph-assertion-file FILE  instead: a token that its registration trusts
+  --graph-url URL              another Microsoft Graph                          [the cloud's]
+  --graph-ca-file FILE         roots for Microsoft Graph                        [the system's]
   --sa-passthrough             take Kubernetes tokens, and pass them on as they are once
                                TokenReview has said that they are good
   --sa-issuer URL              their issuer                             [that of the own token]
@@ -337,10 +344,58 @@ ISSUERS
     {\"type\": \"entra\",
      \"entra\": {\"tenant\": ID, \"cloud\": \"public\", \"audiences\": [...], \"clients\": [...],
                \"username\": \"upn\" or \"oid\", \"groups\": \"groups\", \"roles\" or \"none\",
-               \"overage\": \"refuse\" or \"ignore\", \"groupNames\": {ID: NAME},
+               \"overage\": \"refuse\", \"ignore\" or \"graph\",
+               \"graph\": {\"client\": ID, \"secretFile\" or \"assertionFile\": ..., \"url\": ...,
+                         \"certificateAuthorityFile\": ...},
+               \"groupNames\": {ID: NAME}, \"onlyNamedGroups\": false,
                \"usernamePrefix\": \"-\", \"groupsPrefix\": \"-\", \"authority\": ...,
                \"jwksFile\": ..., \"certificateAuthorityFile\": ..., \"signingApp\": ID}}]}
   Unknown keys are errors. UPNs are given to new people; \"username\": \"oid\" is the safer choice.
+  In requiredClaims a text must be equal, a list must have the claim's text, true is any value.
+
+GROUPS
+  Entra ID leaves the groups of whoever is in more than 200 out of the token. Such a caller is
+  refused with \"group overage\" and never let in with fewer groups by itself. What helps:
+    app roles                  give groups roles of the application; \"groups\": \"roles\"
+    group assignment           let the token have \"groups assigned to the application\" alone
+    --groups-source graph      the proxy asks Microsoft Graph (getMemberObjects), as an application
+                               with GroupMember.Read.All; the answer holds for 5 minutes. It never
+                               asks where a token says that one could. An assertion file, such as a
+                               projected service-account token for api://AzureADTokenExchange,
+                               spares the secret. Unanswered is a 503
+    \"overage\": \"ignore\"      go on without groups: RBAC cannot deny, so rights are only lost
+  A request carries 256 groups at most; \"onlyNamedGroups\": true leaves out all but groupNames.
+
+PIPELINES
+  A runner's own OpenID Connect token is an identity like any other, and no secret is kept. Say
+  which repository or service connection is meant: every customer of the issuer has good tokens.
+
+  GitHub Actions, with permissions: id-token: write. A user is
+  github:repo:contoso/app:environment:prod
+    {\"issuers\": [{\"type\": \"oidc\",
+      \"issuer\": {\"url\": \"https://token.actions.githubusercontent.com\",
+                 \"audiences\": [\"https://edge.contoso.example\"]},
+      \"claimMappings\": {\"username\": {\"claim\": \"sub\", \"prefix\": \"github:\"},
+                        \"groups\": {\"claim\": \"repository\", \"prefix\": \"github:\"}},
+      \"requiredClaims\": {\"repository_owner_id\": \"6154722\", \"repository\": \"contoso/app\",
+                         \"environment\": [\"prod\", \"stage\"]},
+      \"maxLifetimeSeconds\": 3600}]}
+    --identity 'exec:curl -sSf -H \"Authorization: bearer $ACTIONS_ID_TOKEN_REQUEST_TOKEN\"
+      \"$ACTIONS_ID_TOKEN_REQUEST_URL&audience=$CLUSTER_CONNECT_AUDIENCE\" | jq -r .value'
+
+  Azure Pipelines (a service connection with workload identity federation). Its tokens all have one
+  audience and Entra ID trades them in, so relay and auth proxy cannot both take them. Let the task
+  AzureCLI@2 trade: then both take Entra ID's tokens (--entra-tenant), each with an audience of its
+  own, and the user is the object id of the connection's service principal
+    --identity 'exec:az account get-access-token --resource $CLUSTER_CONNECT_AUDIENCE
+      --query accessToken -o tsv'
+  Or let the auth proxy alone take them as they are. The user is pipelines:sc://contoso/edge/deploy
+    {\"issuers\": [{\"type\": \"oidc\",
+      \"issuer\": {\"url\": \"https://vstoken.dev.azure.com/7b0ab1a8-4c2f-4b7d-9c36-1d7f4d0c9e11\",
+                 \"audiences\": [\"api://AzureADTokenExchange\"]},
+      \"claimMappings\": {\"username\": {\"claim\": \"sub\", \"prefix\": \"pipelines:\"}},
+      \"requiredClaims\": {\"sub\": [\"sc://contoso/edge/deploy\"]},
+      \"maxLifetimeSeconds\": 3600}]}
 
 QUESTIONS
   --sa-passthrough and --impersonation sar ask the API server with the own token: TokenReview and

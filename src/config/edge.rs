@@ -82,6 +82,13 @@ OPTIONS
   --entra-audience AUD         audience of this cluster; may come several times
   --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
+  --groups-source SOURCE       token, graph: who is asked for groups that a token leaves out;
+                               see GROUPS                                       [token]
+  --graph-client ID            the proxy's own application in the tenant
+  --graph-secret-file FILE     its secret
+  --graph-assertion-file FILE  instead: a token that its registration trusts
+  --graph-url URL              another Microsoft Graph                          [the cloud's]
+  --graph-ca-file FILE         roots for Microsoft Graph                        [the system's]
   --sa-passthrough             take Kubernetes tokens, and pass them on as they are once
                                TokenReview has said that they are good
   --sa-issuer URL              their issuer                             [that of the own token]

@@ -121,3 +121,14 @@ pub const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a token that does not say when it ends is used before another is asked for.
 pub const CLUSTER_TOKEN_LIFE: Duration = Duration::from_secs(300);
+
+/// How long the groups of a caller hold that its token leaves out. A token's own groups are those
+/// of an hour ago.
+pub const GROUPS_HELD: Duration = Duration::from_secs(300);
+
+/// How long Microsoft Graph is left alone after it, or the place where our own token for it comes
+/// from, has said no.
+pub const GROUPS_RETRY: Duration = Duration::from_secs(5);
+
+/// Callers whose groups are asked for at a time.
+pub const GROUPS_OPEN: usize = 64;

@@ -10,8 +10,9 @@ use log::{info, warn};
 use rustls::pki_types::CertificateDer;
 
 use super::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome};
-use crate::auth::refresh::{Answer, Clock, Fetch, KeyPolicy};
-use crate::auth::{Denied, Verifier};
+use crate::auth::jwks::KeySet;
+use crate::auth::refresh::{Answer, Clock, Fetch, KeyPolicy, Progress};
+use crate::auth::{Denied, Issuer, Verifier};
 use crate::limits::{
     KEY_FETCH_TIMEOUT, KEY_FILE_PERIOD, KEY_SET_BYTES, KEYS_ON_DEMAND, UNKNOWN_KEYS,
 };
@@ -28,6 +29,8 @@ pub struct Keys {
     jobs: BTreeMap<JobId, Asked>,
     /// Keys that were asked for in vain, and until when nobody asks for them again.
     unknown: BTreeMap<String, Instant>,
+    /// Keys that were left out of their sets, as they were logged last.
+    left_out: BTreeMap<usize, String>,
     /// Fetches that gave keys, and that did not.
     fetches: (u64, u64),
 }
@@ -52,8 +55,8 @@ impl Keys {
     #[must_use]
     pub fn new(verifier: Verifier, sources: BTreeMap<usize, Source>) -> Self {
         let (policies, jobs) = (Vec::new(), BTreeMap::new());
-        let (unknown, fetches) = (BTreeMap::new(), (0, 0));
-        Self { verifier, sources, policies, files_due: None, jobs, unknown, fetches }
+        let (unknown, left_out, fetches) = (BTreeMap::new(), BTreeMap::new(), (0, 0));
+        Self { verifier, sources, policies, files_due: None, jobs, unknown, left_out, fetches }
     }
 
     /// The verifier, with the keys it has now.
@@ -170,8 +173,11 @@ impl Keys {
                         .install_keys(issuer, bytes.expose(), net.unix_time())
                         .map_err(|err| err.to_string())
                 });
-                if let Err(why) = taken {
-                    warn!("issuer={} keys not read from file: {why}", self.name(issuer));
+                match taken {
+                    Ok(_) => self.note_left_out(issuer),
+                    Err(why) => {
+                        warn!("issuer={} keys not read from file: {why}", self.name(issuer));
+                    }
                 }
             }
             (None, outcome) => return Some(outcome),
@@ -197,11 +203,29 @@ impl Keys {
         let good = !matches!(answer, Answer::Failed(_));
         *(if good { &mut self.fetches.0 } else { &mut self.fetches.1 }) += 1;
         match policy.map(|policy| policy.fetched(answer, &mut self.verifier, clock, random)) {
-            Some(Ok(_)) => info!("issuer={name} keys are fresh"),
+            Some(Ok(Progress::Installed)) => {
+                info!("issuer={name} keys are fresh");
+                self.note_left_out(issuer);
+            }
+            Some(Ok(Progress::Discovered)) => (),
             Some(Err(why)) => warn!("issuer={name} {why}"),
             None => (),
         }
         self.handle_deadline(net);
+    }
+
+    /// A key that is not used is worth a line, and not one for each time the set is fetched.
+    fn note_left_out(&mut self, issuer: usize) {
+        let set = self.verifier.issuers().get(issuer).and_then(Issuer::keys);
+        let keys = set.into_iter().flat_map(KeySet::left_out);
+        let keys: Vec<String> = keys.map(|(name, why)| format!("{name:?}: {why}")).collect();
+        let text = keys.join(", ");
+        if self.left_out.get(&issuer).map(String::as_str).unwrap_or_default() != text {
+            if !text.is_empty() {
+                warn!("issuer={} keys that are not used: {text}", self.name(issuer));
+            }
+            self.left_out.insert(issuer, text);
+        }
     }
 
     fn name(&self, issuer: usize) -> String {

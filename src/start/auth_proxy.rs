@@ -70,8 +70,10 @@ pub(super) fn role(
         (Some(_) | None, _) => None,
     };
     let keys = issuers::keys(&gate.issuers, gate.possession.clone(), passthrough.clone())?;
+    let groups = issuers::groups(&gate.issuers, keys.verifier())?;
     let (tls, chore) = state::session_tls(authority)?;
     let mut config = auth_proxy::Config::new(tls, upstream);
+    config.groups = groups;
     if is_asked {
         let audiences = gate.passthrough.as_ref().map(|it| it.audiences.clone());
         config.api = Some(Api { audiences: audiences.unwrap_or_default(), ..api? });

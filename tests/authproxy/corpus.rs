@@ -88,9 +88,8 @@ fn every_token_of_the_corpus_has_its_verdict_at_the_door() {
 
 /// One request, with the identity that the corpus gives and nothing else of that kind.
 fn assert_identity(case: &Value, bytes: &[u8]) {
-    let (head, len) = RequestHead::read(bytes, &mut Scan::default())
-        .expect("well formed")
-        .expect("a whole head");
+    let (head, len) =
+        RequestHead::read(bytes, &mut Scan::default()).expect("well formed").expect("a whole head");
     assert_eq!(len, bytes.len(), "{case}: one request, without a body");
     let of = |name: &str| -> Vec<String> {
         let fields = head.fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));

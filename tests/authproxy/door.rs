@@ -118,6 +118,11 @@ impl Door {
         }
     }
 
+    /// The process of the proxy.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What the proxy has logged.
     pub(crate) fn log(&self) -> String {
         self.process.log()

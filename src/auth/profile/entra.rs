@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::super::jwks::Key;
 use super::super::names;
+use super::super::overage::Graph;
 use super::super::token::{Terms, claim, claim_kind, texts};
 use super::{
     Alphabet, Denied, GroupState, Prefix, Principal, Reason, Token, check_group_count,
@@ -42,6 +43,9 @@ pub struct EntraTenant {
     pub overage: Overage,
     /// Group object ids that get a name of their own.
     pub group_names: BTreeMap<String, String>,
+    /// Groups without a name of their own are left out. RBAC has no rules that deny, so this only
+    /// takes rights away, and it lets people in who are in more groups than a request can carry.
+    pub only_named_groups: bool,
     /// What user names begin with.
     pub user_prefix: Prefix,
     /// What group names begin with; names from [`Self::group_names`] are used as they are.
@@ -69,6 +73,7 @@ impl EntraTenant {
             groups: EntraGroups::Groups,
             overage: Overage::Refuse,
             group_names: BTreeMap::new(),
+            only_named_groups: false,
             user_prefix: Prefix::None,
             group_prefix: Prefix::None,
             algorithms: vec![Algorithm::Rs256],
@@ -95,13 +100,27 @@ impl EntraTenant {
         }
     }
 
+    /// Where tokens are asked for.
+    fn authority(&self) -> String {
+        match &self.keys {
+            EntraKeys::DiscoverAt(authority) => authority.trim_end_matches('/').to_owned(),
+            EntraKeys::Discover | EntraKeys::Installed => {
+                format!("https://{}", self.cloud.v2_host())
+            }
+        }
+    }
+
+    /// Where an application asks for a token for itself.
+    pub(in super::super) fn token_url(&self) -> String {
+        format!("{}/{}/oauth2/v2.0/token", self.authority(), self.tenant)
+    }
+
     /// Where the discovery document for tokens in `form` is, if it is asked for at all.
     pub(in super::super) fn discovery(&self, form: EntraForm) -> Option<String> {
-        let authority = match &self.keys {
-            EntraKeys::Discover => format!("https://{}", self.cloud.v2_host()),
-            EntraKeys::DiscoverAt(authority) => authority.trim_end_matches('/').to_owned(),
-            EntraKeys::Installed => return None,
-        };
+        if self.keys == EntraKeys::Installed {
+            return None;
+        }
+        let authority = self.authority();
         let version = match form {
             EntraForm::V1 => "",
             EntraForm::V2 => "/v2.0",
@@ -218,12 +237,12 @@ impl EntraTenant {
             EntraGroups::None => return Ok((Vec::new(), GroupState::Complete)),
         };
         if self.groups == EntraGroups::Groups && is_overage(token)? {
-            return match self.overage {
+            return match &self.overage {
                 Overage::Refuse => {
                     Err(Denied::new(Reason::Overage, "the token leaves its groups out"))
                 }
                 Overage::Ignore => Ok((Vec::new(), GroupState::Ignored)),
-                Overage::Ask => Ok((Vec::new(), GroupState::Unresolved)),
+                Overage::Ask(_) => Ok((Vec::new(), GroupState::Unresolved)),
             };
         }
         let raw = match token.claims.get(name) {
@@ -252,7 +271,11 @@ impl EntraTenant {
                 let detail = format!("group {shown:?} is no object id");
                 return Err(Denied::new(Reason::Name, detail));
             }
-            push_group(&mut groups, self.group_names.get(id).cloned().unwrap_or(plain));
+            match self.group_names.get(id) {
+                Some(name) => push_group(&mut groups, name.clone()),
+                None if self.only_named_groups => {}
+                None => push_group(&mut groups, plain),
+            }
             check_group_count(&groups)?;
         }
         Ok(groups)
@@ -353,6 +376,16 @@ impl Cloud {
         }
     }
 
+    /// Microsoft Graph.
+    #[must_use]
+    pub const fn graph(self) -> &'static str {
+        match self {
+            Self::Public => "https://graph.microsoft.com",
+            Self::UsGovernment => "https://graph.microsoft.us",
+            Self::China => "https://microsoftgraph.chinacloudapi.cn",
+        }
+    }
+
     /// `cloud_instance_name` of keys and discovery documents.
     const fn instance(self) -> &'static str {
         match self {
@@ -399,7 +432,7 @@ pub enum EntraGroups {
 }
 
 /// What to do with a token that leaves its groups out because there are too many.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Overage {
     /// Refuse it, and say how to get round it.
     #[default]
@@ -407,7 +440,7 @@ pub enum Overage {
     /// Go on without groups. RBAC has no rules that deny, so this only takes rights away.
     Ignore,
     /// Ask Microsoft Graph: the principal is not complete until its groups are.
-    Ask,
+    Ask(Graph),
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use serde_json::{Value, json};
 
+use super::super::super::overage::ClientProof;
 use super::super::super::settings::KeySource;
 use super::super::super::testing::{
     GROUP, NOW, OID, Pair, TENANT, entra, entra_claims, entra_settings, ready, ready_with, refused,
@@ -209,28 +210,56 @@ fn groups_left_out_are_refused_unless_configured_otherwise() {
         };
         let ignored = verdict(Overage::Ignore);
         assert_eq!((ignored.groups.len(), ignored.group_state), (0, GroupState::Ignored));
-        assert_eq!(verdict(Overage::Ask).group_state, GroupState::Unresolved);
+        assert_eq!(verdict(Overage::Ask(graph())).group_state, GroupState::Unresolved);
     }
     assert!(entra(&json!({"hasgroups": false, "_claim_names": {"x": "src1"}})).is_ok());
     refused(entra(&json!({"hasgroups": "true"})), Reason::Claim);
     refused(entra(&json!({"_claim_names": "groups"})), Reason::Claim);
 }
 
+fn graph() -> Graph {
+    let address = Cloud::Public.graph().to_owned();
+    Graph { address, client: OID.to_owned(), proof: ClientProof::Secret }
+}
+
 #[test]
-fn groups_that_were_asked_for_complete_a_principal() {
-    let verifier = ready(entra_settings(|tenant| tenant.overage = Overage::Ask));
+fn groups_that_were_asked_for_obey_the_rules_of_those_in_tokens() {
+    let verifier = ready(entra_settings(|tenant| tenant.overage = Overage::Ask(graph())));
     let claims = token(&with(entra_claims(), &json!({"hasgroups": true})));
     let principal = verifier.verify(&claims, NOW).expect("accepted");
-    let resolve = |ids: &[&str]| {
+    let names = |issuer: &str, ids: &[&str]| {
         let ids: Vec<_> = ids.iter().map(|&id| id.to_owned()).collect();
-        verifier.resolve_groups(principal.clone(), &ids)
+        verifier.group_names(issuer, &ids)
     };
-    let complete = resolve(&[GROUP]).expect("a group");
-    assert_eq!((complete.groups, complete.group_state), (vec![GROUP.into()], GroupState::Complete));
-    refused(resolve(&["system:masters"]), Reason::ReservedName);
-    refused(resolve(&["Administrators"]), Reason::Name);
-    let stranger = Principal { issuer: "https://x".to_owned(), ..principal.clone() };
-    refused(verifier.resolve_groups(stranger, &[]), Reason::Overage);
+    assert_eq!(names(&principal.issuer, &[GROUP, GROUP]), Ok(vec![GROUP.to_owned()]));
+    refused(names(&principal.issuer, &["system:masters"]), Reason::ReservedName);
+    refused(names(&principal.issuer, &["Administrators"]), Reason::Name);
+    refused(names("https://x", &[]), Reason::Overage);
+    let asked = verifier.graphs();
+    let [asked] = asked.as_slice() else { panic!("{asked:?}") };
+    assert_eq!(asked.issuer, principal.issuer);
+    let host = "https://login.microsoftonline.com";
+    assert_eq!(asked.token_url, format!("{host}/{TENANT}/oauth2/v2.0/token"));
+    assert_eq!(ready(entra_settings(|_| ())).graphs(), []);
+}
+
+#[test]
+fn groups_without_a_name_can_be_left_out() {
+    let others: Vec<_> = (0..2_000).map(|at| format!("00000000-0000-0000-0000-{at:012}")).collect();
+    let ids: Vec<_> = others.iter().cloned().chain([GROUP.to_owned()]).collect();
+    let verdict = |only: bool| {
+        let verifier = ready(entra_settings(|tenant| {
+            tenant.group_names.insert(GROUP.to_owned(), "admins".to_owned());
+            tenant.only_named_groups = only;
+        }));
+        let claims = token(&with(entra_claims(), &json!({ "groups": ids.get(1_990..) })));
+        let principal = verifier.verify(&claims, NOW).expect("accepted");
+        (principal.groups.len(), verifier.group_names(&principal.issuer, &ids))
+    };
+    assert_eq!(verdict(true), (1, Ok(vec!["admins".to_owned()])));
+    let (carried, all) = verdict(false);
+    assert_eq!(carried, 11);
+    refused(all, Reason::TooManyGroups);
 }
 
 #[test]

@@ -15,16 +15,18 @@
 //! Unknown keys are errors at every level: a rule that is misspelt must not be a rule that is
 //! missing.
 
+mod options;
 mod read;
 
 use std::path::{Path, PathBuf};
 
+use self::options::GraphOptions;
+pub(super) use self::options::{entra_options, oidc_options};
 use super::args::{Args, Parsed};
 use super::errors::{Code, Error};
-use super::values::one_of;
 use crate::auth::pop::Possession;
-use crate::auth::profile::{Cloud, EntraKeys, EntraTenant, OidcIssuer, Prefix};
-use crate::auth::{IssuerSettings, KeySource, Verifier, VerifierSettings};
+use crate::auth::profile::{Cloud, Prefix};
+use crate::auth::{IssuerSettings, Verifier, VerifierSettings};
 use crate::io::files;
 use crate::limits::AUTH_CONFIG_MAX;
 use crate::wire::url::Url;
@@ -45,6 +47,17 @@ pub struct Issuer {
     pub jwks_file: Option<PathBuf>,
     /// The roots to trust when fetching, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Groups that tokens leave out are asked for.
+    pub graph: Option<GraphFiles>,
+}
+
+/// The files that asking Microsoft Graph takes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct GraphFiles {
+    /// The proxy's secret, or the token that it shows instead.
+    pub proof: PathBuf,
+    /// The roots to trust there, instead of the issuer's own.
+    pub ca: Option<PathBuf>,
 }
 
 /// Where the keys of one issuer of a [`Verifier`] come from, as far as files are concerned.
@@ -74,7 +87,7 @@ impl Issuer {
     /// It names files.
     #[must_use]
     pub const fn names_files(&self) -> bool {
-        self.jwks_file.is_some() || self.ca_file.is_some()
+        self.jwks_file.is_some() || self.ca_file.is_some() || self.graph.is_some()
     }
 }
 
@@ -100,18 +113,38 @@ impl AuthConfig {
     }
 
     /// Reads `--auth-config`, `--oidc-…` and `--entra-…`. The short options describe one issuer and
-    /// add it to those of the file.
+    /// add it to those of the file. Nobody is asked for groups.
     ///
     /// # Errors
     ///
     /// `USAGE`, `AUTH_CONFIG_INVALID`.
     pub fn from_args(args: &mut Args<'_>) -> Result<Self, Error> {
+        let config = Self::read(args, None)?;
+        match config.issuers.iter().any(|issuer| issuer.graph.is_some()) {
+            true => {
+                Err(invalid("overage \"graph\" is for the auth proxy: only it asks for groups"))
+            }
+            false => Ok(config),
+        }
+    }
+
+    /// The same with `--groups-source` and `--graph-…`.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE`, `AUTH_CONFIG_INVALID`.
+    pub fn with_graph(args: &mut Args<'_>) -> Result<Self, Error> {
+        let graph = GraphOptions::parse(args)?;
+        Self::read(args, graph)
+    }
+
+    fn read(args: &mut Args<'_>, graph: Option<GraphOptions>) -> Result<Self, Error> {
         let mut config = match args.path("--auth-config")? {
             Some(path) => Self::load(&path)?,
             None => Self::default(),
         };
         config.issuers.extend(oidc_options(args)?);
-        config.issuers.extend(entra_options(args)?);
+        config.issuers.extend(entra_options(args, graph)?);
         config.verifier(Possession::Off, None)?;
         Ok(config)
     }
@@ -170,62 +203,6 @@ impl AuthConfig {
 
 fn invalid(what: &str) -> Error {
     Error::new(Code::AuthConfigInvalid, what).hint("cluster-connect explain AUTH_CONFIG_INVALID")
-}
-
-pub(super) fn oidc_options(args: &mut Args<'_>) -> Result<Option<Issuer>, Error> {
-    let url = args.value("--oidc-issuer", issuer_url)?;
-    let audiences = args.values("--oidc-audience", |text| Ok(text.to_owned()))?;
-    let user_claim = args.text("--oidc-username-claim")?;
-    let user_prefix = args.value("--oidc-username-prefix", prefix)?;
-    let groups_claim = args.text("--oidc-groups-claim")?;
-    let group_prefix = args.value("--oidc-groups-prefix", prefix)?;
-    let ca_file = args.path("--oidc-ca-file")?;
-    let jwks_file = args.path("--oidc-jwks-file")?;
-    let Some(url) = url else {
-        let stray = !audiences.is_empty()
-            || [user_claim.is_some(), user_prefix.is_some(), groups_claim.is_some()]
-                .contains(&true)
-            || [group_prefix.is_some(), ca_file.is_some(), jwks_file.is_some()].contains(&true);
-        return if stray { Err(args.missing("--oidc-issuer")) } else { Ok(None) };
-    };
-    if audiences.is_empty() {
-        return Err(args.missing("--oidc-audience"));
-    }
-    let user_prefix =
-        user_prefix.ok_or_else(|| args.missing("--oidc-username-prefix (- for none)"))?;
-    let mut oidc = OidcIssuer::new(&url, audiences, user_prefix.clone());
-    oidc.user_claim = user_claim.unwrap_or(oidc.user_claim);
-    oidc.groups_claim = groups_claim;
-    oidc.group_prefix = group_prefix.unwrap_or(user_prefix);
-    if jwks_file.is_some() {
-        oidc.keys = KeySource::Installed;
-    }
-    Ok(Some(Issuer { settings: IssuerSettings::Oidc(oidc), jwks_file, ca_file }))
-}
-
-pub(super) fn entra_options(args: &mut Args<'_>) -> Result<Option<Issuer>, Error> {
-    let tenant = args.text("--entra-tenant")?;
-    let cloud = args.value("--entra-cloud", |text| one_of(text, &CLOUDS))?;
-    let authority = args.value("--entra-authority", issuer_url)?;
-    let audiences = args.values("--entra-audience", |text| Ok(text.to_owned()))?;
-    let user_prefix = args.value("--entra-username-prefix", prefix)?;
-    let group_prefix = args.value("--entra-groups-prefix", prefix)?;
-    let Some(tenant) = tenant else {
-        let stray = !audiences.is_empty()
-            || [cloud.is_some(), authority.is_some()].contains(&true)
-            || [user_prefix.is_some(), group_prefix.is_some()].contains(&true);
-        return if stray { Err(args.missing("--entra-tenant")) } else { Ok(None) };
-    };
-    if audiences.is_empty() {
-        return Err(args.missing("--entra-audience"));
-    }
-    let mut entra = EntraTenant::new(&tenant, audiences);
-    entra.cloud = cloud.unwrap_or_default();
-    entra.keys = authority.map_or(EntraKeys::Discover, EntraKeys::DiscoverAt);
-    entra.user_prefix = user_prefix.unwrap_or_default();
-    entra.group_prefix = group_prefix.unwrap_or_else(|| entra.user_prefix.clone());
-    let settings = IssuerSettings::Entra(entra);
-    Ok(Some(Issuer { settings, jwks_file: None, ca_file: None }))
 }
 
 /// An issuer is compared byte for byte, so it is kept as it was written.

@@ -1,12 +1,13 @@
 //! The file of issuers, from JSON to values. Every object is read through the list of its keys.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{CLOUDS, Issuer, issuer_url, prefix};
+use super::{CLOUDS, GraphFiles, Issuer, issuer_url, prefix};
 use crate::auth::names::Alphabet;
+use crate::auth::overage::{ClientProof, Graph};
 use crate::auth::profile::{
-    EntraGroups, EntraKeys, EntraTenant, EntraUser, OidcIssuer, Overage, Prefix, Requirement,
+    Cloud, EntraGroups, EntraKeys, EntraTenant, EntraUser, OidcIssuer, Overage, Prefix, Requirement,
 };
 use crate::auth::{IssuerSettings, KeySource};
 use crate::config::values::one_of;
@@ -84,9 +85,23 @@ impl<'a> Reader<'a> {
         let users = [("upn", EntraUser::UpnElseOid), ("oid", EntraUser::Oid)];
         tenant.user = entra.word("username", &users)?.unwrap_or_default();
         tenant.groups = entra.word("groups", &GROUPS)?.unwrap_or_default();
-        let overages = [("refuse", Overage::Refuse), ("ignore", Overage::Ignore)];
-        tenant.overage = entra.word("overage", &overages)?.unwrap_or_default();
+        let graph = entra.graph(tenant.cloud)?;
+        let overages = [("refuse", 0), ("ignore", 1), ("graph", 2)];
+        let graph_files = match (entra.word("overage", &overages)?.unwrap_or_default(), graph) {
+            (0, None) => None,
+            (1, None) => {
+                tenant.overage = Overage::Ignore;
+                None
+            }
+            (2, Some((graph, files))) => {
+                tenant.overage = Overage::Ask(graph);
+                Some(files)
+            }
+            (2, None) => return Err(entra.says("graph", "is missing")),
+            (_, _) => return Err(entra.says("graph", "is of use with overage \"graph\" alone")),
+        };
         tenant.group_names = entra.group_names()?;
+        tenant.only_named_groups = entra.flag("onlyNamedGroups")?;
         tenant.user_prefix = entra.prefix("usernamePrefix")?.unwrap_or_default();
         tenant.group_prefix = entra.prefix("groupsPrefix")?.unwrap_or_default();
         self.rules(&mut tenant.algorithms, &mut tenant.leeway, &mut tenant.lifetime)?;
@@ -96,7 +111,30 @@ impl<'a> Reader<'a> {
             (None, None) => EntraKeys::Discover,
             (Some(_), Some(_)) => return Err(entra.says("jwksFile", "leaves authority no use")),
         };
-        entra.with_files(IssuerSettings::Entra(tenant))
+        let issuer = entra.with_files(IssuerSettings::Entra(tenant))?;
+        Ok(Issuer { graph: graph_files, ..issuer })
+    }
+
+    fn graph(&self, cloud: Cloud) -> Result<Option<(Graph, GraphFiles)>, String> {
+        let Some(graph) = self.child("graph")? else { return Ok(None) };
+        graph.only(&[
+            "client",
+            "secretFile",
+            "assertionFile",
+            "url",
+            "certificateAuthorityFile",
+        ])?;
+        let client = graph.text("client")?.ok_or_else(|| graph.says("client", "is missing"))?;
+        let address = graph.url("url")?.unwrap_or_else(|| cloud.graph().to_owned());
+        let (proof, kind) = match (graph.file("secretFile")?, graph.file("assertionFile")?) {
+            (Some(path), None) => (path, ClientProof::Secret),
+            (None, Some(path)) => (path, ClientProof::Assertion),
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(graph.says("secretFile", "or assertionFile: exactly one must be there"));
+            }
+        };
+        let files = GraphFiles { proof, ca: graph.file("certificateAuthorityFile")? };
+        Ok(Some((Graph { address, client, proof: kind }, files)))
     }
 
     fn audiences(&self) -> Result<Vec<String>, String> {
@@ -123,10 +161,12 @@ impl<'a> Reader<'a> {
     }
 
     fn with_files(&self, settings: IssuerSettings) -> Result<Issuer, String> {
-        let file =
-            |key: &str| Ok::<_, String>(self.text(key)?.map(|path| self.directory.join(path)));
-        let ca_file = file("certificateAuthorityFile")?;
-        Ok(Issuer { settings, jwks_file: file("jwksFile")?, ca_file })
+        let ca_file = self.file("certificateAuthorityFile")?;
+        Ok(Issuer { settings, jwks_file: self.file("jwksFile")?, ca_file, graph: None })
+    }
+
+    fn file(&self, key: &str) -> Result<Option<PathBuf>, String> {
+        Ok(self.text(key)?.map(|path| self.directory.join(path)))
     }
 
     /// The rules that every kind has.
@@ -263,7 +303,7 @@ const ISSUER: [&str; 7] = [
 ];
 
 /// Keys of `entra`.
-const ENTRA: [&str; 14] = [
+const ENTRA: [&str; 16] = [
     "tenant",
     "cloud",
     "authority",
@@ -275,7 +315,9 @@ const ENTRA: [&str; 14] = [
     "username",
     "groups",
     "overage",
+    "graph",
     "groupNames",
+    "onlyNamedGroups",
     "usernamePrefix",
     "groupsPrefix",
 ];

@@ -4,15 +4,18 @@ use std::ffi::OsString;
 
 use super::super::args::Page;
 use super::*;
+use crate::auth::KeySource;
 use crate::auth::names::Alphabet;
-use crate::auth::profile::{EntraGroups, EntraUser, Overage, Requirement};
+use crate::auth::overage::ClientProof;
+use crate::auth::profile::{EntraGroups, EntraKeys, EntraUser, Overage, Requirement};
 
 static PAGE: Page = Page {
     command: "test",
     text: "  --auth-config F\n  --oidc-issuer U\n  --oidc-audience A\n  --oidc-username-claim C
   --oidc-username-prefix P\n  --oidc-groups-claim C\n  --oidc-groups-prefix P\n  --oidc-ca-file F
   --oidc-jwks-file F\n  --entra-tenant T\n  --entra-cloud C\n  --entra-audience A\n  --entra-authority U
-  --entra-username-prefix P\n  --entra-groups-prefix P\n",
+  --entra-username-prefix P\n  --entra-groups-prefix P\n  --groups-source S\n  --graph-client C
+  --graph-secret-file F\n  --graph-assertion-file F\n  --graph-url U\n  --graph-ca-file F\n",
 };
 
 const TENANT: &str = "5c7d0000-1111-2222-3333-444455556666";
@@ -40,7 +43,7 @@ fn entra(rest: &str) -> Result<AuthConfig, String> {
 fn options(words: &[&str]) -> Result<AuthConfig, Error> {
     let words = words.iter().map(OsString::from).collect();
     let mut args = Args::new(&PAGE, words, &|_| None);
-    let config = AuthConfig::from_args(&mut args)?;
+    let config = AuthConfig::with_graph(&mut args)?;
     args.finish()?;
     Ok(config)
 }
@@ -72,7 +75,7 @@ fn a_whole_file_is_read() {
     assert!(oidc.required.contains(&("env".to_owned(), stages)));
     assert!(oidc.required.contains(&("sub".to_owned(), Requirement::Exists)));
     assert_eq!((oidc.leeway, oidc.lifetime, oidc.alphabet), (30, 3600, Alphabet::Letters));
-    assert_eq!((entra.user, entra.overage), (EntraUser::Oid, Overage::Ignore));
+    assert_eq!((entra.user, &entra.overage), (EntraUser::Oid, &Overage::Ignore));
     assert_eq!((entra.cloud, entra.groups), (Cloud::UsGovernment, EntraGroups::Roles));
     assert_eq!(
         (&entra.keys, entra.group_names[TENANT].as_str()),
@@ -202,6 +205,78 @@ fn half_an_issuer_on_the_command_line_is_an_error() {
     assert_eq!(common.code, Code::AuthConfigInvalid);
     let missing = options(&["--auth-config", "/nonexistent"]).unwrap_err();
     assert_eq!(missing.code, Code::FileUnreadable);
+}
+
+#[test]
+fn groups_are_asked_for_only_where_that_is_said_whole() {
+    let config = entra(&format!(
+        r#","cloud":"usgov","overage":"graph","onlyNamedGroups":true,
+        "graph":{{"client":"{TENANT}","assertionFile":"t","certificateAuthorityFile":"/ca"}}"#
+    ));
+    let config = config.unwrap();
+    let files = GraphFiles { proof: "/etc/cc/t".into(), ca: Some("/ca".into()) };
+    assert_eq!(config.issuers[0].graph, Some(files));
+    let graphs = config.verifier(Possession::Off, None).unwrap().graphs();
+    assert_eq!(graphs[0].graph.address, "https://graph.microsoft.us");
+    assert_eq!(graphs[0].graph.proof, ClientProof::Assertion);
+    let host = "https://login.microsoftonline.us";
+    assert_eq!(graphs[0].token_url, format!("{host}/{TENANT}/oauth2/v2.0/token"));
+    let whole = format!(r#""client":"{TENANT}","secretFile":"s""#);
+    for rest in [
+        format!(r#","graph":{{{whole}}}"#),
+        format!(r#","overage":"ignore","graph":{{{whole}}}"#),
+        format!(r#","overage":"graph","groups":"roles","graph":{{{whole}}}"#),
+        format!(r#","overage":"graph","graph":{{{whole},"assertionFile":"t"}}"#),
+        format!(r#","overage":"graph","graph":{{{whole},"url":"http://graph"}}"#),
+        format!(r#","overage":"graph","graph":{{{whole},"endpoint":"https://graph"}}"#),
+        format!(r#","overage":"graph","graph":{{"client":"{TENANT}"}}"#),
+        r#","overage":"graph","graph":{"secretFile":"s"}"#.to_owned(),
+        r#","overage":"graph","graph":{"client":"proxy","secretFile":"s"}"#.to_owned(),
+    ] {
+        assert!(entra(&rest).is_err(), "{rest}");
+    }
+}
+
+#[test]
+fn the_short_options_can_ask_for_groups() {
+    let tenant = ["--entra-tenant", TENANT, "--entra-audience", "b"];
+    let graph = ["--groups-source", "graph", "--graph-client", TENANT];
+    let config = options(&[&tenant[..], &graph, &["--graph-secret-file", "s"]].concat()).unwrap();
+    let graphs = config.verifier(Possession::Off, None).unwrap().graphs();
+    assert_eq!(graphs[0].graph.address, "https://graph.microsoft.com");
+    assert_eq!(graphs[0].graph.proof, ClientProof::Secret);
+    assert_eq!(config.issuers[0].graph, Some(GraphFiles { proof: "s".into(), ca: None }));
+    let plain = options(&[&tenant[..], &["--groups-source", "token"]].concat()).unwrap();
+    assert_eq!(plain.issuers[0].graph, None);
+    for words in [
+        [&tenant[..], &graph].concat(),
+        [&tenant[..], &["--groups-source", "graph", "--graph-secret-file", "s"]].concat(),
+        [&tenant[..], &["--graph-client", TENANT]].concat(),
+        [&tenant[..], &["--graph-url", "https://g"]].concat(),
+        [&graph[..], &["--graph-secret-file", "s"]].concat(),
+        [&tenant[..], &graph, &["--graph-secret-file", "s", "--graph-assertion-file", "t"]]
+            .concat(),
+        [&tenant[..], &["--groups-source", "ldap"]].concat(),
+    ] {
+        assert_eq!(options(&words).unwrap_err().code, Code::Usage, "{words:?}");
+    }
+}
+
+#[test]
+fn the_relay_asks_nobody_for_groups() {
+    let dir = std::env::temp_dir().join(format!("auth-config-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = dir.join("issuers.json");
+    let text = format!(
+        r#"{{"issuers":[{{"type":"entra","entra":{{"tenant":"{TENANT}","audiences":["a"],
+        "overage":"graph","graph":{{"client":"{TENANT}","secretFile":"s"}}}}}}]}}"#
+    );
+    std::fs::write(&file, text).unwrap();
+    let words = vec![OsString::from("--auth-config"), file.into_os_string()];
+    let refused = AuthConfig::from_args(&mut Args::new(&PAGE, words, &|_| None)).unwrap_err();
+    std::fs::remove_dir_all(&dir).unwrap();
+    assert_eq!(refused.code, Code::AuthConfigInvalid);
+    assert!(refused.message.contains("only it asks"), "{refused}");
 }
 
 #[test]

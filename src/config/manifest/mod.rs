@@ -155,7 +155,7 @@ fn issuers(args: &mut Args<'_>) -> Result<(Option<String>, Vec<String>), Error> 
         }
         None => None,
     };
-    let short = [auth_config::oidc_options(args)?, auth_config::entra_options(args)?];
+    let short = [auth_config::oidc_options(args)?, auth_config::entra_options(args, None)?];
     let mut options = Vec::new();
     for issuer in short.into_iter().flatten() {
         if issuer.names_files() {

@@ -6,6 +6,7 @@
 use log::{debug, error};
 
 use super::AuthProxy;
+use super::groups::{Found, Member};
 use super::head::Identity;
 use super::question::{Question, Verdict};
 use crate::auth::impersonate::{self, Road};
@@ -27,8 +28,17 @@ pub(super) enum Decision {
     Forward(Box<Admitted>, Box<RequestHead>),
     /// It is answered here.
     Refuse(Refusal),
-    /// It waits for the answers to these questions.
-    Ask(Vec<Question>),
+    /// It waits.
+    Ask(Wanted),
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// The API server's answers to these questions.
+    Answers(Vec<Question>),
+    /// The groups of its caller.
+    Groups(Member),
 }
 
 /// Facts about a request that goes on.
@@ -99,7 +109,7 @@ enum Fault {
     Own(u16, &'static str, &'static str),
     /// Any of these, for somebody who is known by then.
     Of(Box<Principal>, Box<Fault>),
-    Ask(Vec<Question>),
+    Ask(Wanted),
 }
 
 /// A credential that was accepted.
@@ -127,7 +137,7 @@ impl AuthProxy {
     ) -> Decision {
         match self.decide(conn, head, audit_id, net) {
             Ok((admitted, outgoing)) => Decision::Forward(Box::new(admitted), Box::new(outgoing)),
-            Err(Fault::Ask(questions)) => Decision::Ask(questions),
+            Err(Fault::Ask(wanted)) => Decision::Ask(wanted),
             Err(fault) => {
                 if let Fault::Denied(denied) = &fault {
                     self.keys.on_denied(denied, net);
@@ -183,7 +193,12 @@ impl AuthProxy {
             let text = "too many credentials on this session, try again later";
             return Err(Fault::Own(429, "throttled", text));
         }
-        let accepted = self.authenticate(head, &token, net)?;
+        let mut accepted = self.authenticate(head, &token, net)?;
+        let groups = self.groups_left_out(&accepted.principal, net);
+        if let Some(groups) = groups.map_err(|fault| fault.of(&accepted.principal))? {
+            accepted.principal.groups = groups;
+            accepted.principal.group_state = GroupState::Complete;
+        }
         let of = |fault: Fault| fault.of(&accepted.principal);
         let identified = self.identify(conn, head, &accepted, net).map_err(of)?;
         let outgoing = self.rewrite(head, &identified, &token, audit_id).map_err(of)?;
@@ -272,6 +287,23 @@ impl AuthProxy {
         Ok(Identified { road, fields, acts_as })
     }
 
+    /// The groups of a caller whose token leaves them out, where the configuration says whom to ask.
+    fn groups_left_out(&self, of: &Principal, net: &dyn Net) -> Result<Option<Vec<String>>, Fault> {
+        let oid = match (of.group_state, of.object_id()) {
+            (GroupState::Unresolved, Some(oid)) => oid.to_owned(),
+            (GroupState::Complete | GroupState::Ignored | GroupState::Unresolved, _) => {
+                return Ok(None);
+            }
+        };
+        let member = Member { issuer: of.issuer.clone(), oid, is_app: of.is_app };
+        match self.groups.recall(&member, net.now()) {
+            None => Err(Fault::Ask(Wanted::Groups(member))),
+            Some(Found::No(denied)) => Err(Fault::Denied(denied)),
+            Some(Found::Unanswered) => Err(NO_GROUPS),
+            Some(Found::Groups(groups)) => Ok(Some(groups.to_vec())),
+        }
+    }
+
     /// A service account's own token goes on if the API server says that it is good.
     fn pass_through(
         &self,
@@ -288,7 +320,7 @@ impl AuthProxy {
         let body = token_review(token.expose(), self.questions.audiences());
         let question = Question::Token(Secret::new(body));
         let Reviewed { user, uid, groups } = match self.questions.recall(&question, net.now()) {
-            None => return Err(Fault::Ask(vec![question])),
+            None => return Err(Fault::Ask(Wanted::Answers(vec![question]))),
             Some(Verdict::Account(reviewed)) => reviewed,
             Some(Verdict::No(denied)) => return Err(Fault::Denied(denied)),
             Some(Verdict::Yes | Verdict::Unanswered) => return Err(UNANSWERED),
@@ -335,7 +367,7 @@ impl AuthProxy {
             }
         }
         if !open.is_empty() {
-            return Err(Fault::Ask(open));
+            return Err(Fault::Ask(Wanted::Answers(open)));
         }
         let fields = other.fields(principal, None).map_err(Fault::Denied)?;
         let (user, groups) = (other.user().to_owned(), other.groups().to_vec());
@@ -371,6 +403,9 @@ impl AuthProxy {
 
 const UNANSWERED: Fault =
     Fault::Own(503, "unanswered", "the API server cannot be asked about you now, try again");
+
+const NO_GROUPS: Fault =
+    Fault::Own(503, "groups_unanswered", "your groups cannot be looked up now, try again");
 
 const NO_CREDENTIAL: Fault = Fault::Own(
     503,

@@ -9,13 +9,14 @@
 //! Each stream has an upstream connection of its own, so no answer can reach another caller.
 //! Reading order: [`session`] and [`stream`] move the bytes, [`request`] takes a request from its
 //! arrival to its way upstream and [`response`] its answer back, [`admit`] decides, [`throttle`]
-//! says how often, [`question`] asks the API server where a decision needs that, [`head`] makes the
-//! head that goes on, [`upstream`] knows our own credential, [`audit`] writes down, [`metrics`]
-//! counts, [`admin`] shows and cuts.
+//! says how often, [`question`] asks the API server and [`groups`] Microsoft Graph where a decision
+//! needs that, [`head`] makes the head that goes on, [`upstream`] knows our own credential,
+//! [`audit`] writes down, [`metrics`] counts, [`admin`] shows and cuts.
 
 mod admin;
 mod admit;
 mod audit;
+pub mod groups;
 pub mod head;
 mod metrics;
 pub mod question;
@@ -34,6 +35,7 @@ use log::{debug, info, warn};
 use rustls::ServerConfig;
 
 use self::admin::Visitor;
+use self::groups::Groups;
 use self::metrics::Metrics;
 use self::question::{Api, Questions};
 use self::session::Session;
@@ -58,6 +60,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Where to ask about service accounts and impersonation.
     pub api: Option<Api>,
+    /// Where to ask for groups that tokens leave out.
+    pub groups: Vec<groups::Source>,
     /// Service accounts' tokens are passed on as they are, once [`Self::api`] says they are good.
     pub sa_passthrough: bool,
     /// Callers may act as whom [`Self::api`] allows them to.
@@ -95,6 +99,7 @@ impl Config {
             tls,
             upstream,
             api: None,
+            groups: Vec::new(),
             sa_passthrough: false,
             impersonation: false,
             session_max: SESSION_MAX,
@@ -120,6 +125,7 @@ pub struct AuthProxy {
     /// When the own token became what it is now, in unix seconds.
     token_since: Option<u64>,
     questions: Questions,
+    groups: Groups,
     metrics: Metrics,
     visitors: BTreeMap<ConnId, Visitor>,
     sessions: BTreeMap<ConnId, Session>,
@@ -156,12 +162,14 @@ impl AuthProxy {
     pub fn new(config: Config, keys: Keys) -> Self {
         let credential = Credential::new(&config.upstream);
         let questions = Questions::new(config.api.clone());
+        let groups = Groups::new(config.groups.clone());
         Self {
             config,
             keys,
             credential,
             token_since: None,
             questions,
+            groups,
             metrics: Metrics::default(),
             visitors: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -310,6 +318,13 @@ impl AuthProxy {
 
     fn on_done(&mut self, job: JobId, outcome: Outcome, net: &mut dyn Net) {
         let Some(outcome) = self.keys.handle_done(job, outcome, net) else { return };
+        let outcome = match self.groups.handle_done(job, outcome, self.keys.verifier(), net) {
+            Ok(waiting) => {
+                waiting.into_iter().for_each(|one| self.on_answered(one, net));
+                return;
+            }
+            Err(outcome) => outcome,
+        };
         let outcome = match self.questions.handle_done(job, outcome, net.now()) {
             Ok(waiting) => {
                 waiting.into_iter().for_each(|one| self.on_answered(one, net));
@@ -339,6 +354,7 @@ impl Role for AuthProxy {
         match event {
             Event::Started => {
                 self.questions.start(net);
+                self.groups.start(net);
                 self.keys.start(net);
                 self.token_since = self.credential.token().map(|_| net.unix_time());
                 self.credential.start(net);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::admit::{self, Admitted, Decision, Refusal};
-use super::question::{Question, Waiting};
+use super::admit::{self, Admitted, Decision, Refusal, Wanted};
+use super::question::Waiting;
 use super::stream::{Retry, Served};
 use super::{AuthProxy, Key, audit};
 use crate::engine::exchange::{Failure, Output, Patience, status_response};
@@ -44,7 +44,7 @@ impl AuthProxy {
         out: &mut Output,
         net: &mut dyn Net,
     ) {
-        let questions = match self.admit(conn, &head, &audit_id, net) {
+        let wanted = match self.admit(conn, &head, &audit_id, net) {
             Decision::Forward(admitted, outgoing) => {
                 self.pass_on(conn, id, *admitted, *outgoing, out, net);
                 return;
@@ -53,9 +53,9 @@ impl AuthProxy {
                 self.answer_refused(conn, id, &head, &refusal, out, net);
                 return;
             }
-            Decision::Ask(questions) => questions,
+            Decision::Ask(wanted) => wanted,
         };
-        if !self.ask(questions, (conn, id), net) {
+        if !self.ask(wanted, (conn, id), net) {
             let refusal = self.unanswered(conn, &audit_id, net);
             self.answer_refused(conn, id, &head, &refusal, out, net);
             return;
@@ -69,14 +69,19 @@ impl AuthProxy {
         }
     }
 
-    fn ask(&mut self, questions: Vec<Question>, waiting: Waiting, net: &mut dyn Net) -> bool {
+    fn ask(&mut self, wanted: Wanted, waiting: Waiting, net: &mut dyn Net) -> bool {
         let streams = self.sessions.values().flat_map(|session| session.streams.values());
-        let parked = streams.filter(|stream| stream.parked.is_some()).count();
-        let Some(own) = self.credential.token().filter(|_| parked < PARKED_MAX) else {
+        if PARKED_MAX <= streams.filter(|stream| stream.parked.is_some()).count() {
             return false;
-        };
-        let mut questions = questions.into_iter();
-        questions.all(|question| self.questions.ask(question, waiting, own, net).is_ok())
+        }
+        match wanted {
+            Wanted::Groups(member) => self.groups.ask(member, waiting, net).is_ok(),
+            Wanted::Answers(questions) => {
+                let Some(own) = self.credential.token() else { return false };
+                let mut questions = questions.into_iter();
+                questions.all(|question| self.questions.ask(question, waiting, own, net).is_ok())
+            }
+        }
     }
 
     /// Everything that a parked request waited for has been answered.
