@@ -9,6 +9,7 @@ mod table;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use cluster_connect::buf::Pressure;
 use cluster_connect::engine::upgrade::{Dial, Handshake};
 use cluster_connect::engine::ws::{self, Side, Splice, Step, push_frame};
 use cluster_connect::role::agent::{self, Agent, SharedKey, Source};
+use cluster_connect::role::relay::authority::Order;
+use cluster_connect::role::relay::pump::Pump;
 use cluster_connect::role::relay::{self, Relay};
 use cluster_connect::role::{ConnId, Endpoint, Event, Net, Notice, Role, Signal};
 use cluster_connect::secret::Secret;
-use cluster_connect::wire::ws::Opcode;
+use cluster_connect::wire::ws::{Opcode, close_reason};
 use sim::{EPOCH, World, no_jobs};
 use table::{Table, token};
 
@@ -27,8 +30,8 @@ use table::{Table, token};
 #[derive(Clone, Debug, Default)]
 struct Fate {
     got: Vec<u8>,
-    /// The other end's Close has come.
-    is_closed: bool,
+    /// The code of the Close that has come: 1000 is the other end's, and the whole plan is here.
+    closed: Option<u16>,
     is_over: bool,
 }
 
@@ -111,8 +114,7 @@ impl Sender {
             match step {
                 Step::Bytes(range) => fate.got.extend_from_slice(&frames[range]),
                 Step::Close(payload) => {
-                    assert_eq!(*payload, [3, 232]);
-                    fate.is_closed = true;
+                    fate.closed = close_reason(&payload).map(|(code, _)| code);
                 }
                 Step::Ping(payload) if !session.has_closed => {
                     send(net, conn, &ws::frame(Opcode::Pong, KEY, &payload));
@@ -196,21 +198,43 @@ fn new_agent() -> Agent {
     Agent::new(agent::Config::new(source, None, echo))
 }
 
-fn new_relay() -> Relay {
-    let config = relay::Config { secure: false, ..relay::Config::default() };
-    Relay::new(config, Box::new(Table::with(&["ent"])))
+fn relay_with(table: Table, loops: usize) -> Relay {
+    let config = relay::Config { secure: false, loops, ..relay::Config::default() };
+    Relay::new(config, Box::new(table))
+}
+
+/// What is left of the relay, on all its loops.
+fn relay_leftovers(world: &World, seed: u64) -> (usize, usize) {
+    let all = std::iter::once(RELAY).chain(other_loops(seed));
+    all.map(|node| world.leftovers(node)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1))
 }
 
 const RELAY: usize = 0;
 const AGENT: usize = 1;
 const ECHO: usize = 2;
 
+/// The other loops of the relay: none, one or two, as the seed says.
+fn other_loops(seed: u64) -> Range<usize> {
+    ECHO + 1..ECHO + 1 + usize::try_from(seed % 3).unwrap()
+}
+
+fn new_relay(seed: u64) -> Relay {
+    relay_with(Table::with(&["ent"]), 1 + other_loops(seed).len())
+}
+
 /// A world with a relay, an agent that listens, and an echo.
 fn world(seed: u64) -> World {
+    world_with(seed, new_relay(seed))
+}
+
+fn world_with(seed: u64, relay: Relay) -> World {
     let mut world = World::new(seed);
-    assert_eq!(world.add("relay", new_relay(), no_jobs()), RELAY);
+    assert_eq!(world.add("relay", relay, no_jobs()), RELAY);
     assert_eq!(world.add("agent", new_agent(), no_jobs()), AGENT);
     assert_eq!(world.add("echo", Echo, no_jobs()), ECHO);
+    for other in other_loops(seed) {
+        assert_eq!(world.add_loop(RELAY, Pump::new()), other);
+    }
     let ready = world.run_until(Duration::from_secs(60), |world| {
         world.notices(AGENT).iter().any(|notice| matches!(notice, Notice::Ready))
     });
@@ -241,20 +265,20 @@ fn every_byte_of_every_session_comes_back_in_order_and_so_does_its_end() {
         let done = |fates: &Rc<RefCell<Vec<Fate>>>| fates.borrow().iter().all(|f| f.is_over);
         assert!(world.run_until(Duration::from_secs(600), |_| done(&fates)), "seed {seed}");
         for (fate, plan) in fates.borrow().iter().zip(&plans) {
-            assert!(fate.got == *plan && fate.is_closed, "seed {seed}");
+            assert!(fate.got == *plan && fate.closed == Some(1000), "seed {seed}");
         }
         world.run_for(Duration::from_secs(20));
         assert_eq!(world.leftovers(node), (0, 0), "seed {seed}");
         assert_eq!(world.leftovers(ECHO), (0, 0), "seed {seed}");
         assert_eq!(
-            (world.leftovers(RELAY), world.leftovers(AGENT)),
+            (relay_leftovers(&world, seed), world.leftovers(AGENT)),
             ((0, 1), (0, 1)),
             "seed {seed}"
         );
         world.poke(AGENT, Event::Signal(Signal::Stop));
         world.run_for(Duration::from_secs(20));
         assert_eq!(
-            (world.leftovers(RELAY), world.leftovers(AGENT)),
+            (relay_leftovers(&world, seed), world.leftovers(AGENT)),
             ((0, 0), (0, 0)),
             "seed {seed}"
         );
@@ -269,10 +293,13 @@ fn after_any_accident_nothing_is_left_and_things_work_again() {
         let (node, fates) = sender(&mut world, &plans);
         let steps = world.rng.below(400);
         world.run_steps(steps);
-        match seed % 3 {
+        match seed / 3 % 3 {
             0 => world.break_one(),
             1 => world.replace(AGENT, new_agent()),
-            _ => world.replace(RELAY, new_relay()),
+            _ => {
+                world.replace(RELAY, new_relay(seed));
+                other_loops(seed).for_each(|other| world.replace(other, Pump::new()));
+            }
         }
         let over = world.run_until(Duration::from_secs(600), |_| {
             fates.borrow().iter().all(|fate| fate.is_over)
@@ -280,12 +307,14 @@ fn after_any_accident_nothing_is_left_and_things_work_again() {
         assert!(over, "seed {seed}");
         for (fate, plan) in fates.borrow().iter().zip(&plans) {
             assert!(plan.starts_with(&fate.got), "seed {seed}: bytes that were not sent");
-            assert!(!fate.is_closed || fate.got == *plan, "seed {seed}: a cut that looks whole");
+            let whole = fate.got == *plan;
+            assert!(matches!(fate.closed, None | Some(1000)), "seed {seed}");
+            assert!(fate.closed.is_none() || whole, "seed {seed}: a cut that looks whole");
         }
         world.run_for(Duration::from_secs(240));
         assert_eq!((world.leftovers(node), world.leftovers(ECHO)), ((0, 0), (0, 0)), "seed {seed}");
         assert_eq!(
-            (world.leftovers(RELAY), world.leftovers(AGENT)),
+            (relay_leftovers(&world, seed), world.leftovers(AGENT)),
             ((0, 1), (0, 1)),
             "seed {seed}"
         );
@@ -296,5 +325,66 @@ fn after_any_accident_nothing_is_left_and_things_work_again() {
         let done = |fates: &Rc<RefCell<Vec<Fate>>>| fates.borrow()[0].is_over;
         assert!(world.run_until(Duration::from_secs(600), |_| done(&fates)), "seed {seed}");
         assert!(fates.borrow()[0].got == plans[0], "seed {seed}");
+    }
+}
+
+/// Bytes of a session that is not over soon.
+const LONG: usize = 600_000;
+
+/// A relay of three loops that carries three long sessions, one on each.
+fn spread(seed: u64) -> (World, Table, usize, Rc<RefCell<Vec<Fate>>>) {
+    assert_eq!(other_loops(seed).len(), 2);
+    let table = Table::with(&["ent"]);
+    let mut world = world_with(seed, relay_with(table.clone(), 3));
+    let plans: Vec<Vec<u8>> = (0..3).map(|n| plan(seed + n, LONG)).collect();
+    let (node, fates) = sender(&mut world, &plans);
+    let are_open = |_: &World| fates.borrow().iter().all(|fate| !fate.got.is_empty());
+    assert!(world.run_until(Duration::from_secs(60), are_open), "seed {seed}");
+    // The relay's first loop has a control channel, too.
+    assert_eq!(world.leftovers(RELAY).1, 3, "seed {seed}");
+    other_loops(seed).for_each(|other| assert_eq!(world.leftovers(other).1, 2, "seed {seed}"));
+    (world, table, node, fates)
+}
+
+#[test]
+fn revoking_cuts_a_sender_on_whichever_loop_it_is() {
+    for seed in (2..40).step_by(3) {
+        let (mut world, table, node, fates) = spread(seed);
+        let revoke = |bearer: &str| Order::Revoke {
+            entity: "ent".to_owned(),
+            bearer: Some(bearer.to_owned()),
+        };
+        table.order(revoke("Nobody"));
+        world.poke(RELAY, Event::Deadline);
+        world.run_for(Duration::from_millis(50));
+        assert!(fates.borrow().iter().all(|fate| !fate.is_over), "seed {seed}");
+
+        table.order(revoke("Send"));
+        world.poke(RELAY, Event::Deadline);
+        let over = |_: &World| fates.borrow().iter().all(|fate| fate.is_over);
+        assert!(world.run_until(Duration::from_secs(60), over), "seed {seed}");
+        let cut = |fate: &Fate| fate.closed != Some(1000) && fate.got.len() < LONG;
+        assert!(fates.borrow().iter().all(cut), "seed {seed}");
+        world.run_for(Duration::from_secs(90));
+        assert_eq!((world.leftovers(node), relay_leftovers(&world, seed)), ((0, 0), (0, 1)));
+    }
+}
+
+#[test]
+fn a_relay_that_is_told_to_stop_lets_all_its_loops_come_to_an_end() {
+    for seed in (2..40).step_by(3) {
+        let (mut world, _, _, fates) = spread(seed);
+        world.poke(RELAY, Event::Signal(Signal::Stop));
+        let exits = |world: &World| {
+            world.notices(RELAY).iter().any(|notice| matches!(notice, Notice::Exit(0, None)))
+        };
+        assert!(!exits(&world), "seed {seed}");
+        let began = world.now;
+        assert!(world.run_until(Duration::from_secs(60), exits), "seed {seed}");
+        let took = world.now - began;
+        // What the relay's kernel has taken is still on its way.
+        world.run_for(Duration::from_secs(10));
+        let is_over = fates.borrow().iter().all(|fate| fate.closed == Some(1000));
+        assert!(is_over || Duration::from_secs(20) <= took, "seed {seed}");
     }
 }

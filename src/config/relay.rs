@@ -8,7 +8,8 @@ use super::args::{Args, Page};
 use super::auth_config::AuthConfig;
 use super::auth_proxy::admin;
 use super::errors::Error;
-use super::values::{Level, Place, duration, listen_address};
+use super::values::{Level, Place, duration, listen_address, number};
+use crate::limits::LOOPS_MAX;
 use crate::wire::url::authority_parts;
 
 /// What a relay was started with.
@@ -28,6 +29,8 @@ pub struct Relay {
     pub audit_log: Option<PathBuf>,
     /// Health and metrics.
     pub admin: Option<Place>,
+    /// Threads that carry traffic, if it was said.
+    pub loops: Option<usize>,
     /// Life of the tokens that let a client send.
     pub send_token_lifetime: Duration,
     /// How much to log.
@@ -71,6 +74,7 @@ impl Relay {
             issuers: AuthConfig::from_args(&mut args)?,
             audit_log: args.path("--audit-log")?,
             admin: admin(&mut args)?,
+            loops: args.value("--loops", |text| number(text, 1, LOOPS_MAX))?,
             send_token_lifetime: args.value("--send-token-lifetime", duration)?.unwrap_or(HOUR),
             log: args.log_level()?,
         };
@@ -140,6 +144,7 @@ OPTIONS
   --entra-audience AUD         audience of this relay; may come several times
   --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
+  --loops N                    threads that carry traffic                       [one per core]
   --send-token-lifetime TIME   life of a client's right to send                 [1h]
   --audit-log FILE             one JSON line for each grant, credential and refusal
   --admin-listen PLACE         health and metrics: ADDR:PORT of this machine, or unix:PATH  [none]

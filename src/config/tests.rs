@@ -196,12 +196,20 @@ fn a_relay_has_one_way_to_be_known() {
             "{tls}"
         );
     }
-    for rest in ["--public-name a/b", "--listen nowhere", "--loops 2", "--send-token-lifetime 0"] {
+    for rest in [
+        "--public-name a/b",
+        "--listen nowhere",
+        "--loops 0",
+        "--loops 257",
+        "--send-token-lifetime 0",
+    ] {
         assert_eq!(parse(&format!("{RELAY} {rest}")).unwrap_err().code, Code::Usage, "{rest}");
     }
     let state = |name: &str| (name == "STATE_DIRECTORY").then(|| "/var/lib/x".to_owned());
     let Ok(Command::Relay(relay)) = with("relay --no-tls", &state) else { panic!() };
-    assert_eq!(relay.state_dir, PathBuf::from("/var/lib/x"));
+    assert_eq!((relay.state_dir, relay.loops), (PathBuf::from("/var/lib/x"), None));
+    let Ok(Command::Relay(relay)) = parse(&format!("{RELAY} --loops 2")) else { panic!() };
+    assert_eq!(relay.loops, Some(2));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use super::reactor::Stopper;
+use super::setup::Stopper;
 
 /// See the module's documentation.
 #[derive(Debug)]

@@ -8,8 +8,9 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut, Write};
 
 use super::dial::Stage;
+use super::handoff::Guest;
 use super::link::Link;
-use crate::buf::{Lease, Outbox, Pool};
+use crate::buf::{Lease, Outbox, Pool, Slice};
 use crate::engine::tls::{self, State};
 use crate::limits::CONN_OUTBOX;
 use crate::role::Close;
@@ -60,6 +61,22 @@ pub(super) struct Conn {
     pub(super) lingering: bool,
     /// A failure found while bytes before it wait to be handed on.
     pub(super) failed: Option<Close>,
+    /// It came from another loop, and counts against that one's limit.
+    guest: Option<Guest>,
+}
+
+/// A connection between two loops: all of it but the buffers, which stay where they are.
+#[derive(Debug)]
+pub(super) struct Parted {
+    link: Link,
+    tls: Option<tls::Session>,
+    outbox: Vec<u8>,
+    cipher: Vec<u8>,
+    unreported: usize,
+    inbox: Vec<u8>,
+    marks: [bool; 9],
+    failed: Option<Close>,
+    guest: Guest,
 }
 
 impl Scratch {
@@ -93,7 +110,62 @@ impl Conn {
             told_fin: false,
             lingering: false,
             failed: None,
+            guest: None,
         }
+    }
+
+    /// What another loop needs to go on with it. `None` for one that only this loop can have.
+    pub(super) fn part(mut self, guest: Guest) -> Option<Parted> {
+        if !matches!(self.stage, Stage::Open) || matches!(self.link, Link::Memory(_)) {
+            return None;
+        }
+        let (mut outbox, mut cipher) = (Vec::new(), Vec::new());
+        self.outbox.fill(&mut outbox, usize::MAX);
+        self.cipher.fill(&mut cipher, usize::MAX);
+        Some(Parted {
+            link: self.link,
+            tls: self.tls,
+            outbox,
+            cipher,
+            unreported: self.unreported,
+            inbox: self.inbox.iter().flat_map(|lease| lease.iter().copied()).collect(),
+            marks: [
+                self.readable,
+                self.hung_up,
+                self.writable,
+                self.paused,
+                self.finishing,
+                self.sent_fin,
+                self.shut,
+                self.got_fin,
+                self.told_fin,
+            ],
+            failed: self.failed,
+            guest,
+        })
+    }
+
+    /// Goes on with a connection of another loop.
+    pub(super) fn join(parted: Parted, pool: &Pool) -> Self {
+        let mut conn = Self::new(parted.link, Stage::Open);
+        for slice in pool.slices(&parted.outbox) {
+            let _ = conn.outbox.push(slice);
+        }
+        for slice in pool.slices(&parted.cipher) {
+            let _ = conn.cipher.push(slice);
+        }
+        conn.tls = parted.tls;
+        conn.unreported = parted.unreported;
+        conn.inbox.extend(pool.slices(&parted.inbox).flat_map(Slice::thaw));
+        let [readable, hung_up, writable, paused, finishing, sent_fin, shut, got_fin, told_fin] =
+            parted.marks;
+        (conn.readable, conn.hung_up, conn.writable) = (readable, hung_up, writable);
+        (conn.paused, conn.finishing) = (paused, finishing);
+        (conn.sent_fin, conn.shut) = (sent_fin, shut);
+        (conn.got_fin, conn.told_fin) = (got_fin, told_fin);
+        conn.failed = parted.failed;
+        conn.guest = Some(parted.guest);
+        conn
     }
 
     pub(super) fn finish(&mut self) {

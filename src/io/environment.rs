@@ -26,3 +26,9 @@ pub fn home() -> Option<PathBuf> {
 pub fn own_executable() -> Option<Vec<u8>> {
     std::env::current_exe().ok().and_then(|path| std::fs::read(path).ok())
 }
+
+/// How many threads this process can run at a time; 1 where the system does not say.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

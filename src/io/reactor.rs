@@ -5,66 +5,34 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token, Waker};
+use mio::{Events, Poll, Token};
 use ring::rand::SystemRandom;
 use rustls::ServerConfig;
 
-use super::audit::AuditSink;
 use super::conn::{LEASES_PER_READ, Scratch};
 use super::dial::{Origin, Stage};
+use super::handoff::Place;
 use super::link::Link;
 use super::listener::{Bind, Listener, concerns_the_peer};
+use super::setup::{Chore, Setup, Stopper};
 use super::signals::Signals;
 use super::sockets::Sockets;
-use super::workers::{Finished, Journal, Workers};
+use super::workers::{Finished, Workers};
 use crate::buf::Pool;
 use crate::engine::timers::Timers;
 use crate::limits::{BUFFER_SIZE, READS_PER_TURN, TRIM_PERIOD};
 use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Role, Signal};
-
-/// How large a loop may become.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Connections, accepted and made together.
-    pub conns: usize,
-    /// Buffers in use at a time, of [`BUFFER_SIZE`] bytes.
-    pub buffers: usize,
-    /// Buffers kept when nobody uses them.
-    pub keep: usize,
-}
-
-/// What a loop has beside its role.
-#[expect(missing_debug_implementations, reason = "a journal is a function")]
-pub struct Setup {
-    /// How large it may become.
-    pub limits: Limits,
-    /// Where audit lines go.
-    pub audit: AuditSink,
-    /// Where records go, for a role that has any.
-    pub journal: Option<Journal>,
-    /// What is to be done from time to time.
-    pub chore: Option<Chore>,
-}
-
-/// Something short that a process does for itself: read a certificate again, make a new one. Done
-/// on SIGHUP, too.
-#[expect(missing_debug_implementations, reason = "what is done is a function")]
-pub struct Chore {
-    /// How often.
-    pub every: Duration,
-    /// What.
-    pub act: Box<dyn FnMut()>,
-}
 
 /// Drives `R` on real sockets.
 #[expect(missing_debug_implementations, reason = "a chore is a function")]
 pub struct Reactor<R> {
     poll: Poll,
     listeners: Vec<Listener>,
-    signals: Signals,
+    /// Only one loop hears of signals.
+    signals: Option<Signals>,
     stopper: Stopper,
     chore: Option<(Instant, Chore)>,
     role: R,
@@ -74,23 +42,7 @@ pub struct Reactor<R> {
     trim_at: Instant,
 }
 
-/// Stops a loop from another thread, as SIGTERM would.
-#[derive(Clone, Debug)]
-pub struct Stopper {
-    asked: Arc<AtomicBool>,
-    waker: Arc<Waker>,
-}
-
-impl Stopper {
-    /// Asks the loop to stop.
-    pub fn stop(&self) {
-        self.asked.store(true, Ordering::Release);
-        // A loop that is gone has stopped.
-        let _ = self.waker.wake();
-    }
-}
-
-const WAKER: Token = Token(usize::MAX);
+pub(super) const WAKER: Token = Token(usize::MAX);
 const STOP: Token = Token(usize::MAX - 1);
 const RELOAD: Token = Token(usize::MAX - 2);
 /// Listeners have the tokens from here down; connections count up from 1.
@@ -103,9 +55,20 @@ impl<R: Role> Reactor<R> {
     ///
     /// The system has no more descriptors or threads.
     pub fn new(role: R, setup: Setup) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let signals = Signals::register(poll.registry(), STOP, RELOAD)?;
+        Self::at(Place::alone()?, role, setup)
+    }
+
+    /// The same at a place of its own among several. Those after the first have no workers and
+    /// hear of no signal.
+    ///
+    /// # Errors
+    ///
+    /// The system has no more descriptors or threads.
+    pub fn at(place: Place, role: R, setup: Setup) -> io::Result<Self> {
+        let Place { poll, waker, mail } = place;
+        let is_first = mail.number == 0;
+        let signals =
+            is_first.then(|| Signals::register(poll.registry(), STOP, RELOAD)).transpose()?;
         let net = Sockets {
             registry: poll.registry().try_clone()?,
             pool: Pool::new(setup.limits.buffers, setup.limits.keep, BUFFER_SIZE),
@@ -117,11 +80,12 @@ impl<R: Role> Reactor<R> {
             news: [Event::Started].into(),
             notices: Default::default(),
             timers: Timers::new(),
-            workers: Workers::start(2, setup.journal, &waker)?,
+            workers: Workers::start(if is_first { 2 } else { 0 }, setup.journal, &waker)?,
             audit: setup.audit,
             random: SystemRandom::new(),
             freed: false,
-            next_id: 1,
+            next_id: mail.number as u64 + 1,
+            mail,
             now: Instant::now(),
         };
         let stopper = Stopper { asked: Arc::default(), waker };
@@ -164,6 +128,9 @@ impl<R: Role> Reactor<R> {
         let mut events = Events::with_capacity(256);
         loop {
             self.turn(&mut events)?;
+            if self.net.mail.is_orphaned {
+                return Ok((0, None));
+            }
             while let Some(notice) = self.net.notices.pop_front() {
                 match notice {
                     Notice::Exit(code, why) => {
@@ -239,7 +206,7 @@ impl<R: Role> Reactor<R> {
     }
 
     fn signal(&mut self, signal: Signal) {
-        if self.signals.take(signal) {
+        if self.signals.as_mut().is_some_and(|signals| signals.take(signal)) {
             if signal == Signal::Reload
                 && let Some((at, _)) = &mut self.chore
             {
@@ -253,6 +220,9 @@ impl<R: Role> Reactor<R> {
         if self.stopper.asked.swap(false, Ordering::Acquire) {
             self.net.news.push_back(Event::Signal(Signal::Stop));
         }
+        while let Some(parcel) = self.net.mail.take() {
+            self.net.adopt(parcel);
+        }
         while let Some(finished) = self.net.workers.poll() {
             match finished {
                 Finished::Job(id, outcome) => self.net.news.push_back(Event::Done(id, outcome)),
@@ -263,7 +233,7 @@ impl<R: Role> Reactor<R> {
 
     fn accept(&mut self) {
         for listener in &mut self.listeners {
-            while listener.ready && self.net.conns.len() < self.net.most_conns {
+            while listener.ready && self.net.has_room() {
                 match listener.accept() {
                     Ok((link, peer)) => {
                         self.net.accept(link, listener.tag, peer, listener.tls.clone());

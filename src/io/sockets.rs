@@ -10,8 +10,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 
 use super::audit::AuditSink;
-use super::conn::Conn;
+use super::conn::{Conn, Parted};
 use super::dial::{self, Dial, Origin, Stage};
+use super::handoff::{Mail, Parcel};
 use super::link::Link;
 use super::workers::{Work, Workers};
 use crate::buf::{Pool, Pressure, Slice};
@@ -19,7 +20,8 @@ use crate::engine::timers::Timers;
 use crate::engine::tls;
 use crate::limits::{CONN_OUTBOX, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, LINGER};
 use crate::role::{
-    Busy, Close, ConnId, Endpoint, Event, Job, JobId, ListenerTag, Net, Notice, Peer, Unrecorded,
+    Busy, Close, ConnId, Endpoint, Event, Job, JobId, Letter, ListenerTag, LoopId, Net, Notice,
+    Peer, Unrecorded,
 };
 
 /// See the module documentation.
@@ -45,6 +47,7 @@ pub(super) struct Sockets {
     /// Connections whose descriptor is gone, so that accepting may be possible again.
     pub(super) freed: bool,
     pub(super) next_id: u64,
+    pub(super) mail: Mail,
     pub(super) now: Instant,
 }
 
@@ -190,8 +193,38 @@ impl Sockets {
         moved
     }
 
+    /// One connection more is within the limit of the process.
+    pub(super) fn has_room(&self) -> bool {
+        self.conns.len() + self.mail.lent() < self.most_conns
+    }
+
+    /// Takes in what another loop has sent. Of a connection that cannot be had here the role hears
+    /// that it broke.
+    pub(super) fn adopt(&mut self, parcel: Parcel) {
+        let Parcel { from, letter, conns } = parcel;
+        let mut lost = letter.conns().to_vec();
+        for (id, parted) in conns {
+            let mut conn = Conn::join(parted, &self.pool);
+            if conn.link.register(&self.registry, id).is_ok() {
+                self.conns.insert(id, conn);
+                self.ready.insert(id);
+                self.dirty.insert(id);
+                lost.retain(|other| *other != id);
+            }
+        }
+        self.news.push_back(Event::Letter(from, letter));
+        self.news.extend(lost.into_iter().map(|id| Event::Closed(id, Close::Reset)));
+    }
+
+    /// Takes `id` out of this loop, with all that is queued.
+    fn part_with(&mut self, id: ConnId) -> Option<(ConnId, Parted)> {
+        let guest = self.mail.guest();
+        let conn = self.remove(id)?;
+        Some((id, conn.part(guest)?))
+    }
+
     fn add(&mut self, mut link: Link, stage: Stage) -> Option<ConnId> {
-        if self.most_conns <= self.conns.len() {
+        if !self.has_room() {
             return None;
         }
         let id = self.fresh_id();
@@ -202,7 +235,8 @@ impl Sockets {
 
     fn fresh_id(&mut self) -> ConnId {
         let id = ConnId(self.next_id);
-        self.next_id += 1;
+        // The loops of a process take turns, so that an id is one connection's wherever it goes.
+        self.next_id += self.mail.loops as u64;
         id
     }
 
@@ -340,9 +374,14 @@ impl Net for Sockets {
     }
 
     fn submit(&mut self, job: Job) -> Result<JobId, Busy> {
-        let id = JobId(self.next_id);
-        self.next_id += 1;
+        let id = JobId(self.fresh_id().0);
         self.workers.submit(Work::Job(id, job)).map(|()| id)
+    }
+
+    fn post(&mut self, to: LoopId, letter: Letter) {
+        let conns = letter.conns().iter().filter_map(|id| self.part_with(*id)).collect();
+        let from = LoopId(self.mail.number);
+        self.mail.send(to, Parcel { from, letter, conns });
     }
 
     fn record(&mut self, line: &str) -> Result<(), Unrecorded> {

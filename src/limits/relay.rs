@@ -182,3 +182,6 @@ pub const JOURNAL_MAX: u64 = 1024 * 1024 * 1024;
 
 /// A journal is not rewritten before it has grown by this much, in bytes.
 pub const COMPACT_AFTER: u64 = 1024 * 1024;
+
+/// Loops of one relay: more cores than this carry more than a network card does.
+pub const LOOPS_MAX: usize = 256;

@@ -138,6 +138,8 @@ impl Role for Edge {
             | Event::Drained(conn, _)
             | Event::Closed(conn, _) => self.owner(*conn),
             Event::Done(job, _) => self.owners.jobs.remove(job),
+            // There is one loop.
+            Event::Letter(..) => None,
         };
         if let Some(part) = part {
             self.pass(part, event, net);

@@ -11,10 +11,12 @@ pub mod egress;
 mod frames;
 mod job;
 pub mod keys;
+mod letter;
 mod net;
 pub mod relay;
 
 pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
+pub use letter::{Letter, LoopId, Pair, Tally};
 pub use net::{
     Busy, Close, ConnId, Endpoint, Event, Fault, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
     Unrecorded, Via,

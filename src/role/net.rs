@@ -10,10 +10,11 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::job::{Job, JobId, Outcome};
+use super::letter::{Letter, LoopId};
 use crate::buf::{Lease, Pool, Pressure, Slice};
 use crate::secret::Secret;
 
-/// Names one connection. Ids are never reused.
+/// Names one connection of the process, on whichever loop it is. Ids are never reused.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnId(pub u64);
 
@@ -49,6 +50,9 @@ pub enum Event {
     Done(JobId, Outcome),
     /// The operating system has sent a signal.
     Signal(Signal),
+    /// Another loop of the process has written. The connections that the letter names have come
+    /// with it.
+    Letter(LoopId, Letter),
     /// The time [`Role::deadline`] asked for has come.
     Deadline,
 }
@@ -112,6 +116,15 @@ pub trait Net {
     ///
     /// [`Busy`] when their queue is full.
     fn submit(&mut self, job: Job) -> Result<JobId, Busy>;
+
+    /// Sends `letter` to another loop of the process, and the connections that it names with it:
+    /// whole, with what is queued either way. Here they are gone, and no event follows. Where
+    /// there is no such loop they are dropped.
+    fn post(&mut self, _to: LoopId, letter: Letter) {
+        for conn in letter.conns() {
+            self.abort(*conn);
+        }
+    }
 
     /// Appends one line to the audit log.
     ///

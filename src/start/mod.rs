@@ -138,8 +138,11 @@ fn reactor<R: Role>(
     chore: Option<Chore>,
 ) -> Result<Reactor<R>, Error> {
     let limits = Limits { conns: CONNS_MAX, buffers: BUFFERS, keep: BUFFERS_KEPT };
-    Reactor::new(role, Setup { limits, audit, journal, chore })
-        .map_err(|err| Error::new(Code::Internal, format!("the event loop cannot start: {err}")))
+    Reactor::new(role, Setup { limits, audit, journal, chore }).map_err(|err| cannot_start(&err))
+}
+
+fn cannot_start(err: &std::io::Error) -> Error {
+    Error::new(Code::Internal, format!("the event loop cannot start: {err}"))
 }
 
 /// Runs the loop to its end.

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
 use super::auth_proxy::listen_admin;
-use super::{announce, audit, drive, issuers, log, reactor, say, state};
+use super::{announce, audit, cannot_start, drive, issuers, log, say, state};
 use crate::auth::Verifier;
 use crate::auth::certify::Fingerprint;
 use crate::auth::pop::Possession;
@@ -18,11 +18,15 @@ use crate::config::relay::{Relay as Config, Tls};
 use crate::engine::tlsconf::{self, Current, Identity, Versions};
 use crate::io::files;
 use crate::io::store::Store;
-use crate::io::{Bind, Chore, Journal};
-use crate::limits::{CERTIFICATE_CHECK, CERTIFICATES_MAX, SECRET_FILE_MAX};
+use crate::io::{Bind, Chore, Journal, Limits, Place, Reactor, Setup, environment};
+use crate::limits::{
+    BUFFERS, BUFFERS_KEPT, CERTIFICATE_CHECK, CERTIFICATES_MAX, CONNS_MAX, LOOPS_MAX,
+    SECRET_FILE_MAX,
+};
 use crate::role::relay::api::{Api, Issuer, Settings};
 use crate::role::relay::desk::Desk;
 use crate::role::relay::provider::{Download, Provider};
+use crate::role::relay::pump::Pump;
 use crate::role::relay::registry::{Ledger, Request, decode, encode};
 use crate::role::relay::{self, Relay};
 use crate::role::{ListenerTag, Notice};
@@ -44,16 +48,24 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     let api = Api::new(settings(config, keys.verifier()), admin_token, &seed);
     let provider = Provider::new(Desk::new(api, ledger), keys, own_executable());
     let (tls, chore) = tls(config)?.unzip();
+    let loops = config.loops.unwrap_or_else(|| environment::cores().min(LOOPS_MAX));
     let role = Relay::new(
         relay::Config {
             public_host: config.public_name.clone(),
             secure: tls.is_some(),
+            loops,
             ..relay::Config::default()
         },
         Box::new(provider),
     );
     let audit = audit(config.audit_log.as_deref())?;
-    let mut reactor = reactor(role, audit, Some(journal(store, copy)), chore)?;
+    let limits = Limits { conns: CONNS_MAX, buffers: BUFFERS / loops, keep: BUFFERS_KEPT };
+    let (place, others) = Place::first(loops).map_err(|err| cannot_start(&err))?;
+    for other in others {
+        other.spawn(Pump::new, limits).map_err(|err| cannot_start(&err))?;
+    }
+    let setup = Setup { limits, audit, journal: Some(journal(store, copy)), chore };
+    let mut reactor = Reactor::at(place, role, setup).map_err(|err| cannot_start(&err))?;
     let mut places = Vec::new();
     for address in &config.listen {
         let bound = reactor
@@ -198,7 +210,7 @@ fn reload(certificate: &Path, key: &Path, current: &Current) {
 
 /// This executable, for `/download`. One that cannot be read is not handed out.
 fn own_executable() -> Option<Download> {
-    let bytes = crate::io::environment::own_executable()?;
+    let bytes = environment::own_executable()?;
     let sum = digest::digest(&digest::SHA256, &bytes);
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",

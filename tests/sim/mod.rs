@@ -7,6 +7,7 @@
 
 pub mod courier;
 pub mod http;
+mod loops;
 mod node;
 
 use std::cell::RefCell;
@@ -15,8 +16,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use cluster_connect::role::{
-    Close, ConnId, Endpoint, Event, HttpAnswer, HttpCall, Job, ListenerTag, Notice, Outcome, Peer,
-    Role, Signal,
+    Close, ConnId, Endpoint, Event, HttpAnswer, HttpCall, Job, Letter, ListenerTag, Notice,
+    Outcome, Peer, Role, Signal,
 };
 
 use courier::{Courier, Errands, Sender};
@@ -31,6 +32,9 @@ const STEPS_MAX: u64 = 3_000_000;
 /// Deadlines in a row, without time passing, after which a role is taken to spin.
 const SPINS_MAX: u32 = 50;
 
+/// Connections that one node may have: their ids are nobody else's.
+const IDS: u64 = 1 << 32;
+
 /// Answers the jobs of a node. `None` leaves an HTTP call to the courier, who takes it to the node
 /// that its URL names.
 pub type Clerk = Box<dyn FnMut(&Job, u64) -> Option<Outcome>>;
@@ -40,6 +44,8 @@ pub struct World {
     start: Instant,
     pub rng: Rng,
     nodes: Vec<Node>,
+    /// What loops have sent each other: when it is there, from, to.
+    mail: Vec<(Instant, usize, usize, Letter)>,
     errands: Rc<RefCell<Errands>>,
     courier: Option<usize>,
     steps: u64,
@@ -57,6 +63,7 @@ impl World {
             start: now,
             rng: Rng(seed),
             nodes: Vec::new(),
+            mail: Vec::new(),
             errands,
             courier: None,
             steps: 0,
@@ -65,7 +72,7 @@ impl World {
 
     /// Adds a node that others reach as `host`, on any port. Returns its number.
     pub fn add(&mut self, host: &str, role: impl Role + 'static, clerk: Clerk) -> usize {
-        let net = SimNet::new(self.now, self.rng.next(), clerk);
+        let net = SimNet::new(self.now, self.rng.next(), self.nodes.len() as u64 * IDS + 1, clerk);
         self.nodes.push(Node::new(host, Box::new(role), net));
         let number = self.nodes.len() - 1;
         self.emit(number, Event::Started);
@@ -105,6 +112,7 @@ impl World {
             }
         }
         self.nodes[node].begin_anew(Box::new(role));
+        self.mail.retain(|(_, from, to, _)| *from != node && *to != node);
         self.emit(node, Event::Started);
     }
 
@@ -146,6 +154,7 @@ impl World {
         self.steps += 1;
         assert!(self.steps < STEPS_MAX, "no end after {STEPS_MAX} steps");
         let mut progress = self.dial();
+        progress |= self.deliver_letters();
         progress |= self.flush();
         progress |= self.deliver();
         progress |= self.reap();
@@ -207,8 +216,12 @@ impl World {
         (node.net.now, node.net.unix) = (self.now, unix);
         node.role.on_event(event, &mut node.net);
         node.peak = node.peak.max(node.net.pool.leased());
+        let letters = std::mem::take(&mut node.net.letters);
         for peer in std::mem::take(&mut node.net.resets) {
             self.reset(peer);
+        }
+        for posted in letters {
+            self.send_letter(number, posted);
         }
     }
 
@@ -402,7 +415,8 @@ impl World {
         let jobs = self.nodes.iter().filter_map(|node| node.net.next_job());
         let wishes = self.nodes.iter().filter_map(|node| node.role.deadline());
         let dials = self.nodes.iter().flat_map(|node| node.dialling.iter().map(|(at, ..)| *at));
-        let all = arrivals.chain(jobs).chain(wishes).chain(dials);
+        let letters = self.mail.iter().map(|(at, ..)| *at);
+        let all = arrivals.chain(jobs).chain(wishes).chain(dials).chain(letters);
         match all.filter(|at| self.now < *at).min() {
             Some(at) if at < end => {
                 self.now = at;
@@ -414,7 +428,8 @@ impl World {
 
     fn all(&self) -> Vec<(usize, ConnId)> {
         let nodes = self.nodes.iter().enumerate();
-        nodes.flat_map(|(n, node)| node.net.conns.keys().map(move |id| (n, *id))).collect()
+        let here = nodes.flat_map(|(n, node)| node.net.conns.iter().map(move |conn| (n, conn)));
+        here.filter(|(_, (_, conn))| !conn.is_travelling).map(|(n, (id, _))| (n, *id)).collect()
     }
 
     fn in_flight(&self, (node, id): (usize, ConnId)) -> usize {

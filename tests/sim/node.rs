@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use cluster_connect::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use cluster_connect::limits::{CONN_OUTBOX, LINGER};
 use cluster_connect::role::{
-    Busy, ConnId, Endpoint, Event, Job, JobId, Net, Notice, Role, Unrecorded,
+    Busy, ConnId, Endpoint, Event, Job, JobId, Letter, LoopId, Net, Notice, Role, Unrecorded,
 };
 
 use super::{Bytes, Clerk, Rng};
@@ -24,13 +24,26 @@ pub(super) struct Node {
     /// Deadlines in a row that moved nothing.
     pub(super) spins: u32,
     pub(super) woken: Instant,
+    /// The nodes that are loops of this one's process, itself first. Empty where it is alone.
+    pub(super) loops: Vec<usize>,
 }
 
 impl Node {
     pub(super) fn new(host: &str, role: Box<dyn Role>, net: SimNet) -> Self {
         let (dialling, woken) = (Vec::new(), net.now);
         let host = host.to_owned();
-        Self { host, role, net, up: true, process: 0, dialling, peak: 0, spins: 0, woken }
+        Self {
+            host,
+            role,
+            net,
+            up: true,
+            process: 0,
+            dialling,
+            peak: 0,
+            spins: 0,
+            woken,
+            loops: Vec::new(),
+        }
     }
 
     /// Another process; nothing is left of the one before.
@@ -55,8 +68,17 @@ pub(super) struct SimNet {
     pub(super) records: Vec<String>,
     /// Ends of connections that were dropped here.
     pub(super) resets: Vec<(usize, ConnId)>,
+    /// Letters to other loops of the process, and the connections that go with them.
+    pub(super) letters: Vec<Posted>,
     rng: Rng,
     next_id: u64,
+}
+
+/// A letter to another loop, and what goes with it.
+pub(super) struct Posted {
+    pub(super) to: LoopId,
+    pub(super) letter: Letter,
+    pub(super) conns: Vec<(ConnId, SimConn)>,
 }
 
 pub(super) struct SimConn {
@@ -72,6 +94,8 @@ pub(super) struct SimConn {
     pub(super) got_fin: bool,
     /// When it breaks, whatever is still on its way.
     pub(super) reset_at: Option<Instant>,
+    /// Its letter has not been read yet on the loop that it goes to.
+    pub(super) is_travelling: bool,
 }
 
 pub(super) enum Piece {
@@ -99,7 +123,7 @@ impl SimConn {
 }
 
 impl SimNet {
-    pub(super) fn new(now: Instant, seed: u64, clerk: Clerk) -> Self {
+    pub(super) fn new(now: Instant, seed: u64, first_id: u64, clerk: Clerk) -> Self {
         Self {
             now,
             unix: super::EPOCH,
@@ -111,8 +135,9 @@ impl SimNet {
             notices: Vec::new(),
             records: Vec::new(),
             resets: Vec::new(),
+            letters: Vec::new(),
             rng: Rng(seed),
-            next_id: 1,
+            next_id: first_id,
         }
     }
 
@@ -122,6 +147,20 @@ impl SimNet {
         self.jobs.clear();
         self.notices.clear();
         self.resets.clear();
+        self.letters.clear();
+    }
+
+    /// Takes in a connection of another loop, whose buffers stay there.
+    pub(super) fn adopt(&mut self, id: ConnId, mut conn: SimConn) {
+        let mut outbox = Outbox::new(CONN_OUTBOX);
+        while let Some(slice) = conn.outbox.take(usize::MAX) {
+            for slice in self.pool.slices(&slice) {
+                let _ = outbox.push(slice);
+            }
+        }
+        conn.outbox = outbox;
+        conn.is_travelling = true;
+        self.conns.insert(id, conn);
     }
 
     pub(super) fn add(&mut self, peer: Option<(usize, ConnId)>) -> ConnId {
@@ -137,9 +176,15 @@ impl SimNet {
             sent_fin: false,
             got_fin: false,
             reset_at: None,
+            is_travelling: false,
         };
         self.conns.insert(id, conn);
         id
+    }
+
+    /// The letter that `id` came with has been read.
+    pub(super) fn arrive(&mut self, id: ConnId) {
+        self.conns.entry(id).and_modify(|conn| conn.is_travelling = false);
     }
 
     pub(super) fn receive(&mut self, id: ConnId, now: Instant, want: usize) -> Option<Event> {
@@ -246,6 +291,11 @@ impl Net for SimNet {
         let at = last.max(self.now + Duration::from_millis(self.rng.below(30)));
         self.jobs.push_back((at, id, job));
         Ok(id)
+    }
+
+    fn post(&mut self, to: LoopId, letter: Letter) {
+        let conns = letter.conns().iter().filter_map(|id| self.conns.remove_entry(id)).collect();
+        self.letters.push(Posted { to, letter, conns });
     }
 
     fn record(&mut self, line: &str) -> Result<(), Unrecorded> {

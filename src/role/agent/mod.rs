@@ -306,6 +306,8 @@ impl Role for Agent {
             Event::Deadline => self.on_deadline(net),
             // The agent listens nowhere.
             Event::Accepted(conn, _, _) => net.abort(conn),
+            // There is one loop.
+            Event::Letter(..) => (),
         }
         self.exit_if_idle(net);
     }

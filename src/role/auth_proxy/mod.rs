@@ -376,6 +376,8 @@ impl Role for AuthProxy {
             Event::Done(job, outcome) => self.on_done(job, outcome, net),
             Event::Signal(signal) => self.on_signal(signal, net),
             Event::Deadline => self.on_deadline(net),
+            // There is one loop.
+            Event::Letter(..) => (),
         }
         self.exit_if_idle(net);
     }

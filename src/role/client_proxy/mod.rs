@@ -282,6 +282,8 @@ impl Role for ClientProxy {
             Event::Signal(Signal::Stop) => net.tell(Notice::Exit(0, None)),
             Event::Signal(Signal::Reload) => self.renew_all(net),
             Event::Deadline => self.on_deadline(net),
+            // There is one loop.
+            Event::Letter(..) => (),
         }
     }
 

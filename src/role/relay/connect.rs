@@ -10,7 +10,7 @@ use super::target::Target;
 use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
 use crate::engine::upgrade::{Fields, Upgrade, refusal};
 use crate::limits::{COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
-use crate::role::{ConnId, Peer};
+use crate::role::{ConnId, Pair, Peer};
 use crate::wire::control::{Accept, Command, Remote, joined};
 use crate::wire::ws::Opcode;
 
@@ -335,7 +335,10 @@ impl Relay {
         write(net, sender, &waiting.upgrade.answer(agreed.map(String::as_str)));
         debug!("conn={} joined to conn={} id={}", sender.0, listener.0, waiting.tracking.id);
         self.metrics.senders.succeeded();
-        self.pump(sender, listener, *waiting, arrival.rest, net);
+        self.forget(listener);
+        let Waiting { entity, bearer, early, .. } = *waiting;
+        let conns = [sender, listener];
+        self.carry(Pair { conns, entity, bearer, early, rest: arrival.rest }, net);
     }
 }
 

@@ -14,9 +14,7 @@ pub(super) struct Metrics {
     pub(super) senders: Outcomes,
     /// Control channels that have ended.
     pub(super) listener_disconnects: u64,
-    /// Relayed WebSockets that have ended.
-    pub(super) sender_disconnects: u64,
-    /// What was relayed, in both directions.
+    /// What was relayed of HTTP requests, in both directions.
     pub(super) bytes: u64,
 }
 
@@ -66,26 +64,31 @@ impl Relay {
                 page.value(&name, &format!("{{result=\"{result}\"}}"), count);
             }
         }
+        let pumps = [self.pump.tally()].into_iter().chain(self.loops.tallies());
+        let (mut bytes, mut ended, mut sockets) = (self.metrics.bytes, 0, self.conns.len());
+        for tally in pumps {
+            bytes = bytes.saturating_add(tally.bytes);
+            ended += tally.ended;
+            sockets += tally.sockets;
+        }
         for (name, count) in [
             ("listener_disconnects_total", self.metrics.listener_disconnects),
-            ("sender_disconnects_total", self.metrics.sender_disconnects),
-            ("bytes_transferred_total", self.metrics.bytes),
+            ("sender_disconnects_total", ended),
+            ("bytes_transferred_total", bytes),
         ] {
             page.kind(name, "counter");
             page.value(name, "", count);
         }
-        let is_active = |conn: &&Conn| {
-            matches!(conn, Conn::Asking(_)) || matches!(conn, Conn::Leg(leg) if leg.is_sender)
-        };
+        let asking = self.conns.values().filter(|conn| matches!(conn, Conn::Asking(_))).count();
         let listeners: usize = self.listeners.values().map(Vec::len).sum();
         for (name, count) in [
-            ("active_listeners", listeners),
-            ("active_connections", self.conns.values().filter(is_active).count()),
-            ("pending_rendezvous", self.meetings.len()),
-            ("sockets", self.conns.len()),
+            ("active_listeners", listeners as u64),
+            ("active_connections", asking as u64 + self.pump.pairs() + self.loops.pairs()),
+            ("pending_rendezvous", self.meetings.len() as u64),
+            ("sockets", sockets as u64),
         ] {
             page.kind(name, "gauge");
-            page.value(name, "", count as u64);
+            page.value(name, "", count);
         }
         page.kind("build_info", "gauge");
         page.value("build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);

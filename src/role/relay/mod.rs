@@ -16,10 +16,11 @@ pub mod directory;
 mod fault;
 mod http;
 mod listen;
+mod loops;
 mod metrics;
 mod open;
 pub mod provider;
-mod pump;
+pub mod pump;
 pub mod registry;
 mod reply;
 mod storm;
@@ -36,16 +37,16 @@ use self::authority::{Authority, Order, Ticket};
 use self::call::Calling;
 use self::connect::{Meeting, Waiting};
 use self::listen::{Control, Crowded};
+use self::loops::Loops;
 use self::metrics::Metrics;
 use self::open::{Arrival, Opening};
-use self::pump::Leg;
+use self::pump::Pump;
 use self::reply::Replying;
 use self::storm::{Pair, Storm};
 use super::frames::write;
 use super::{Close, ConnId, Event, ListenerTag, Net, Notice, Peer, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
-use crate::engine::ws::Step;
 use crate::limits::{LISTENERS_MAX, OPENING_TIMEOUT, STOP_TIMEOUT};
 
 /// What differs from relay to relay.
@@ -59,6 +60,8 @@ pub struct Config {
     pub secure: bool,
     /// Control channels of one entity.
     pub listeners_max: usize,
+    /// Loops of the process, this one included. The others run a [`pump::Pump`] each.
+    pub loops: usize,
 }
 
 /// The role of the relay.
@@ -67,6 +70,10 @@ pub struct Relay {
     config: Config,
     authority: Box<dyn Authority>,
     conns: BTreeMap<ConnId, Conn>,
+    /// Relayed WebSockets on this loop.
+    pump: Pump,
+    /// Those on others.
+    loops: Loops,
     /// Control channels by entity.
     listeners: BTreeMap<String, Vec<ConnId>>,
     /// Rendezvous that listeners have been invited to, by the random part of their id.
@@ -78,8 +85,6 @@ pub struct Relay {
     metrics: Metrics,
     calls: BTreeMap<Ticket, ConnId>,
     next_ticket: u64,
-    /// Scratch, empty between events.
-    steps: Vec<Step>,
     is_ready: bool,
     is_stopping: bool,
     has_exited: bool,
@@ -106,10 +111,6 @@ enum Conn {
     Asking(Box<Asking>),
     /// The rendezvous of an HTTP exchange.
     Replying(Box<Replying>),
-    /// One end of a relayed WebSocket.
-    Leg(Box<Leg>),
-    /// Both ends have said goodbye; what is queued still goes out.
-    Ending,
 }
 
 /// What a deadline is for.
@@ -131,7 +132,7 @@ enum Key {
     Ask(ConnId),
     /// A meeting that nobody waits for can be forgotten.
     Meeting(u128),
-    /// A half-closed connection delivers nothing more.
+    /// The peer has not answered our Close.
     Close(ConnId),
     /// A stopping relay ends.
     Exit,
@@ -139,7 +140,7 @@ enum Key {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { node: 0, public_host: None, secure: true, listeners_max: LISTENERS_MAX }
+        Self { node: 0, public_host: None, secure: true, listeners_max: LISTENERS_MAX, loops: 1 }
     }
 }
 
@@ -148,9 +149,11 @@ impl Relay {
     #[must_use]
     pub fn new(config: Config, authority: Box<dyn Authority>) -> Self {
         Self {
+            loops: Loops::new(config.loops),
             config,
             authority,
             conns: BTreeMap::new(),
+            pump: Pump::new(),
             listeners: BTreeMap::new(),
             meetings: BTreeMap::new(),
             asks: BTreeMap::new(),
@@ -159,7 +162,6 @@ impl Relay {
             metrics: Metrics::default(),
             calls: BTreeMap::new(),
             next_ticket: 0,
-            steps: Vec::new(),
             is_ready: false,
             is_stopping: false,
             has_exited: false,
@@ -170,7 +172,7 @@ impl Relay {
     /// a leak.
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize) {
-        (self.conns.len(), self.meetings.len())
+        (self.conns.len() + self.pump.tally().sockets + self.loops.sockets(), self.meetings.len())
     }
 
     fn on_accepted(&mut self, conn: ConnId, peer: Peer, net: &dyn Net) {
@@ -179,6 +181,9 @@ impl Relay {
     }
 
     fn on_data(&mut self, conn: ConnId, data: Lease, net: &mut dyn Net) {
+        if self.pump.has(conn) {
+            return self.pump.on_data(conn, data, net);
+        }
         match self.conns.get(&conn) {
             Some(Conn::Opening(_)) => self.on_head_data(conn, &data, net),
             Some(Conn::Visiting(_)) => self.on_visitor_data(conn, &data, net),
@@ -187,18 +192,16 @@ impl Relay {
             Some(Conn::Waiting(_)) => self.on_early_data(conn, &data, net),
             Some(Conn::Asking(_)) => self.on_ask_data(conn, &data, net),
             Some(Conn::Replying(_)) => self.on_reply_data(conn, data, net),
-            Some(Conn::Leg(_)) => self.on_leg_data(conn, data, net),
             // Whoever is refused has nothing to say.
             Some(Conn::Held(..) | Conn::Crowded(_)) => net.pause(conn),
-            Some(Conn::Ending) | None => (),
+            None => (),
         }
     }
 
     fn on_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
         match self.conns.get(&conn) {
-            Some(Conn::Leg(_)) => self.on_leg_finished(conn, net),
             Some(Conn::Calling(_)) => self.on_call_finished(conn, net),
-            Some(Conn::Ending) | None => (),
+            None => self.pump.on_finished(conn, net),
             Some(
                 Conn::Opening(_)
                 | Conn::Visiting(_)
@@ -217,10 +220,8 @@ impl Relay {
 
     fn on_drained(&mut self, conn: ConnId, count: usize, net: &mut dyn Net) {
         match self.conns.get(&conn) {
-            Some(Conn::Leg(_)) => self.on_leg_drained(conn, net),
             Some(Conn::Calling(_)) => self.on_call_drained(conn, net),
             Some(Conn::Asking(_) | Conn::Replying(_)) => self.on_exchange_drained(conn, net),
-            Some(Conn::Ending) => self.expect_end(conn, net),
             Some(Conn::Control(_)) => self.on_control_drained(conn, count),
             Some(
                 Conn::Opening(_)
@@ -228,8 +229,8 @@ impl Relay {
                 | Conn::Crowded(_)
                 | Conn::Held(..)
                 | Conn::Waiting(_),
-            )
-            | None => {}
+            ) => {}
+            None => self.pump.on_drained(conn, net),
         }
     }
 
@@ -246,15 +247,8 @@ impl Relay {
             Some(Conn::Waiting(waiting)) => self.on_sender_gone(&waiting, net.now()),
             Some(Conn::Asking(asking)) => self.on_asker_gone(&asking, net),
             Some(Conn::Replying(replying)) => self.on_replier_gone(&replying, net),
-            Some(Conn::Leg(leg)) => self.on_leg_gone(&leg, net),
-            Some(
-                Conn::Opening(_)
-                | Conn::Visiting(_)
-                | Conn::Calling(_)
-                | Conn::Crowded(_)
-                | Conn::Ending,
-            )
-            | None => {}
+            Some(Conn::Opening(_) | Conn::Visiting(_) | Conn::Calling(_) | Conn::Crowded(_)) => {}
+            None => self.pump.on_gone(conn, net),
         }
     }
 
@@ -272,11 +266,7 @@ impl Relay {
         ] {
             self.timers.cancel(key);
         }
-        let gone = self.conns.remove(&conn);
-        if matches!(&gone, Some(Conn::Leg(leg)) if leg.is_sender) {
-            self.metrics.sender_disconnects += 1;
-        }
-        gone
+        self.conns.remove(&conn)
     }
 
     /// Sends `bytes` and closes after them.
@@ -301,10 +291,14 @@ impl Relay {
                 Key::Offer(conn) => self.on_second_offer(conn, net),
                 Key::Ask(conn) => self.on_ask_overdue(conn, net),
                 Key::Meeting(id) => drop(self.meetings.remove(&id)),
-                Key::Close(conn) => self.on_close_overdue(conn, net),
+                Key::Close(conn) => {
+                    net.close(conn);
+                    self.on_gone(conn, net);
+                }
                 Key::Exit => self.exit(net),
             }
         }
+        self.pump.on_deadline(net);
         while let Some(conn) = self.storm.release(now) {
             if let Some(Conn::Held(_, answer)) = self.forget(conn) {
                 write(net, conn, &answer);
@@ -316,7 +310,6 @@ impl Relay {
     fn on_ping_due(&mut self, conn: ConnId, net: &mut dyn Net) {
         match self.conns.get(&conn) {
             Some(Conn::Control(_)) => self.ping_control(conn, net),
-            Some(Conn::Leg(_)) => self.ping_leg(conn, net),
             Some(Conn::Replying(_)) => self.ping_rendezvous(conn, net),
             _ => (),
         }
@@ -339,10 +332,9 @@ impl Relay {
     }
 
     fn exit_if_idle(&mut self, net: &mut dyn Net) {
-        let busy = |conn: &Conn| {
-            matches!(conn, Conn::Leg(_) | Conn::Waiting(_) | Conn::Asking(_) | Conn::Ending)
-        };
-        if self.is_stopping && !self.conns.values().any(busy) {
+        let busy = |conn: &Conn| matches!(conn, Conn::Waiting(_) | Conn::Asking(_));
+        let carries = || self.pump.tally().sockets != 0 || self.loops.are_busy();
+        if self.is_stopping && !carries() && !self.conns.values().any(busy) {
             self.exit(net);
         }
     }
@@ -380,12 +372,11 @@ impl Relay {
                 Some(Conn::Asking(asking)) if asking.matches(entity, bearer) => {
                     self.refuse_asking(conn, &connect::gone(), net);
                 }
-                Some(Conn::Leg(leg)) if leg.matches(entity, bearer) => {
-                    self.close_pair(conn, 1001, "revoked", net);
-                }
                 _ => (),
             }
         }
+        self.pump.revoke(entity, bearer, net);
+        self.loops.revoke(entity, bearer, net);
     }
 }
 
@@ -401,6 +392,7 @@ impl Role for Relay {
             Event::Drained(conn, count) => self.on_drained(conn, count, net),
             Event::Closed(conn, why) => self.on_closed(conn, &why, net),
             Event::Signal(signal) => self.on_signal(signal, net),
+            Event::Letter(from, letter) => self.loops.on_letter(from, &letter),
             Event::Deadline => {
                 self.on_deadline(net);
                 self.authority.handle_event(Event::Deadline, net);
@@ -414,8 +406,9 @@ impl Role for Relay {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let all = [self.timers.next(), self.storm.next(), self.authority.deadline()];
-        all.into_iter().flatten().min()
+        let roles = [self.authority.deadline(), self.pump.next()];
+        let all = [self.timers.next(), self.storm.next()].into_iter().chain(roles);
+        all.flatten().min()
     }
 }
 

@@ -3,26 +3,65 @@
 //! A Close is passed on as it came and answered by nobody but the other end, so one direction may
 //! be closed while the other still carries data. A leg that ends without a Close takes the other
 //! one down in the same way.
+//!
+//! A pump needs nothing of the relay that has brought the two ends together, so it is also a role
+//! of its own: that of a loop which carries what another has joined.
 
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::connect::Waiting;
-use super::{Conn, Key, Net, Relay, write};
 use crate::buf::{Lease, Pressure};
+use crate::engine::timers::Timers;
 use crate::engine::ws::{self, Control, Splice, Step, Violation};
 use crate::limits::{CLOSE_TIMEOUT, PING_INTERVAL, RELAYED_PINGS};
-use crate::role::ConnId;
-use crate::role::frames::send_steps;
+use crate::role::frames::{send_steps, write};
+use crate::role::{Close, ConnId, Event, Letter, LoopId, Net, Pair, Role, Tally};
 use crate::wire::ws::Opcode;
+
+/// The relayed WebSockets of one loop.
+#[derive(Debug)]
+pub struct Pump {
+    conns: BTreeMap<ConnId, Conn>,
+    timers: Timers<Key>,
+    /// Pairs that there have been.
+    joined: u64,
+    tally: Tally,
+    /// What the other loop knows of [`Self::tally`].
+    told: Tally,
+    /// Scratch, empty between events.
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Conn {
+    /// One end of a relayed WebSocket.
+    Leg(Box<Leg>),
+    /// Both ends have said goodbye; what is queued still goes out.
+    Ending,
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Key {
+    /// A sign of life is due.
+    Ping(ConnId),
+    /// A half-closed connection delivers nothing more.
+    Close(ConnId),
+    /// The other loop wants to know how much was carried.
+    Tell,
+}
+
+/// How late the loop that decides may learn of bytes that another has carried.
+const TELL: Duration = Duration::from_secs(1);
 
 /// One end of a relayed WebSocket.
 #[derive(Debug)]
-pub(super) struct Leg {
+struct Leg {
     other: ConnId,
     /// This is the sender's end.
-    pub(super) is_sender: bool,
+    is_sender: bool,
     /// Reads this leg, for the other.
     splice: Splice,
     is_paused: bool,
@@ -37,7 +76,7 @@ pub(super) struct Leg {
 }
 
 impl Leg {
-    fn new(other: ConnId, is_sender: bool, waiting: &Waiting, now: Instant) -> Self {
+    fn new(other: ConnId, is_sender: bool, pair: &Pair, now: Instant) -> Self {
         Self {
             other,
             is_sender,
@@ -47,48 +86,155 @@ impl Leg {
             heard: now,
             missed: 0,
             delivered: now,
-            entity: waiting.entity.clone(),
-            bearer: waiting.bearer.clone(),
+            entity: pair.entity.clone(),
+            bearer: pair.bearer.clone(),
         }
     }
 
-    pub(super) fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
+    fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
         self.entity == entity && bearer.is_none_or(|bearer| bearer == self.bearer)
     }
 }
 
-impl Relay {
+impl Default for Pump {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Pump {
+    /// A pump that carries nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            conns: BTreeMap::new(),
+            timers: Timers::new(),
+            joined: 0,
+            tally: Tally::default(),
+            told: Tally::default(),
+            steps: Vec::new(),
+        }
+    }
+
+    /// What it has done so far.
+    pub(super) fn tally(&self) -> Tally {
+        Tally { sockets: self.conns.len(), ..self.tally }
+    }
+
+    /// Pairs there are now.
+    pub(super) const fn pairs(&self) -> u64 {
+        self.joined - self.tally.ended
+    }
+
+    /// Whether `conn` is one of its own.
+    pub(super) fn has(&self, conn: ConnId) -> bool {
+        self.conns.contains_key(&conn)
+    }
+
+    /// When [`Self::on_deadline`] has something to do.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
     /// Both ends have their 101: moves frames from here on.
-    pub(super) fn pump(
-        &mut self,
-        sender: ConnId,
-        listener: ConnId,
-        waiting: Waiting,
-        rest: Vec<u8>,
-        net: &mut dyn Net,
-    ) {
+    pub(super) fn carry(&mut self, pair: Pair, net: &mut dyn Net) {
         let now = net.now();
+        let [sender, listener] = pair.conns;
+        self.joined += 1;
         for (conn, other) in [(sender, listener), (listener, sender)] {
-            let leg = Leg::new(other, conn == sender, &waiting, now);
+            let leg = Leg::new(other, conn == sender, &pair, now);
             self.conns.insert(conn, Conn::Leg(Box::new(leg)));
             self.timers.set(Key::Ping(conn), now + PING_INTERVAL);
         }
         net.resume(sender);
-        for (conn, early) in [(sender, waiting.early), (listener, rest)] {
+        for (conn, early) in [(sender, pair.early), (listener, pair.rest)] {
             let mut early = early.as_slice();
             while !early.is_empty() {
                 let mut lease = net.pool().lease_beyond();
                 early = early.get(lease.fill(early)..).unwrap_or_default();
-                self.on_leg_data(conn, lease, net);
+                self.on_data(conn, lease, net);
             }
         }
     }
 
-    pub(super) fn on_leg_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
+    /// Closes what is open at `entity`, all of it or what `bearer` has opened.
+    pub(super) fn revoke(&mut self, entity: &str, bearer: Option<&str>, net: &mut dyn Net) {
+        let matches = |conn: &Conn| matches!(conn, Conn::Leg(leg) if leg.is_sender && leg.matches(entity, bearer));
+        let senders = self.conns.iter().filter(|(_, conn)| matches(conn));
+        let senders: Vec<ConnId> = senders.map(|(&id, _)| id).collect();
+        for conn in senders {
+            self.close_pair(conn, 1001, "revoked", net);
+        }
+    }
+
+    pub(super) fn on_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
+        if let Some(Conn::Leg(_)) = self.conns.get(&conn) {
+            self.on_leg_finished(conn, net);
+        }
+    }
+
+    pub(super) fn on_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
+        match self.conns.get(&conn) {
+            Some(Conn::Leg(_)) => self.on_leg_drained(conn, net),
+            Some(Conn::Ending) => self.expect_end(conn, net),
+            None => (),
+        }
+    }
+
+    /// `conn` is gone.
+    pub(super) fn on_gone(&mut self, conn: ConnId, net: &mut dyn Net) {
+        if let Some(Conn::Leg(leg)) = self.forget(conn) {
+            self.on_leg_gone(&leg, net);
+        }
+    }
+
+    fn on_closed(&mut self, conn: ConnId, why: &Close, net: &mut dyn Net) {
+        debug!("conn={} closed: {why}", conn.0);
+        self.on_gone(conn, net);
+    }
+
+    pub(super) fn on_deadline(&mut self, net: &mut dyn Net) {
+        while let Some(key) = self.timers.expire(net.now()) {
+            match key {
+                Key::Ping(conn) => self.ping_leg(conn, net),
+                Key::Close(conn) => self.on_close_overdue(conn, net),
+                Key::Tell => self.tell(net),
+            }
+        }
+    }
+
+    fn tell(&mut self, net: &mut dyn Net) {
+        self.timers.cancel(Key::Tell);
+        self.told = self.tally();
+        net.post(DECIDES, Letter::Tally(self.told));
+    }
+
+    /// The end of a pair is told at once: somebody may wait for it.
+    fn tell_in_time(&mut self, net: &mut dyn Net) {
+        let tally = self.tally();
+        if tally == self.told {
+            return;
+        }
+        if tally.ended != self.told.ended || tally.sockets != self.told.sockets {
+            self.tell(net);
+        } else if self.timers.get(Key::Tell).is_none() {
+            self.timers.set(Key::Tell, net.now() + TELL);
+        }
+    }
+
+    fn forget(&mut self, conn: ConnId) -> Option<Conn> {
+        self.timers.cancel(Key::Ping(conn));
+        self.timers.cancel(Key::Close(conn));
+        let gone = self.conns.remove(&conn);
+        self.tally.ended += u64::from(matches!(&gone, Some(Conn::Leg(leg)) if leg.is_sender));
+        gone
+    }
+
+    pub(super) fn on_data(&mut self, conn: ConnId, mut data: Lease, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get_mut(&conn) else { return };
         leg.heard = net.now();
         leg.missed = 0;
-        self.metrics.carried(data.len());
+        self.tally.bytes = self.tally.bytes.saturating_add(data.len() as u64);
         let mut steps = std::mem::take(&mut self.steps);
         let result = leg.splice.handle(data.filled_mut(), &mut steps);
         for step in &steps {
@@ -149,7 +295,7 @@ impl Relay {
     }
 
     /// A connection that has nothing more to say must end while bytes still leave, or soon after.
-    pub(super) fn expect_end(&mut self, conn: ConnId, net: &dyn Net) {
+    fn expect_end(&mut self, conn: ConnId, net: &dyn Net) {
         self.timers.set(Key::Close(conn), net.now() + CLOSE_TIMEOUT);
     }
 
@@ -169,7 +315,7 @@ impl Relay {
         }
     }
 
-    pub(super) fn on_leg_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
+    fn on_leg_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get_mut(&conn) else { return };
         leg.delivered = net.now();
         self.resume_if_open(conn, net);
@@ -198,7 +344,7 @@ impl Relay {
 
     /// The peer has finished. After its Close that is all right; before, it is an abort, which it
     /// gets no reset for: some SDKs have stopped to listen for errors by then, and crash.
-    pub(super) fn on_leg_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
+    fn on_leg_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
         if !leg.splice.is_closed() {
             net.close(conn);
@@ -207,7 +353,7 @@ impl Relay {
     }
 
     /// A leg is gone, and so must the other be: at once, or after the Close it is owed.
-    pub(super) fn on_leg_gone(&mut self, leg: &Leg, net: &mut dyn Net) {
+    fn on_leg_gone(&mut self, leg: &Leg, net: &mut dyn Net) {
         self.forget(leg.other);
         if leg.splice.is_closed() {
             self.end(leg.other, net);
@@ -217,7 +363,7 @@ impl Relay {
     }
 
     /// Nothing was delivered for a while to a connection that is half closed.
-    pub(super) fn on_close_overdue(&mut self, conn: ConnId, net: &mut dyn Net) {
+    fn on_close_overdue(&mut self, conn: ConnId, net: &mut dyn Net) {
         match self.conns.get(&conn) {
             Some(Conn::Leg(leg)) => {
                 let due = leg.delivered + CLOSE_TIMEOUT;
@@ -227,19 +373,15 @@ impl Relay {
                     self.abort_pair(conn, net);
                 }
             }
-            Some(Conn::Control(_) | Conn::Replying(_)) => {
-                net.close(conn);
-                self.on_gone(conn, net);
-            }
             Some(Conn::Ending) => {
                 net.abort(conn);
                 self.forget(conn);
             }
-            _ => (),
+            None => (),
         }
     }
 
-    pub(super) fn ping_leg(&mut self, conn: ConnId, net: &mut dyn Net) {
+    fn ping_leg(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
         let within =
             |conn: &Conn| matches!(conn, Conn::Leg(other) if other.splice.is_within_frame());
@@ -276,7 +418,7 @@ impl Relay {
     }
 
     /// Closes both legs with the same code.
-    pub(super) fn close_pair(&mut self, conn: ConnId, code: u16, why: &str, net: &mut dyn Net) {
+    fn close_pair(&mut self, conn: ConnId, code: u16, why: &str, net: &mut dyn Net) {
         let Some(Conn::Leg(leg)) = self.conns.get(&conn) else { return };
         let other = leg.other;
         self.close_leg(other, code, why, net);
@@ -294,5 +436,36 @@ impl Relay {
             write(net, conn, &ws::close(code, why, None));
         }
         net.close(conn);
+    }
+}
+
+/// The loop that has joined the pairs.
+const DECIDES: LoopId = LoopId(0);
+
+/// A loop that carries, and does nothing else.
+impl Role for Pump {
+    fn on_event(&mut self, event: Event, net: &mut dyn Net) {
+        match event {
+            Event::Letter(_, Letter::Pair(pair)) => self.carry(*pair, net),
+            Event::Letter(_, Letter::Revoke { entity, bearer }) => {
+                self.revoke(&entity, bearer.as_deref(), net);
+            }
+            Event::Data(conn, data) => self.on_data(conn, data, net),
+            Event::Finished(conn) => self.on_finished(conn, net),
+            Event::Drained(conn, _) => self.on_drained(conn, net),
+            Event::Closed(conn, why) => self.on_closed(conn, &why, net),
+            Event::Deadline => self.on_deadline(net),
+            // Nobody connects to it, and it asks for nothing.
+            Event::Accepted(conn, ..) | Event::Connected(conn) => net.abort(conn),
+            Event::Started
+            | Event::Done(..)
+            | Event::Signal(_)
+            | Event::Letter(_, Letter::Tally(_)) => (),
+        }
+        self.tell_in_time(net);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.next()
     }
 }

@@ -1,0 +1,62 @@
+//! What the loops of one process send each other. A loop shares nothing with another: connections
+//! and counts go from hand to hand in letters, and no lock is ever taken where bytes are carried.
+
+use super::ConnId;
+
+/// Names a loop of this process. The one that listens, and decides, is 0.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct LoopId(pub usize);
+
+/// One message from loop to loop.
+#[derive(Debug)]
+pub enum Letter {
+    /// To a loop that carries: these two are yours.
+    Pair(Box<Pair>),
+    /// To a loop that carries: close what is open at `entity`, all of it or what `bearer` has
+    /// opened.
+    Revoke {
+        /// In lower case.
+        entity: String,
+        /// In the words of the authority.
+        bearer: Option<String>,
+    },
+    /// From a loop that carries: what has come of its pairs.
+    Tally(Tally),
+}
+
+/// A sender and the listener's connection that it has met, both with their 101 behind them.
+#[derive(Debug)]
+pub struct Pair {
+    /// The sender's connection and the listener's.
+    pub conns: [ConnId; 2],
+    /// Where they met, in lower case.
+    pub entity: String,
+    /// Whose token has let the sender in.
+    pub bearer: String,
+    /// What the sender has sent before it was answered.
+    pub early: Vec<u8>,
+    /// What has come behind the listener's request.
+    pub rest: Vec<u8>,
+}
+
+/// Counts of a loop since it began, except for the sockets it has now.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Bytes carried, in both directions.
+    pub bytes: u64,
+    /// Pairs that have ended.
+    pub ended: u64,
+    /// Connections there are now, those included that only say goodbye.
+    pub sockets: usize,
+}
+
+impl Letter {
+    /// The connections that go with the letter: they are the other loop's from then on.
+    #[must_use]
+    pub fn conns(&self) -> &[ConnId] {
+        match self {
+            Self::Pair(pair) => &pair.conns,
+            Self::Revoke { .. } | Self::Tally(_) => &[],
+        }
+    }
+}
