@@ -11,7 +11,7 @@ use super::errors::Error;
 use super::values::{Level, Place, duration, number, one_of, place};
 use crate::auth::Verifier;
 use crate::auth::pop::Possession;
-use crate::limits::{IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, SESSION_MAX};
+use crate::limits::{IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, PROBE_RATE, SESSION_MAX};
 use crate::wire::resource::ResourceId;
 
 /// What an auth proxy was started with.
@@ -60,6 +60,8 @@ pub struct Gate {
     pub require_least_privilege: bool,
     /// Requests at a time.
     pub limits: Limits,
+    /// Bytes per second that `cluster-connect bench` may move; 0 turns it off.
+    pub bench_rate: u64,
 }
 
 /// How to reach the API server.
@@ -155,6 +157,7 @@ impl Gate {
             audit_fail_open: args.switch("--audit-fail-open"),
             require_least_privilege: least_privilege(args)?,
             limits: Limits::parse(args)?,
+            bench_rate: args.value("--bench-rate", bench_rate)?.unwrap_or(PROBE_RATE),
         };
         if gate.issuers.issuers.is_empty() && gate.passthrough.is_none() {
             return Err(args.missing(
@@ -229,6 +232,11 @@ impl Passthrough {
             false => Ok(None),
         }
     }
+}
+
+/// Megabytes per second.
+fn bench_rate(text: &str) -> Result<u64, String> {
+    number(text, 0, 100_000).map(|count| count as u64 * 1_000_000)
 }
 
 fn possession(args: &mut Args<'_>) -> Result<Possession, Error> {
@@ -318,6 +326,8 @@ OPTIONS
   --max-in-flight-per-user N     requests of one user at a time                 [200]
   --max-in-flight-per-session N  requests of one session at a time              [500]
   --max-in-flight N              requests at a time                             [2000]
+  --bench-rate MB                megabytes per second that cluster-connect bench may move, in
+                                 all; 0 turns it off                            [125]
   --require-least-privilege      refuse to start when the account may do more   [on]
   --no-require-least-privilege   say it loudly instead
   --audit-fail-open            go on although the audit log cannot be written; without it

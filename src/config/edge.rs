@@ -105,6 +105,8 @@ OPTIONS
   --max-in-flight-per-user N     requests of one user at a time                 [200]
   --max-in-flight-per-session N  requests of one session at a time              [500]
   --max-in-flight N              requests at a time                             [2000]
+  --bench-rate MB                megabytes per second that cluster-connect bench may move, in
+                                 all; 0 turns it off                            [125]
   --require-least-privilege      refuse to start when the account may do more   [on]
   --no-require-least-privilege   say it loudly instead
   --audit-fail-open            go on although the audit log cannot be written; without it

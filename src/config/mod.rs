@@ -7,6 +7,7 @@ pub mod agent;
 pub mod args;
 pub mod auth_config;
 pub mod auth_proxy;
+pub mod bench;
 pub mod cluster;
 pub mod edge;
 pub mod errors;
@@ -36,6 +37,8 @@ pub enum Command {
     Proxy(Box<proxy::Proxy>),
     /// Be a client proxy for one command.
     Run(Box<proxy::Run>),
+    /// Measure the tunnel to a cluster.
+    Bench(Box<bench::Bench>),
     /// Ask a relay for something.
     Cluster(Box<cluster::Cluster>),
     /// Write a manifest.
@@ -86,6 +89,7 @@ pub fn role(
         "edge" => Command::Edge(Box::new(edge::Edge::parse(args)?)),
         "proxy" => Command::Proxy(Box::new(proxy::Proxy::parse(args)?)),
         "run" => Command::Run(Box::new(proxy::Run::parse(args, behind)?)),
+        "bench" => Command::Bench(Box::new(bench::Bench::parse(args)?)),
         _ => Command::Manifest(Box::new(manifest::Manifest::parse(args)?)),
     })
 }
@@ -127,6 +131,7 @@ fn page(name: &str) -> Result<&'static Page, Error> {
         "edge" => &edge::PAGE,
         "proxy" => &proxy::PROXY_PAGE,
         "run" => &proxy::RUN_PAGE,
+        "bench" => &bench::PAGE,
         "manifest" => &manifest::PAGE,
         other => {
             let shown: String = other.chars().filter(|c| !c.is_control()).take(40).collect();
@@ -203,6 +208,7 @@ USAGE
 FOR USERS
   proxy       kubectl's way into a connected cluster
   run         one command with a connected cluster, for pipelines
+  bench       how fast the tunnel to a connected cluster is
 
 FOR OPERATORS
   relay       the host that agents and clients both can reach

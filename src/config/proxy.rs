@@ -122,6 +122,7 @@ impl Proxy {
         if parsed.file == Target::Stdout && output == Output::Json {
             return Err(args.wrong("-f - and -o json would both write to standard output"));
         }
+        parsed.ready_fd = args.value("--ready-fd", descriptor)?;
         parsed.port = port;
         parsed.output = output;
         parsed.context = context;
@@ -130,8 +131,8 @@ impl Proxy {
         Ok(parsed)
     }
 
-    /// What `proxy` and `run` have in common.
-    fn common(args: &mut Args<'_>) -> Result<Self, Error> {
+    /// What `proxy`, `run` and `bench` have in common.
+    pub(super) fn common(args: &mut Args<'_>) -> Result<Self, Error> {
         let group = args.text_either(["-g", "--resource-group"])?;
         let mut names = args.values("-n", |text| Ok(text.to_owned()))?;
         names.extend(args.values("--name", |text| Ok(text.to_owned()))?);
@@ -174,12 +175,7 @@ impl Proxy {
             ca_fingerprint,
             accept_new_ca: args.switch("--accept-new-ca"),
             known_hosts,
-            ready_fd: args.value("--ready-fd", |text| {
-                text.parse()
-                    .ok()
-                    .filter(|fd| 2 < *fd)
-                    .ok_or_else(|| "not a number above 2".to_owned())
-            })?,
+            ready_fd: None,
             wait: args.value("--wait", duration)?,
             output: Output::Table,
             egress: Egress::from_variables(&|name| args.variable(name))
@@ -205,10 +201,16 @@ impl Run {
         let command = command.filter(|command| !command.is_empty());
         let command = command.ok_or_else(|| args.wrong("no command: put it behind --"))?;
         let mut proxy = Proxy::common(&mut args)?;
+        proxy.ready_fd = args.value("--ready-fd", descriptor)?;
         proxy.port = args.value("--port", port)?.unwrap_or(0);
         args.finish()?;
         Ok(Self { proxy, command })
     }
+}
+
+fn descriptor(text: &str) -> Result<u32, String> {
+    let fd = text.parse().ok().filter(|fd| 2 < *fd);
+    fd.ok_or_else(|| "not a number above 2".to_owned())
 }
 
 fn port(text: &str) -> Result<u16, String> {

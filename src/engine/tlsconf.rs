@@ -15,6 +15,9 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 /// Of a multiplexed session, client proxy to auth proxy.
 pub const ALPN_TUNNEL: &[u8] = b"cluster-connect/1";
 
+/// Of a session that measures the tunnel.
+pub const ALPN_BENCH: &[u8] = b"cluster-connect-bench/1";
+
 /// Of one plain HTTP connection.
 pub const ALPN_HTTP: &[u8] = b"http/1.1";
 

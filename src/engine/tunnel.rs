@@ -1,6 +1,6 @@
 //! The end-to-end session between client proxy and auth proxy: TLS 1.3, and inside it either many
-//! streams (ALPN `cluster-connect/1`) or one plain connection (`http/1.1`), which is then served as
-//! the only stream of a session.
+//! streams (ALPN `cluster-connect/1`, or `cluster-connect-bench/1` to measure) or one plain
+//! connection (`http/1.1`), which is then served as the only stream of a session.
 //!
 //! Bytes of the rendezvous go in and out; what carries them is not known here.
 
@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use super::mux::{Ended, Event, Session, Violation};
 use super::tls::{self, State};
-pub use super::tlsconf::{ALPN_HTTP, ALPN_TUNNEL as ALPN_MUX};
+pub use super::tlsconf::{ALPN_BENCH, ALPN_HTTP, ALPN_TUNNEL as ALPN_MUX};
 use crate::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use crate::limits::{CONN_OUTBOX, FRAME_MAX, WINDOW};
 use crate::wire::mux::StreamId;
@@ -112,6 +112,12 @@ impl Tunnel {
         !matches!(self.inner, Inner::Handshaking)
     }
 
+    /// Its streams carry nothing but what measures.
+    #[must_use]
+    pub fn measures(&self) -> bool {
+        self.is_established() && self.tls.alpn() == Some(ALPN_BENCH)
+    }
+
     /// Takes bytes of the rendezvous and decrypts them in place.
     ///
     /// # Errors
@@ -141,7 +147,7 @@ impl Tunnel {
             .map_err(Broken::Tls)?;
         if !self.is_established() && self.tls.is_established() {
             self.inner = match self.tls.alpn() {
-                Some(ALPN_MUX) => Inner::Mux(Session::new(self.dialled)),
+                Some(ALPN_MUX | ALPN_BENCH) => Inner::Mux(Session::new(self.dialled)),
                 Some(ALPN_HTTP) if !self.dialled => Inner::Single(Single::new()),
                 _ => return Err(Broken::NoProtocol),
             };

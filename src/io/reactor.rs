@@ -137,7 +137,7 @@ impl<R: Role> Reactor<R> {
                         self.flush();
                         return Ok((code, why));
                     }
-                    Notice::Ready | Notice::Say(_) => hear(notice),
+                    Notice::Ready | Notice::Say(_) | Notice::Measured(_) => hear(notice),
                 }
             }
         }

@@ -3,6 +3,7 @@
 mod files;
 mod http;
 mod memory;
+mod probe;
 mod proxies;
 mod relay;
 mod tokens;
@@ -10,6 +11,7 @@ mod tokens;
 pub use files::*;
 pub use http::*;
 pub use memory::*;
+pub use probe::*;
 pub use proxies::*;
 pub use relay::*;
 pub use tokens::*;

@@ -89,7 +89,7 @@ impl Edge {
                     net.tell(Notice::Exit(0, None));
                 }
             }
-            Notice::Say(_) | Notice::Exit(..) => net.tell(notice),
+            Notice::Say(_) | Notice::Measured(_) | Notice::Exit(..) => net.tell(notice),
         }
     }
 

@@ -12,6 +12,7 @@ use rustls::pki_types::ServerName;
 use super::job::{Job, JobId, Outcome};
 use super::letter::{Letter, LoopId};
 use crate::buf::{Lease, Pool, Pressure, Slice};
+use crate::engine::probe::Report;
 use crate::secret::Secret;
 
 /// Names one connection of the process, on whichever loop it is. Ids are never reused.
@@ -239,6 +240,8 @@ pub enum Notice {
     Ready,
     /// A sentence for a person, on standard error.
     Say(String),
+    /// What was measured.
+    Measured(Box<Report>),
     /// End the process: exit code, and why when it is not 0.
     Exit(u8, Option<Fault>),
 }

@@ -44,7 +44,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     drive(reactor(role, audit(None)?, None, None)?, |notice| match notice {
         Notice::Ready => announce(&text),
         Notice::Say(text) => say(&text),
-        Notice::Exit(..) => (),
+        Notice::Exit(..) | Notice::Measured(_) => (),
     })
 }
 

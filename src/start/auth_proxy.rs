@@ -38,7 +38,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     drive(reactor, |notice| match notice {
         Notice::Ready => announce(&text),
         Notice::Say(text) => say(&text),
-        Notice::Exit(..) => (),
+        Notice::Exit(..) | Notice::Measured(_) => (),
     })
 }
 
@@ -71,7 +71,7 @@ pub(super) fn role(
     };
     let keys = issuers::keys(&gate.issuers, gate.possession.clone(), passthrough.clone())?;
     let groups = issuers::groups(&gate.issuers, keys.verifier())?;
-    let (tls, chore) = state::session_tls(authority)?;
+    let (tls, chore) = state::session_tls(authority, 0 < gate.bench_rate)?;
     let mut config = auth_proxy::Config::new(tls, upstream);
     config.groups = groups;
     if is_asked {
@@ -89,6 +89,7 @@ pub(super) fn role(
     let Limits { per_user, per_tunnel, total } = gate.limits;
     config.in_flight = InFlight { caller: per_user, session: per_tunnel, all: total };
     config.audit_fail_open = gate.audit_fail_open;
+    config.probe_rate = gate.bench_rate;
     Ok((AuthProxy::new(config, keys), chore))
 }
 

@@ -4,6 +4,7 @@
 
 mod agent;
 mod auth_proxy;
+mod bench;
 pub mod bootstrap;
 mod edge;
 mod issuers;
@@ -95,6 +96,7 @@ fn obey(command: Command) -> Result<u8, Error> {
         Command::AuthProxy(config) => auth_proxy::run(&config),
         Command::Edge(config) => edge::run(&config),
         Command::Proxy(config) => proxy::run(*config, None),
+        Command::Bench(config) => bench::run(&config),
         Command::Run(config) => proxy::run(config.proxy, Some(config.command)),
         Command::Cluster(config) => {
             let (text, remark) = config.run()?;

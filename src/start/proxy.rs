@@ -15,6 +15,7 @@ use crate::auth::certify::{Authority, LOOPBACK_NAMES};
 use crate::config::errors::{Code, Error};
 use crate::config::proxy::{Proxy as Config, Target};
 use crate::config::values::Output;
+use crate::engine::probe::Plan;
 use crate::engine::tlsconf::{self, Versions};
 use crate::io::kubeconfig::{self, Installed};
 use crate::io::{Bind, Child, Stopper, files, roots};
@@ -34,7 +35,7 @@ pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, 
     let bearer = Bearer::new(random()?);
     let authority = Authority::create(&LOOPBACK_NAMES)
         .map_err(|why| Error::new(Code::Internal, why.to_string()))?;
-    let role = role(&config, bearer.clone())?;
+    let role = role(&config, bearer.clone(), None)?;
     let authority_pem = authority.certificate_pem();
     let (tls, chore) = state::server(authority, &[b"http/1.1"], Versions::Both)?;
     let mut reactor = reactor(role, audit(None)?, None, Some(chore))?;
@@ -51,7 +52,7 @@ pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, 
     let mut trouble = None;
     let ended = drive(reactor, |notice| match notice {
         Notice::Say(text) => say(&text),
-        Notice::Exit(..) => (),
+        Notice::Exit(..) | Notice::Measured(_) => (),
         Notice::Ready => {
             let started = write(&config, &entries).and_then(|kept| {
                 let path = kept.as_ref().map(|kept| kept.path().to_path_buf());
@@ -82,7 +83,11 @@ pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, 
     }
 }
 
-fn role(config: &Config, bearer: Bearer) -> Result<ClientProxy, Error> {
+pub(super) fn role(
+    config: &Config,
+    bearer: Bearer,
+    measure: Option<Plan>,
+) -> Result<ClientProxy, Error> {
     let trusted = roots::load(config.relay_ca.as_deref())
         .map_err(|why| Error::from_roots(why, Code::TlsFileInvalid))?;
     let time = Arc::new(DefaultTimeProvider);
@@ -118,6 +123,7 @@ fn role(config: &Config, bearer: Bearer) -> Result<ClientProxy, Error> {
         fingerprint: config.ca_fingerprint,
         accept_new_ca: config.accept_new_ca,
         patience: config.wait.unwrap_or(Duration::ZERO),
+        measure,
         time,
     }))
 }
@@ -205,7 +211,7 @@ fn spawn(words: &[OsString], kubeconfig: &std::path::Path, stop: Stopper) -> Res
     })
 }
 
-fn random() -> Result<[u8; 32], Error> {
+pub(super) fn random() -> Result<[u8; 32], Error> {
     let mut bytes = [0; 32];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -13,7 +13,7 @@ use crate::auth::certify::{AgentKey, Authority, Unfit};
 use crate::config::agent::State;
 use crate::config::errors::{Code, Error};
 use crate::engine::tlsconf::{self, Identity, Versions};
-use crate::engine::tunnel::{ALPN_HTTP, ALPN_MUX};
+use crate::engine::tunnel::{ALPN_BENCH, ALPN_HTTP, ALPN_MUX};
 use crate::io::{Chore, files};
 use crate::limits::SECRET_FILE_MAX;
 use crate::secret::Secret;
@@ -55,8 +55,13 @@ pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
 }
 
 /// The end-to-end session's side of the auth proxy, under certificates of `authority`.
-pub(super) fn session_tls(authority: Authority) -> Result<(Arc<ServerConfig>, Chore), Error> {
-    server(authority, &[ALPN_MUX, ALPN_HTTP], Versions::Newest)
+pub(super) fn session_tls(
+    authority: Authority,
+    measures: bool,
+) -> Result<(Arc<ServerConfig>, Chore), Error> {
+    let protocols: &[&[u8]] = &[ALPN_MUX, ALPN_HTTP, ALPN_BENCH];
+    let offered = if measures { protocols } else { &protocols[..2] };
+    server(authority, offered, Versions::Newest)
 }
 
 /// A TLS server under a new certificate of `authority`, and the chore that makes the next ones.

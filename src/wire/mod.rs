@@ -9,6 +9,7 @@ pub mod kube;
 pub mod kubeconfig;
 pub mod mux;
 pub mod percent;
+pub mod probe;
 pub mod resource;
 pub mod sas;
 pub mod url;

@@ -128,7 +128,7 @@ fn a_caller_that_stops_reading_an_ordinary_answer_is_cut_off_in_the_end() {
 fn exit_code(chain: &Chain) -> Option<&'static str> {
     chain.world.notices(chain.client).iter().find_map(|notice| match notice {
         Notice::Exit(_, why) => Some(why.as_ref().map_or("", |fault| fault.code)),
-        Notice::Ready | Notice::Say(_) => None,
+        Notice::Ready | Notice::Say(_) | Notice::Measured(_) => None,
     })
 }
 

@@ -5,6 +5,7 @@
 pub mod apiserver;
 mod ends;
 pub mod kubectl;
+mod measured;
 mod plain;
 pub mod tokens;
 
@@ -16,8 +17,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cluster_connect::auth::certify::{AgentKey, Authority};
+use cluster_connect::engine::probe::Plan;
 use cluster_connect::engine::tlsconf::{self, Versions};
-use cluster_connect::engine::tunnel::{ALPN_HTTP, ALPN_MUX};
+use cluster_connect::engine::tunnel::{ALPN_BENCH, ALPN_HTTP, ALPN_MUX};
 use cluster_connect::role::agent::{self, Agent, Enrolment, Source};
 use cluster_connect::role::auth_proxy::upstream::{TokenSource, Upstream};
 use cluster_connect::role::auth_proxy::{self, AuthProxy};
@@ -195,7 +197,7 @@ impl Chain {
     }
 
     pub fn start_client(&mut self) {
-        let role = open(self.new_client(), &mut self.roles.client);
+        let role = open(self.new_client(None), &mut self.roles.client);
         self.client = self.world.add("proxy.test", role, self.clerk());
         let (plans, report) = (Rc::clone(&self.plans), Rc::clone(&self.report));
         let prefix = path_of(&cluster().cluster_id());
@@ -203,6 +205,12 @@ impl Chain {
         let seed = self.world.rng.next();
         let kubectl = Kubectl::new("proxy.test", prefix, bearer, plans, report, seed);
         self.kubectl = self.world.add("kubectl.test", kubectl, crate::sim::no_jobs());
+    }
+
+    /// Somebody who measures, on a machine of their own.
+    pub fn measure(&mut self, plan: Plan) -> usize {
+        let role = self.new_client(Some(plan));
+        self.world.add("measuring.test", role, self.clerk())
     }
 
     fn settle(&mut self, node: usize) -> bool {
@@ -360,8 +368,8 @@ impl Chain {
         let other = Authority::create(&[&cluster().server_name()]).expect("a CA");
         let authority = if self.shape.is_impostor { &other } else { &pki().authority };
         let leaf = authority.leaf(EPOCH, [1; 16]).expect("a certificate");
-        let alpn = [ALPN_MUX, ALPN_HTTP];
-        let tls = tlsconf::server(leaf, &alpn, Versions::Newest, Arc::new(Stopped));
+        let alpn: &[&[u8]] = &[ALPN_MUX, ALPN_HTTP, ALPN_BENCH];
+        let tls = tlsconf::server(leaf, alpn, Versions::Newest, Arc::new(Stopped));
         let upstream = Upstream {
             endpoint: plain("apiserver.test"),
             anonymous: plain("apiserver.test"),
@@ -373,7 +381,7 @@ impl Chain {
         AuthProxy::new(config, tokens::keys("cluster"))
     }
 
-    fn new_client(&self) -> ClientProxy {
+    fn new_client(&self, measure: Option<Plan>) -> ClientProxy {
         let time = Arc::new(Stopped);
         let roots = [pki().authority.certificate().clone()];
         let tls = tlsconf::client(&roots, None, &[], Versions::Both, time.clone());
@@ -395,6 +403,7 @@ impl Chain {
             fingerprint: None,
             accept_new_ca: false,
             patience: Duration::from_secs(60),
+            measure,
             time,
         })
     }

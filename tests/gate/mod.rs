@@ -119,11 +119,20 @@ pub struct Gate {
 impl Gate {
     /// A session that stands, through an auth proxy that is `configured`.
     pub fn new(configured: impl FnOnce(&mut Config)) -> Self {
-        Self::of(configured, |_| ())
+        Self::speaking(ALPN_MUX, configured, |_| ())
     }
 
     /// The same with an issuer that is `changed`.
     pub fn of(configured: impl FnOnce(&mut Config), changed: impl FnOnce(&mut OidcIssuer)) -> Self {
+        Self::speaking(ALPN_MUX, configured, changed)
+    }
+
+    /// The same, where the caller speaks `protocol`.
+    pub fn speaking(
+        protocol: &[u8],
+        configured: impl FnOnce(&mut Config),
+        changed: impl FnOnce(&mut OidcIssuer),
+    ) -> Self {
         let pki = Pki::new();
         let place = |name: &str| Endpoint::Unix(name.into());
         let upstream = Upstream {
@@ -132,7 +141,7 @@ impl Gate {
             host: "apiserver.test".to_owned(),
             token: TokenSource::Fixed(Secret::new(OWN_TOKEN.to_owned())),
         };
-        let mut config = Config::new(pki.server(&[ALPN_MUX]), upstream);
+        let mut config = Config::new(pki.server(&[protocol]), upstream);
         config.api = Some(Api {
             url: "https://apiserver.test".to_owned(),
             roots: std::sync::Arc::default(),
@@ -155,7 +164,7 @@ impl Gate {
             audit: Vec::new(),
             is_audit_broken: false,
         };
-        let caller = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap();
+        let caller = Tunnel::dial(pki.client(&[protocol]), pki.name()).unwrap();
         let proxy = AuthProxy::new(config, keys);
         let (got, closed) = (BTreeMap::new(), Vec::new());
         let mut gate = Self { proxy, net, session: ConnId(0), caller, got, closed };
@@ -215,15 +224,31 @@ impl Gate {
     }
 
     pub fn say(&mut self, id: StreamId, text: &str) {
-        let lease = self.lease(text.as_bytes());
+        self.say_bytes(id, text.as_bytes());
+    }
+
+    /// Sends at most a buffer full.
+    pub fn say_bytes(&mut self, id: StreamId, bytes: &[u8]) {
+        let lease = self.lease(bytes);
         let _ = self.caller.send(id, lease.freeze());
         self.carry();
     }
 
     /// What has come back on a stream since it was last looked at.
     pub fn heard(&mut self, id: StreamId) -> String {
+        String::from_utf8(self.heard_bytes(id)).unwrap()
+    }
+
+    /// The same, where it is no text.
+    pub fn heard_bytes(&mut self, id: StreamId) -> Vec<u8> {
         self.carry();
-        String::from_utf8(self.got.remove(&id).unwrap_or_default()).unwrap()
+        self.got.remove(&id).unwrap_or_default()
+    }
+
+    /// The caller sends no more on a stream.
+    pub fn finish(&mut self, id: StreamId) {
+        self.caller.finish(id);
+        self.carry();
     }
 
     /// Answers a question to the API server that was asked, and says which it was.

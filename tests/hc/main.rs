@@ -169,7 +169,7 @@ pub(crate) fn agent(source: Source) -> Stage<Agent> {
 pub(crate) fn says(stage: &Stage<Agent>) -> Vec<String> {
     let said = stage.net.notices.iter().filter_map(|notice| match notice {
         Notice::Say(sentence) => Some(sentence.clone()),
-        Notice::Ready | Notice::Exit(..) => None,
+        Notice::Ready | Notice::Measured(_) | Notice::Exit(..) => None,
     });
     said.collect()
 }

@@ -61,6 +61,8 @@ pub(crate) struct Options {
     pub(crate) passthrough: bool,
     /// The auth proxy has an administrator's client certificate, as k3s.yaml has.
     pub(crate) certificate: bool,
+    /// The tunnel may not be measured.
+    pub(crate) unmeasured: bool,
 }
 
 /// A client proxy.
@@ -346,6 +348,9 @@ impl Cluster {
         words.extend(strings(&["--kubeconfig", &site.path(&format!("{}.apiserver", self.name))]));
         words.extend(strings(&["--audit-log", &site.path(&format!("{}.audit", self.name))]));
         words.push("--no-require-least-privilege".to_owned());
+        if self.options.unmeasured {
+            words.extend(strings(&["--bench-rate", "0"]));
+        }
         if self.options.passthrough {
             let issuer = "https://kubernetes.default.svc.cluster.local";
             words.extend(strings(&["--sa-passthrough", "--sa-issuer", issuer]));

@@ -3,7 +3,7 @@
 use super::Code;
 
 /// Code, name, explanation. A test holds it against the enum.
-pub(super) const CATALOGUE: [(Code, &str, &str); 41] = [
+pub(super) const CATALOGUE: [(Code, &str, &str); 42] = [
     (
         Code::Usage,
         "USAGE",
@@ -224,6 +224,13 @@ pub(super) const CATALOGUE: [(Code, &str, &str); 41] = [
         "The other end of the session does not have the certificate that is pinned for the \
              cluster, or\nthe session was tampered with. Somebody may be in the middle: compare \
              the CA with what the\ncluster's own log says at its start.",
+    ),
+    (
+        Code::BenchRefused,
+        "BENCH_REFUSED",
+        "The auth proxy does not let this caller measure the tunnel. With 401 it does not take the \
+             token;\nwith 403 the caller or the measuring is not allowed; with 429 somebody else \
+             measures, or it was\ndone too often: wait two minutes.",
     ),
     (
         Code::ApiServerUnreachable,

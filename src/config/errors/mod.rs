@@ -81,6 +81,8 @@ pub enum Code {
     ClusterUnreachable,
     /// The end-to-end session with the cluster is not what it should be.
     ClusterUntrusted,
+    /// The auth proxy does not let the tunnel be measured.
+    BenchRefused,
     /// The API server cannot be reached.
     ApiServerUnreachable,
     /// The API server's certificate is not to be trusted.

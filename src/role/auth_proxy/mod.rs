@@ -11,7 +11,8 @@
 //! arrival to its way upstream and [`response`] its answer back, [`admit`] decides, [`throttle`]
 //! says how often, [`question`] asks the API server and [`groups`] Microsoft Graph where a decision
 //! needs that, [`head`] makes the head that goes on, [`upstream`] knows our own credential,
-//! [`audit`] writes down, [`metrics`] counts, [`admin`] shows and cuts.
+//! [`audit`] writes down, [`metrics`] counts, [`admin`] shows and cuts, [`probe`] lets callers
+//! measure the tunnel.
 
 mod admin;
 mod admit;
@@ -19,6 +20,7 @@ mod audit;
 pub mod groups;
 pub mod head;
 mod metrics;
+mod probe;
 pub mod question;
 mod request;
 mod response;
@@ -39,6 +41,7 @@ use self::groups::Groups;
 use self::metrics::Metrics;
 use self::question::{Api, Questions};
 use self::session::Session;
+use self::throttle::Bucket;
 use self::upstream::{Credential, Upstream};
 use super::keys::Keys;
 use super::{Close, ConnId, Event, JobId, ListenerTag, Net, Notice, Outcome, Peer, Role, Signal};
@@ -46,8 +49,8 @@ use crate::auth::fields::HeaderPolicy;
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
 use crate::limits::{
-    AUTH_PROXY_DRAIN, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, SESSION_HANDSHAKE,
-    SESSION_MAX,
+    AUTH_PROXY_DRAIN, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, PROBE_RATE,
+    SESSION_HANDSHAKE, SESSION_MAX,
 };
 use crate::wire::mux::StreamId;
 
@@ -78,6 +81,8 @@ pub struct Config {
     pub in_flight: InFlight,
     /// Requests go on although they cannot be written down.
     pub audit_fail_open: bool,
+    /// Bytes per second that a session which measures may move.
+    pub probe_rate: u64,
 }
 
 /// Requests at a time.
@@ -112,6 +117,7 @@ impl Config {
                 all: IN_FLIGHT_MAX,
             },
             audit_fail_open: false,
+            probe_rate: PROBE_RATE,
         }
     }
 }
@@ -134,6 +140,8 @@ pub struct AuthProxy {
     /// Requests in flight, by caller.
     callers: BTreeMap<(String, String), usize>,
     timers: Timers<Key>,
+    /// How often somebody may begin to measure; there is one once somebody has.
+    probes: Option<Bucket>,
     scratch: Vec<u8>,
     is_ready: bool,
     is_stopping: bool,
@@ -152,6 +160,10 @@ enum Key {
     Parked(ConnId, StreamId),
     /// An operator or a probe has to say what it wants.
     Visitor(ConnId),
+    /// A session that measures may move bytes again.
+    Probe(ConnId),
+    /// It has measured for long enough.
+    ProbeEnd(ConnId),
     /// A stopping auth proxy ends.
     Exit,
 }
@@ -176,6 +188,7 @@ impl AuthProxy {
             upstreams: BTreeMap::new(),
             callers: BTreeMap::new(),
             timers: Timers::new(),
+            probes: None,
             scratch: Vec::new(),
             is_ready: false,
             is_stopping: false,
@@ -282,6 +295,8 @@ impl AuthProxy {
                     self.visitors.remove(&conn);
                     net.abort(conn);
                 }
+                Key::Probe(conn) => self.on_probe_due(conn, net),
+                Key::ProbeEnd(conn) => self.end_probe(conn, net),
                 Key::Exit => net.tell(Notice::Exit(0, None)),
             }
         }

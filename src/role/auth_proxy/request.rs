@@ -149,6 +149,9 @@ impl AuthProxy {
         out: &mut Output,
         net: &mut dyn Net,
     ) {
+        if self.sessions.get(&conn).is_some_and(|session| session.tunnel.measures()) {
+            return self.begin_probe(conn, id, &admitted, out, net);
+        }
         let now = net.now();
         let Some(stream) = self.stream(conn, id) else { return };
         if stream.anonymous != admitted.anonymous {

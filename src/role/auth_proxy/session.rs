@@ -11,6 +11,7 @@ use super::throttle::Throttle;
 use super::{AuthProxy, Key};
 use crate::buf::Pressure;
 use crate::engine::mux::Event;
+use crate::engine::probe::Far;
 use crate::engine::tunnel::Tunnel;
 use crate::role::{ConnId, Net, Peer};
 use crate::wire::mux::StreamId;
@@ -31,6 +32,8 @@ pub(super) struct Session {
     pub(super) carried: (u64, u64),
     /// A request on it was let through.
     pub(super) is_known: bool,
+    /// Whoever is at the other end has shown that it may measure, and does.
+    pub(super) probe: Option<Far>,
 }
 
 impl Session {
@@ -50,6 +53,7 @@ impl Session {
             since,
             carried: (0, 0),
             is_known: false,
+            probe: None,
         })
     }
 
@@ -71,6 +75,7 @@ impl AuthProxy {
     }
 
     fn on_tunnel_event(&mut self, conn: ConnId, event: Event, net: &mut dyn Net) {
+        let Some(event) = self.offer_to_probe(conn, event, net) else { return };
         match event {
             Event::Opened(id) => self.on_stream_opened(conn, id, net),
             Event::Data(id, data) => self.on_stream_data(conn, id, data, net),
@@ -111,6 +116,8 @@ impl AuthProxy {
     /// The rendezvous is gone, and every stream with it.
     pub(super) fn on_session_gone(&mut self, conn: ConnId, net: &mut dyn Net) {
         self.timers.cancel(Key::Handshake(conn));
+        self.timers.cancel(Key::Probe(conn));
+        self.timers.cancel(Key::ProbeEnd(conn));
         let Some(session) = self.sessions.get(&conn) else { return };
         let ids: Vec<StreamId> = session.streams.keys().copied().collect();
         for id in ids {

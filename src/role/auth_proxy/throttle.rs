@@ -20,7 +20,7 @@ pub(super) struct Throttle {
 
 /// A token bucket.
 #[derive(Debug)]
-struct Bucket {
+pub(super) struct Bucket {
     left: u32,
     most: u32,
     each: Duration,
@@ -59,7 +59,7 @@ impl Throttle {
 }
 
 impl Bucket {
-    const fn new(most: u32, each: Duration, now: Instant) -> Self {
+    pub(super) const fn new(most: u32, each: Duration, now: Instant) -> Self {
         Self { left: most, most, each, refilled: now }
     }
 
@@ -79,7 +79,7 @@ impl Bucket {
         }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    pub(super) fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
         let taken = self.left.checked_sub(1);
         self.left = taken.unwrap_or(0);

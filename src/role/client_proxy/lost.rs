@@ -1,6 +1,6 @@
 //! Why a session is gone, or never came to be, in words for whoever waits for it.
 
-use rustls::Error;
+use rustls::{AlertDescription, Error};
 
 use super::session::Stage;
 use crate::engine::tunnel::Broken;
@@ -76,6 +76,13 @@ impl From<Broken> for Lost {
             Broken::Tls(why @ Error::InvalidCertificate(_)) => Self::Untrusted(format!(
                 "its certificate is not of the authority that is pinned on this machine: {why}"
             )),
+            Broken::Tls(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+                Self::Cluster(
+                    "its auth proxy does not offer this: it is an older one, or it was started \
+                     with --bench-rate 0"
+                        .to_owned(),
+                )
+            }
             Broken::Tls(why @ Error::AlertReceived(_)) => {
                 Self::Cluster(format!("it ended the session: {why}"))
             }

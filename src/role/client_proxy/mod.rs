@@ -9,7 +9,8 @@
 //! Its decisions stand in files without effects: which cluster a request is for ([`route`]),
 //! whether the caller may use the port ([`admission`]), where tokens come from ([`identity`]), what
 //! a credential must say ([`credential`]), whom it trusts ([`known`]), and when it asks again
-//! ([`Renewal`](crate::engine::renewal::Renewal)). [`local`], [`fetch`] and [`session`] act on them.
+//! ([`Renewal`](crate::engine::renewal::Renewal)). [`local`], [`fetch`] and [`session`] act on them;
+//! [`measure`] is there instead of [`local`] where the tunnel is to be measured.
 
 pub mod admission;
 pub mod credential;
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod known;
 mod local;
 mod lost;
+mod measure;
 pub mod route;
 mod session;
 
@@ -41,6 +43,7 @@ use super::egress::Egress;
 use super::{Close, ConnId, Event, Fault, JobId, Net, Notice, Role, Signal};
 use crate::auth::certify::Fingerprint;
 use crate::buf::Lease;
+use crate::engine::probe::{Near, Plan};
 use crate::engine::timers::Timers;
 use crate::limits::START_RETRY;
 use crate::secret::Secret;
@@ -78,6 +81,8 @@ pub struct Config {
     pub accept_new_ca: bool,
     /// How long a cluster that is not connected is waited for at start.
     pub patience: Duration,
+    /// Nobody is served: the tunnel is measured, and the process ends.
+    pub measure: Option<Plan>,
     /// The clock by which certificates are judged.
     pub time: Arc<dyn TimeProvider>,
 }
@@ -95,6 +100,8 @@ pub struct ClientProxy {
     /// Until when trouble at start is waited out.
     patient_until: Option<Instant>,
     is_ready: bool,
+    /// What measures, and on which session.
+    near: Option<(ConnId, Near)>,
 }
 
 /// One cluster, by its id.
@@ -126,6 +133,8 @@ enum Key {
     Ping(ConnId),
     /// The machine of a local connection has one.
     Exchange(ConnId),
+    /// What measures has one.
+    Measure,
 }
 
 impl ClientProxy {
@@ -154,6 +163,7 @@ impl ClientProxy {
             scratch: Vec::new(),
             patient_until: None,
             is_ready: false,
+            near: None,
         }
     }
 
@@ -194,6 +204,7 @@ impl ClientProxy {
                 Key::Ping(conn) => self.on_ping_due(conn, net),
                 Key::Start => self.try_again(net),
                 Key::Exchange(conn) => self.on_exchange_deadline(conn, net),
+                Key::Measure => self.on_measure_due(net),
             }
         }
     }
@@ -218,7 +229,10 @@ impl ClientProxy {
         };
         if !self.is_ready && self.clusters.values().all(up) {
             self.is_ready = true;
-            net.tell(Notice::Ready);
+            match self.config.measure {
+                None => net.tell(Notice::Ready),
+                Some(plan) => self.start_measuring(plan, net),
+            }
         }
     }
 
@@ -231,8 +245,8 @@ impl ClientProxy {
             "CLUSTER_UNREACHABLE",
             "RELAY_UNREACHABLE",
         ];
-        let patient = self.patient_until.is_some_and(|until| net.now() < until);
-        if self.is_ready {
+        let patient = self.patient_until.is_some_and(|until| net.now() < until) && !self.is_ready;
+        if self.is_ready && self.config.measure.is_none() {
             log::warn!("cluster={} {why}", self.name(id));
         } else if patient && may_pass.contains(&code) {
             self.timers.set(Key::Start, net.now() + START_RETRY);

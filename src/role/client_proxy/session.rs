@@ -10,7 +10,7 @@ use super::{ClientProxy, Key, random_u64};
 use crate::buf::{Lease, Pressure};
 use crate::engine::mux::{Ended, Event};
 use crate::engine::tlsconf::{self, Versions};
-use crate::engine::tunnel::{ALPN_MUX, Tunnel};
+use crate::engine::tunnel::{ALPN_BENCH, ALPN_MUX, Tunnel};
 use crate::engine::upgrade::{Dial, Handshake};
 use crate::engine::ws::{self, Side, Splice, Step};
 use crate::limits::{SESSION_OPENING, SESSION_PING};
@@ -69,7 +69,8 @@ impl ClientProxy {
         let credential = cluster.credential.current.as_ref().ok_or("no credential")?;
         let roots = std::slice::from_ref(&credential.authority);
         let time = self.config.time.clone();
-        let tls = tlsconf::client(roots, None, &[ALPN_MUX], Versions::Newest, time)
+        let alpn = if self.config.measure.is_some() { ALPN_BENCH } else { ALPN_MUX };
+        let tls = tlsconf::client(roots, None, &[alpn], Versions::Newest, time)
             .map_err(|why| why.to_string())?;
         let name = ServerName::try_from(credential.server_name.clone())
             .map_err(|_| "the cluster's server name is none".to_owned())?;
@@ -216,6 +217,9 @@ impl ClientProxy {
     }
 
     fn on_tunnel_event(&mut self, conn: ConnId, event: Event, net: &mut dyn Net) {
+        if self.near.as_ref().is_some_and(|(on, _)| *on == conn) {
+            return self.on_measured(event, net);
+        }
         let local = |session: &Session, id: &StreamId| session.streams.get(id).copied();
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match event {
@@ -318,9 +322,13 @@ impl ClientProxy {
         self.pump_session(conn, net);
     }
 
-    fn forget_session(&mut self, conn: ConnId) -> Option<Session> {
+    pub(super) fn forget_session(&mut self, conn: ConnId) -> Option<Session> {
         self.timers.cancel(Key::Opening(conn));
         self.timers.cancel(Key::Ping(conn));
+        if self.near.as_ref().is_some_and(|(on, _)| *on == conn) {
+            self.near = None;
+            self.timers.cancel(Key::Measure);
+        }
         let session = self.sessions.remove(&conn)?;
         if let Some(cluster) = self.clusters.get_mut(&session.cluster)
             && cluster.session == Some(conn)
@@ -345,14 +353,15 @@ impl ClientProxy {
             return self.on_session_refused(&id, &sentence, net);
         }
         // Nobody waits for a session that was up, but for the process that is not ready without.
-        if current && !(session.tunnel.is_established() && self.is_ready) {
+        let was_up = session.tunnel.is_established() && self.is_ready;
+        if current && (!was_up || self.config.measure.is_some()) {
             self.on_trouble(&id, why.code(&session.stage), &sentence, net);
         }
     }
 }
 
 /// Closes a session as the WebSocket protocol wants it.
-fn say_goodbye(conn: ConnId, net: &mut dyn Net) {
+pub(super) fn say_goodbye(conn: ConnId, net: &mut dyn Net) {
     let mut key = [0; 4];
     net.random(&mut key);
     write(net, conn, &ws::close(1000, "", Some(key)));
