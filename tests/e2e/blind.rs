@@ -36,7 +36,7 @@ fn nothing_that_the_relay_decrypts_has_the_traffic_or_a_token_for_the_cluster() 
         let mut site = Site::start();
         let tap = between(&mut site);
         let cluster =
-            site.cluster("edge-7", Options { edge, passthrough: true, certificate: false });
+            site.cluster("edge-7", Options { edge, passthrough: true, ..Options::default() });
         let robot = cluster.api.service_account_token("default", "robot").expect("a token");
         cluster.api.bind("robot-views", "view", "User", &["system:serviceaccount:default:robot"]);
         private(site.path("robot.token").as_ref(), &robot);
