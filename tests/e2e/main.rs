@@ -24,6 +24,7 @@ mod tap;
 #[path = "../support/trial.rs"]
 mod trial;
 
+mod bench;
 mod blind;
 mod core;
 mod doors;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         core::trials(),
         doors::trials(),
         programs::trials(),
+        bench::trials(),
         blind::trials(),
         garbage::trials(),
     ])

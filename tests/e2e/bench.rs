@@ -1,25 +1,19 @@
 //! `cluster-connect bench` against the real programs: what comes of it, and who is turned away.
 
-#[path = "support/chain.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod chain;
-#[path = "../bin/quickstart/demo/mod.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod demo;
-#[path = "../bin/quickstart/issuer.rs"]
-mod issuer;
-#[path = "support/kubectl.rs"]
-#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
-mod kubectl;
-#[path = "../bin/quickstart/processes.rs"]
-#[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
-mod processes;
-
 use std::fs;
 use std::process::Output;
 
-use chain::{Options, Site, replaced};
 use serde_json::Value;
+
+use super::chain::{ALICE, Options, Site, replaced};
+use super::trial::{Trial, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(the_tunnel_is_measured_and_the_api_server_is_left_alone),
+        trial(whoever_may_not_measure_reads_why),
+    ]
+}
 
 fn bench(site: &Site, more: &[&str]) -> (Output, String) {
     let words = replaced(site.client_words(&["edge-7"]), more);
@@ -30,7 +24,6 @@ fn bench(site: &Site, more: &[&str]) -> (Output, String) {
     (output, said)
 }
 
-#[test]
 fn the_tunnel_is_measured_and_the_api_server_is_left_alone() {
     for edge in [true, false] {
         let mut site = Site::start();
@@ -58,7 +51,7 @@ fn the_tunnel_is_measured_and_the_api_server_is_left_alone() {
         assert_eq!(cluster.api.audit().len(), before, "the API server was asked something");
         let audit = fs::read_to_string(site.path("edge-7.audit")).expect("the auth proxy's log");
         let lines = audit.lines().filter(|line| line.contains("/cluster-connect/bench"));
-        assert!(lines.clone().count() == 2 && lines.clone().all(|it| it.contains(chain::ALICE)));
+        assert!(lines.clone().count() == 2 && lines.clone().all(|it| it.contains(ALICE)));
 
         let (output, _) = bench(&site, &[]);
         let table = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -66,12 +59,11 @@ fn the_tunnel_is_measured_and_the_api_server_is_left_alone() {
     }
 }
 
-#[test]
 fn whoever_may_not_measure_reads_why() {
     let mut site = Site::start();
     let _cluster = site.cluster("edge-7", Options { edge: true, ..Options::default() });
     // The token for the relay is good, the one for the cluster is for somebody else.
-    let relay = site.identity(chain::ALICE);
+    let relay = site.identity(ALICE);
     let relay = relay.trim_start_matches("file:").split(',').next().expect("a path").to_owned();
     let wrong = format!("file:{relay},{relay}");
     let (output, said) = bench(&site, &["--identity", &wrong]);
