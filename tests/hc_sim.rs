@@ -20,7 +20,7 @@ use cluster_connect::role::agent::{self, Agent, SharedKey, Source};
 use cluster_connect::role::relay::authority::Order;
 use cluster_connect::role::relay::pump::Pump;
 use cluster_connect::role::relay::{self, Relay};
-use cluster_connect::role::{ConnId, Endpoint, Event, Net, Notice, Role, Signal};
+use cluster_connect::role::{ConnId, Endpoint, Event, Net, Notice, Revoked, Role, Signal};
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::ws::{Opcode, close_reason};
 use sim::{EPOCH, World, no_jobs};
@@ -350,10 +350,7 @@ fn spread(seed: u64) -> (World, Table, usize, Rc<RefCell<Vec<Fate>>>) {
 fn revoking_cuts_a_sender_on_whichever_loop_it_is() {
     for seed in (2..40).step_by(3) {
         let (mut world, table, node, fates) = spread(seed);
-        let revoke = |bearer: &str| Order::Revoke {
-            entity: "ent".to_owned(),
-            bearer: Some(bearer.to_owned()),
-        };
+        let revoke = |bearer: &str| Order::Revoke(Revoked::At("ent".to_owned(), bearer.to_owned()));
         table.order(revoke("Nobody"));
         world.poke(RELAY, Event::Deadline);
         world.run_for(Duration::from_millis(50));

@@ -22,6 +22,7 @@ pub mod pop;
 pub mod profile;
 pub mod refresh;
 pub mod review;
+pub mod roles;
 pub mod sas;
 pub mod settings;
 pub mod token;

@@ -293,6 +293,15 @@ impl Issuer {
         }
     }
 
+    /// The tenant, for Entra ID: its subjects begin with that and a slash.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        match &self.profile {
+            Profile::Entra(tenant, _) => Some(&tenant.tenant),
+            Profile::Oidc(_) => None,
+        }
+    }
+
     /// The issuer as principals carry it: one name for all forms of an Entra ID tenant.
     #[must_use]
     pub fn canonical_name(&self) -> String {

@@ -117,6 +117,9 @@ pub const JOIN_TOKENS_MAX: usize = 16;
 /// Role assignments of one cluster: far more is a case for a group.
 pub const ASSIGNMENTS_MAX: usize = 2_000;
 
+/// Role assignments on the data plane: what Azure allows in a subscription.
+pub const ROLE_ASSIGNMENTS_MAX: usize = 4_000;
+
 /// Tags of one cluster: what Azure allows.
 pub const TAGS_MAX: usize = 50;
 

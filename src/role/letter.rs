@@ -12,16 +12,32 @@ pub struct LoopId(pub usize);
 pub enum Letter {
     /// To a loop that carries: these two are yours.
     Pair(Box<Pair>),
-    /// To a loop that carries: close what is open at `entity`, all of it or what `bearer` has
-    /// opened.
-    Revoke {
-        /// In lower case.
-        entity: String,
-        /// In the words of the authority.
-        bearer: Option<String>,
-    },
+    /// To a loop that carries: close these.
+    Revoke(Revoked),
     /// From a loop that carries: what has come of its pairs.
     Tally(Tally),
+}
+
+/// Which connections are to be closed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Revoked {
+    /// All at this entity (its name in lower case).
+    Entity(String),
+    /// Those at this entity that tokens of this bearer, in the words of the authority, have opened.
+    At(String, String),
+    /// Those that tokens of this bearer have opened, wherever.
+    Bearer(String),
+}
+
+impl Revoked {
+    /// Whether a connection at `entity` that `bearer` has opened is among them.
+    pub fn covers(&self, entity: &str, bearer: &str) -> bool {
+        match self {
+            Self::Entity(of) => of == entity,
+            Self::At(of, by) => of == entity && by == bearer,
+            Self::Bearer(by) => by == bearer,
+        }
+    }
 }
 
 /// A sender and the listener's connection that it has met, both with their 101 behind them.
@@ -56,7 +72,7 @@ impl Letter {
     pub fn conns(&self) -> &[ConnId] {
         match self {
             Self::Pair(pair) => &pair.conns,
-            Self::Revoke { .. } | Self::Tally(_) => &[],
+            Self::Revoke(_) | Self::Tally(_) => &[],
         }
     }
 }

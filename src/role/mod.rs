@@ -16,7 +16,7 @@ mod net;
 pub mod relay;
 
 pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
-pub use letter::{Letter, LoopId, Pair, Tally};
+pub use letter::{Letter, LoopId, Pair, Revoked, Tally};
 pub use net::{
     Busy, Close, ConnId, Endpoint, Event, Fault, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
     Unrecorded, Via,

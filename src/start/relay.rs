@@ -150,6 +150,7 @@ fn settings(config: &Config, verifier: &Verifier) -> Settings {
         .iter()
         .map(|issuer| Issuer {
             issuer: issuer.canonical_name(),
+            tenant: issuer.tenant().map(str::to_owned),
             name_is_subject: issuer.subject_of("alice").is_some(),
         })
         .collect();

@@ -95,13 +95,13 @@ fn api(site: &Site, id: &ResourceId, action: &str, bearer: &str, body: &Value) -
     connect(site).call("POST", &path, &bearer, &body.to_string())
 }
 
-fn connect(site: &Site) -> Client {
+pub(crate) fn connect(site: &Site) -> Client {
     let ca = std::fs::read_to_string(site.path("relay/ca.pem")).expect("the relay's CA");
     Client::connect(site.relay_address().parse().expect("an address"), &ca)
 }
 
 /// The answer to an upgrade on a path of the relay.
-fn upgrade(site: &Site, entity: &str, action: &str, token: &str) -> Response {
+pub(crate) fn upgrade(site: &Site, entity: &str, action: &str, token: &str) -> Response {
     let mut client = connect(site);
     let mut encoded = String::new();
     for byte in token.bytes() {

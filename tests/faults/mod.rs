@@ -9,6 +9,7 @@ mod joining;
 mod killed;
 mod middle;
 mod places;
+mod roles;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         joining::trials(),
         killed::trials(),
         places::trials(),
+        roles::trials(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -2,7 +2,7 @@
 
 use cluster_connect::engine::ws::Side;
 use cluster_connect::role::relay::authority::Order;
-use cluster_connect::role::{Close, Event, Notice, Signal};
+use cluster_connect::role::{Close, Event, Notice, Revoked, Signal};
 use cluster_connect::wire::ws::{Opcode, close_reason};
 
 use crate::net::Fate;
@@ -158,16 +158,17 @@ fn revoking_ends_what_is_open() {
     let (sender, listener) = stage.joined();
     let waiting = stage.sender("ent");
     let other = stage.listener("ent2", "");
-    let revoke = |bearer: Option<&str>| Order::Revoke {
-        entity: "ent".to_owned(),
-        bearer: bearer.map(str::to_owned),
+    let at = |entity: &str, bearer: &str| {
+        Order::Revoke(Revoked::At(entity.to_owned(), bearer.to_owned()))
     };
-    table.order(revoke(Some("Nobody")));
+    table.order(at("ent", "Nobody"));
+    table.order(at("ent2", "Send"));
+    table.order(Order::Revoke(Revoked::Bearer("Nobody".to_owned())));
     stage.pass(1);
     stage.event(Event::Deadline);
     assert_eq!(stage.fate(sender), None);
 
-    table.order(revoke(Some("Send")));
+    table.order(Order::Revoke(Revoked::Bearer("Send".to_owned())));
     stage.event(Event::Deadline);
     for leg in [sender, listener] {
         let closing = frames(Side::Client, &stage.take(leg));
@@ -177,7 +178,7 @@ fn revoking_ends_what_is_open() {
     assert_eq!(stage.status(waiting).0, 404);
     assert_eq!(table.0.borrow().counts["ent"], 1, "the listener is another bearer's");
 
-    table.order(revoke(None));
+    table.order(Order::Revoke(Revoked::Entity("ent".to_owned())));
     stage.event(Event::Deadline);
     assert_eq!(table.0.borrow().counts["ent"], 0);
     assert_eq!(stage.fate(other), None);

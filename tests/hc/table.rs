@@ -86,7 +86,7 @@ impl Authority for Table {
         })
     }
 
-    fn authorize(&mut self, request: &Request<'_>, unix_now: u64) -> Result<Grant, Refusal> {
+    fn authorize(&mut self, request: &Request<'_>, net: &mut dyn Net) -> Result<Grant, Refusal> {
         let target = sas::Target {
             host: request.host,
             path: request.path,
@@ -97,7 +97,7 @@ impl Authority for Table {
             Right::Listen => sas::Right::Listen,
             Right::Send => sas::Right::Send,
         };
-        match sas::verify(request.token, &target, right, unix_now) {
+        match sas::verify(request.token, &target, right, net.unix_time()) {
             Ok(grant) => Ok(Grant { expires: grant.expires, bearer: grant.rule }),
             Err(why) => Err(Refusal { status: why.status(), text: why.to_string() }),
         }

@@ -6,7 +6,6 @@ Arguments: the relay's URL, its CA, the file with the admin token, and a cluster
 import sys
 import time
 
-from azure.core.credentials import AccessToken
 from azure.core.exceptions import (
     ClientAuthenticationError,
     HttpResponseError,
@@ -16,45 +15,17 @@ from azure.core.exceptions import (
 from azure.core.rest import HttpRequest
 from azure.mgmt.hybridkubernetes import ConnectedKubernetesClient, models
 
+from common import GROUP, SUBSCRIPTION, options, raises
+
 URL, CA, TOKEN_FILE, CONNECTED = sys.argv[1:]
-SUBSCRIPTION = "00000000-0000-0000-0000-000000000000"
-GROUP = "default"
 BASE = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     "/providers/Microsoft.Kubernetes/connectedClusters"
 )
 
 
-class Static:
-    """A credential that is always the same token."""
-
-    def __init__(self, token):
-        self.token = token
-
-    def get_token(self, *_scopes, **_options):
-        return AccessToken(self.token, int(time.time()) + 3600)
-
-
-def client(token, **options):
-    return ConnectedKubernetesClient(
-        Static(token),
-        SUBSCRIPTION,
-        base_url=URL,
-        credential_scopes=["relay/.default"],
-        connection_verify=CA,
-        retry_total=0,
-        polling_interval=0,
-        **options,
-    )
-
-
-def raises(kind, code, call):
-    try:
-        call()
-    except kind as error:
-        assert error.error and error.error.code == code, (code, error)
-        return
-    raise AssertionError(f"nothing was raised, and {code} was expected")
+def client(token, **more):
+    return ConnectedKubernetesClient(**options(token, URL, CA, **more))
 
 
 def new(**more):

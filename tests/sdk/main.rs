@@ -1,6 +1,6 @@
 //! Microsoft's SDKs for Node, unmodified, as listeners and senders of the relay on real sockets.
 //!
-//! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`. And its management client for
+//! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`. And its management clients for
 //! Python, from PyPI: `python3 -m venv target/arm-venv && target/arm-venv/bin/pip install -r
 //! tests/sdk/requirements.txt`. Where that was not done, these tests are ignored and say so.
 #![allow(clippy::unwrap_used)]
@@ -43,7 +43,8 @@ fn main() -> ExitCode {
     trial::run([vec![
         trial(hyco_ws_listens_and_connects),
         trial(hyco_https_serves_requests),
-        trial(the_management_client_for_python_is_served),
+        trial(the_management_client_for_connected_clusters_is_served),
+        trial(the_management_clients_for_azure_relay_and_roles_are_served),
     ]])
 }
 
@@ -98,20 +99,36 @@ fn hyco_https_serves_requests() -> Result<(), Absent> {
     run("https.js")
 }
 
-fn the_management_client_for_python_is_served() -> Result<(), Absent> {
+/// The command that runs a script with Microsoft's clients for Python.
+fn python(script: &str) -> Result<Command, Absent> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = here.join("target/arm-venv/bin/python");
     if !python.exists() {
-        return Err(Absent("management client in target/arm-venv".to_owned()));
+        return Err(Absent("management clients in target/arm-venv".to_owned()));
     }
-    let mut site = chain::Site::start();
-    let _edge = site.cluster("edge-7", chain::Options { edge: true, ..Default::default() });
-    let mut client = Command::new(python);
-    client.arg(here.join("tests/sdk/arm.py")).arg(&site.url);
-    client.args([site.path("relay/ca.pem"), site.path("relay/admin-token")]).arg("edge-7");
-    let out = client.stdin(Stdio::null()).output().expect("the virtual environment has Python");
+    let mut command = Command::new(python);
+    command.arg("-B").arg(here.join("tests/sdk").join(script)).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs it against the relay of `site`.
+fn manage(mut client: Command, site: &chain::Site, more: &[&str]) {
+    client.arg(&site.url).args([site.path("relay/ca.pem"), site.path("relay/admin-token")]);
+    let out = client.args(more).output().expect("the virtual environment has Python");
     let text = String::from_utf8_lossy(&out.stdout);
     let errors = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{text}\n{errors}");
+}
+
+fn the_management_client_for_connected_clusters_is_served() -> Result<(), Absent> {
+    let client = python("arm.py")?;
+    let mut site = chain::Site::start();
+    let _edge = site.cluster("edge-7", chain::Options { edge: true, ..Default::default() });
+    manage(client, &site, &["edge-7"]);
+    Ok(())
+}
+
+fn the_management_clients_for_azure_relay_and_roles_are_served() -> Result<(), Absent> {
+    manage(python("relay.py")?, &chain::Site::start(), &[]);
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::buf::Pressure;
 use crate::engine::upgrade::Request;
 use crate::engine::ws::{self, FORWARD_MAX, push_frame};
 use crate::limits::{COMMAND_MAX, EARLY_MAX, INLINE_BODY_MAX, INLINE_WAIT};
-use crate::role::{ConnId, Peer};
+use crate::role::{ConnId, Peer, Revoked};
 use crate::wire::control::{self, Command};
 use crate::wire::h1::{BodyReader, Framing};
 use crate::wire::ws::Opcode;
@@ -60,8 +60,8 @@ pub(super) enum Stage {
 }
 
 impl Asking {
-    pub(super) fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
-        self.entity == entity && bearer.is_none_or(|bearer| bearer == self.bearer)
+    pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
+        revoked.covers(&self.entity, &self.bearer)
     }
 
     /// The command that carries the whole head.

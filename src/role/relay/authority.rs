@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::upgrade::Fields;
 use crate::limits::{ACCEPT_TIMEOUT, BODY_GAP_TIMEOUT, RESPONSE_TIMEOUT};
-use crate::role::{Event, Net, Peer};
+use crate::role::{Event, Net, Peer, Revoked};
 
 /// Decides who may listen and send, and answers the relay's own API. It is asked once for each
 /// connection, never for a frame.
@@ -27,7 +27,7 @@ pub trait Authority: std::fmt::Debug {
     /// # Errors
     ///
     /// Why not.
-    fn authorize(&mut self, request: &Request<'_>, unix_now: u64) -> Result<Grant, Refusal>;
+    fn authorize(&mut self, request: &Request<'_>, net: &mut dyn Net) -> Result<Grant, Refusal>;
 
     /// So many listeners are connected to `entity` now.
     fn note_listeners(&mut self, entity: &str, count: usize, net: &mut dyn Net);
@@ -167,12 +167,6 @@ pub struct Answer {
 pub enum Order {
     /// Answer this call.
     Answer(Ticket, Answer),
-    /// Close what is open at `entity`: everything when there is no bearer, otherwise the
-    /// connections that this bearer's tokens have opened.
-    Revoke {
-        /// The entity.
-        entity: String,
-        /// Whose connections.
-        bearer: Option<String>,
-    },
+    /// Close what is open at an entity, or what somebody has opened.
+    Revoke(Revoked),
 }

@@ -10,7 +10,7 @@ use super::target::Target;
 use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
 use crate::engine::upgrade::{Fields, Upgrade, refusal};
 use crate::limits::{COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
-use crate::role::{ConnId, Pair, Peer};
+use crate::role::{ConnId, Pair, Peer, Revoked};
 use crate::wire::control::{Accept, Command, Remote, joined};
 use crate::wire::ws::Opcode;
 
@@ -61,8 +61,8 @@ pub(super) struct Place {
 }
 
 impl Waiting {
-    pub(super) fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
-        self.entity == entity && bearer.is_none_or(|bearer| bearer == self.bearer)
+    pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
+        revoked.covers(&self.entity, &self.bearer)
     }
 }
 

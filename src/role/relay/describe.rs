@@ -22,7 +22,7 @@ impl Arrival {
 
 impl Relay {
     pub(super) fn describe(&mut self, arrival: &Arrival, net: &mut dyn Net) {
-        let (status, kind, text) = match self.check_describer(arrival, net.unix_time()) {
+        let (status, kind, text) = match self.check_describer(arrival, net) {
             Ok(()) => match self.authority.describe(&arrival.target.path) {
                 Some(found) => {
                     let count = self.listeners.get(&found.name.to_lowercase()).map_or(0, Vec::len);
@@ -46,18 +46,18 @@ impl Relay {
     }
 
     /// Whoever may listen or send may know. A token is needed even where senders need none.
-    fn check_describer(&mut self, arrival: &Arrival, unix_now: u64) -> Result<(), Fault> {
+    fn check_describer(&mut self, arrival: &Arrival, net: &mut dyn Net) -> Result<(), Fault> {
         let mut question = Question {
             right: Right::Send,
             host: without_port(&arrival.tracking.host),
             path: &arrival.target.path,
             token: arrival.token(),
         };
-        if self.authority.authorize(&question, unix_now).is_ok() {
+        if self.authority.authorize(&question, net).is_ok() {
             return Ok(());
         }
         question.right = Right::Listen;
-        self.authority.authorize(&question, unix_now)?;
+        self.authority.authorize(&question, net)?;
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::limits::{
     CLOSE_ANSWER, COMMAND_MAX, CONTROL_BODY_MAX, CONTROL_PINGS, CONTROL_QUEUE_MAX, PING_INTERVAL,
     TOKEN_GRACE,
 };
-use crate::role::ConnId;
+use crate::role::{ConnId, Revoked};
 use crate::wire::control::{Reply, Response};
 use crate::wire::ws::Opcode;
 
@@ -63,8 +63,8 @@ pub(super) struct Crowded {
 }
 
 impl Control {
-    pub(super) fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
-        self.entity == entity && bearer.is_none_or(|bearer| bearer == self.bearer)
+    pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
+        revoked.covers(&self.entity, &self.bearer)
     }
 }
 
@@ -257,7 +257,7 @@ impl Relay {
             // What is not even text is as malformed as any other text that is no token.
             token: Some(token.unwrap_or("not text")),
         };
-        match self.authority.authorize(&question, net.unix_time()) {
+        match self.authority.authorize(&question, net) {
             Ok(grant) => {
                 control.bearer = grant.bearer;
                 self.timers.set(Key::Token(conn), token_end(grant.expires, net));

@@ -5,7 +5,7 @@
 use log::debug;
 
 use super::{Net, Relay};
-use crate::role::{Letter, LoopId, Pair, Tally};
+use crate::role::{Letter, LoopId, Pair, Revoked, Tally};
 
 /// All loops but this one, from number 1 on.
 #[derive(Debug)]
@@ -63,10 +63,9 @@ impl Loops {
         self.0.iter().map(|other| other.tally)
     }
 
-    pub(super) fn revoke(&self, entity: &str, bearer: Option<&str>, net: &mut dyn Net) {
+    pub(super) fn revoke(&self, revoked: &Revoked, net: &mut dyn Net) {
         for number in 1..=self.0.len() {
-            let (entity, bearer) = (entity.to_owned(), bearer.map(str::to_owned));
-            net.post(LoopId(number), Letter::Revoke { entity, bearer });
+            net.post(LoopId(number), Letter::Revoke(revoked.clone()));
         }
     }
 

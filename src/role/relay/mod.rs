@@ -44,7 +44,7 @@ use self::pump::Pump;
 use self::reply::Replying;
 use self::storm::{Pair, Storm};
 use super::frames::write;
-use super::{Close, ConnId, Event, ListenerTag, Net, Notice, Peer, Role, Signal};
+use super::{Close, ConnId, Event, ListenerTag, Net, Notice, Peer, Revoked, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
 use crate::limits::{LISTENERS_MAX, OPENING_TIMEOUT, STOP_TIMEOUT};
@@ -349,7 +349,7 @@ impl Relay {
         while let Some(order) = self.authority.poll_order() {
             match order {
                 Order::Answer(ticket, answer) => self.on_answer(ticket, &answer, net),
-                Order::Revoke { entity, bearer } => self.revoke(&entity, bearer.as_deref(), net),
+                Order::Revoke(revoked) => self.revoke(&revoked, net),
             }
         }
         if !self.is_ready && self.authority.is_ready() {
@@ -358,25 +358,24 @@ impl Relay {
         }
     }
 
-    /// Closes what is open at `entity`, all of it or what `bearer` has opened.
-    fn revoke(&mut self, entity: &str, bearer: Option<&str>, net: &mut dyn Net) {
+    fn revoke(&mut self, revoked: &Revoked, net: &mut dyn Net) {
         let conns: Vec<ConnId> = self.conns.keys().copied().collect();
         for conn in conns {
             match self.conns.get(&conn) {
-                Some(Conn::Control(control)) if control.matches(entity, bearer) => {
+                Some(Conn::Control(control)) if control.is_among(revoked) => {
                     self.close_control(conn, 1001, "the hybrid connection is gone", net);
                 }
-                Some(Conn::Waiting(waiting)) if waiting.matches(entity, bearer) => {
+                Some(Conn::Waiting(waiting)) if waiting.is_among(revoked) => {
                     self.refuse_waiting(conn, &connect::gone(), net);
                 }
-                Some(Conn::Asking(asking)) if asking.matches(entity, bearer) => {
+                Some(Conn::Asking(asking)) if asking.is_among(revoked) => {
                     self.refuse_asking(conn, &connect::gone(), net);
                 }
                 _ => (),
             }
         }
-        self.pump.revoke(entity, bearer, net);
-        self.loops.revoke(entity, bearer, net);
+        self.pump.revoke(revoked, net);
+        self.loops.revoke(revoked, net);
     }
 }
 

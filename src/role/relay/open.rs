@@ -128,7 +128,7 @@ impl Relay {
         &mut self,
         arrival: &Arrival,
         right: Right,
-        net: &dyn Net,
+        net: &mut dyn Net,
     ) -> Result<(Entity, Grant), Fault> {
         let entity = self.authority.entity(&arrival.target.path);
         let is_open = right == Right::Send && entity.as_ref().is_some_and(|e| !e.needs_token);
@@ -141,7 +141,7 @@ impl Relay {
                 path: &arrival.target.path,
                 token: arrival.token(),
             };
-            self.authority.authorize(&question, net.unix_time())?
+            self.authority.authorize(&question, net)?
         };
         let entity = entity.ok_or_else(|| Fault::new(404, "Endpoint does not exist"))?;
         Ok((entity, grant))

@@ -11,7 +11,8 @@ use super::authority::{
     Answer, Authority, Call, Description, Entity, Grant, Order, Refusal, Request, Right, Ticket,
 };
 use super::desk::{Desk, Done, Query};
-use crate::auth::{Denied, sas};
+use super::registry::Authorized;
+use crate::auth::{Denied, Reason, sas};
 use crate::engine::upgrade::Fields;
 use crate::role::keys::Keys;
 use crate::role::{Event, Net, Outcome, Peer};
@@ -118,10 +119,7 @@ impl Provider {
                         Answer { status: reply.status, fields, body: Arc::new(reply.body) };
                     Order::Answer(Ticket(ticket), answer)
                 }
-                Done::Effect(effect) => {
-                    let (entity, bearer) = effect.ends();
-                    Order::Revoke { entity: entity.to_ascii_lowercase(), bearer }
-                }
+                Done::Effect(effect) => Order::Revoke(effect.revoked()),
             };
             self.orders.push_back(order);
         }
@@ -154,17 +152,31 @@ impl Authority for Provider {
         })
     }
 
-    fn authorize(&mut self, request: &Request<'_>, unix_now: u64) -> Result<Grant, Refusal> {
+    fn authorize(&mut self, request: &Request<'_>, net: &mut dyn Net) -> Result<Grant, Refusal> {
         let right = match request.right {
             Right::Listen => sas::Right::Listen,
             Right::Send => sas::Right::Send,
         };
-        let registry = self.desk.registry();
-        match registry.authorize(request.token, request.host, request.path, right, unix_now) {
-            Ok(authorized) => {
-                Ok(Grant { expires: authorized.expires, bearer: authorized.bearer.to_string() })
+        let authorized = match request.token.and_then(bearer_token) {
+            Some(token) if !self.keys.verifier().issuers().is_empty() => {
+                let who = self.keys.verifier().verify(token, net.unix_time());
+                let who = who.map_err(|why| {
+                    self.keys.on_denied(&why, net);
+                    log::info!("a token for {} was refused: {why}", request.path);
+                    refusal(&why)
+                })?;
+                self.desk.registry().authorize_principal(&who, request.path, right)
             }
-            Err(why) => Err(Refusal { status: 401, text: why.to_string() }),
+            _ => {
+                let (registry, now) = (self.desk.registry(), net.unix_time());
+                registry.authorize(request.token, request.host, request.path, right, now)
+            }
+        };
+        match authorized {
+            Ok(Authorized { expires, bearer, .. }) => {
+                Ok(Grant { expires, bearer: bearer.to_string() })
+            }
+            Err(why) => Err(Refusal { status: why.status(), text: why.to_string() }),
         }
     }
 
@@ -231,6 +243,35 @@ impl Download {
             _ => None,
         }
     }
+}
+
+/// A token that is no shared access signature, perhaps behind the word that HTTP has for it.
+fn bearer_token(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_once(' ').unwrap_or(("", text));
+    match scheme {
+        "" => Some(rest).filter(|rest| !rest.is_empty()),
+        scheme if scheme.eq_ignore_ascii_case("Bearer") => Some(rest.trim_start_matches(' ')),
+        _ => None,
+    }
+}
+
+/// In the words that the relay has for shared access signatures. SDKs understand no status but 401.
+fn refusal(why: &Denied) -> Refusal {
+    let text = match why.kind() {
+        Reason::KeysUnavailable => {
+            return Refusal { status: 503, text: why.public().to_owned() };
+        }
+        Reason::Expired => "ExpiredToken: The token is expired.".to_owned(),
+        Reason::Audience => sas::Refusal::Audience.to_string(),
+        Reason::Signature | Reason::KeyUnknown | Reason::KeyMismatch | Reason::Algorithm => {
+            sas::Refusal::Signature.to_string()
+        }
+        Reason::Malformed | Reason::Header | Reason::TokenType => {
+            "MalformedToken: The token cannot be read.".to_owned()
+        }
+        _ => format!("InvalidToken: {}.", why.public()),
+    };
+    Refusal { status: 401, text }
 }
 
 fn refused(why: &Denied) -> Caller {

@@ -17,7 +17,7 @@ use crate::engine::timers::Timers;
 use crate::engine::ws::{self, Control, Splice, Step, Violation};
 use crate::limits::{CLOSE_TIMEOUT, PING_INTERVAL, RELAYED_PINGS};
 use crate::role::frames::{send_steps, write};
-use crate::role::{Close, ConnId, Event, Letter, LoopId, Net, Pair, Role, Tally};
+use crate::role::{Close, ConnId, Event, Letter, LoopId, Net, Pair, Revoked, Role, Tally};
 use crate::wire::ws::Opcode;
 
 /// The relayed WebSockets of one loop.
@@ -91,8 +91,8 @@ impl Leg {
         }
     }
 
-    fn matches(&self, entity: &str, bearer: Option<&str>) -> bool {
-        self.entity == entity && bearer.is_none_or(|bearer| bearer == self.bearer)
+    fn is_among(&self, revoked: &Revoked) -> bool {
+        revoked.covers(&self.entity, &self.bearer)
     }
 }
 
@@ -157,10 +157,10 @@ impl Pump {
         }
     }
 
-    /// Closes what is open at `entity`, all of it or what `bearer` has opened.
-    pub(super) fn revoke(&mut self, entity: &str, bearer: Option<&str>, net: &mut dyn Net) {
-        let matches = |conn: &Conn| matches!(conn, Conn::Leg(leg) if leg.is_sender && leg.matches(entity, bearer));
-        let senders = self.conns.iter().filter(|(_, conn)| matches(conn));
+    pub(super) fn revoke(&mut self, revoked: &Revoked, net: &mut dyn Net) {
+        let ends =
+            |conn: &Conn| matches!(conn, Conn::Leg(leg) if leg.is_sender && leg.is_among(revoked));
+        let senders = self.conns.iter().filter(|(_, conn)| ends(conn));
         let senders: Vec<ConnId> = senders.map(|(&id, _)| id).collect();
         for conn in senders {
             self.close_pair(conn, 1001, "revoked", net);
@@ -447,9 +447,7 @@ impl Role for Pump {
     fn on_event(&mut self, event: Event, net: &mut dyn Net) {
         match event {
             Event::Letter(_, Letter::Pair(pair)) => self.carry(*pair, net),
-            Event::Letter(_, Letter::Revoke { entity, bearer }) => {
-                self.revoke(&entity, bearer.as_deref(), net);
-            }
+            Event::Letter(_, Letter::Revoke(revoked)) => self.revoke(&revoked, net),
             Event::Data(conn, data) => self.on_data(conn, data, net),
             Event::Finished(conn) => self.on_finished(conn, net),
             Event::Drained(conn, _) => self.on_drained(conn, net),

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value as Json;
 
 use super::Fault;
+use crate::role::Revoked;
 use crate::role::relay::audit::Entry;
 use crate::role::relay::registry::{Bearer, Change};
 
@@ -37,16 +38,20 @@ pub enum Effect {
         /// The role assignment that was revoked.
         grant: String,
     },
+    /// Close what was opened by tokens with the data-plane role assignment of this name.
+    CutRole(String),
 }
 
 impl Effect {
-    /// The hybrid connection, and whose connections on it end ([`Bearer`] as text); `None` is
-    /// everybody's.
-    pub fn ends(&self) -> (&str, Option<String>) {
+    /// The connections that end.
+    pub fn revoked(self) -> Revoked {
         match self {
-            Self::Disconnect(entity) => (entity, None),
-            Self::DropListeners(entity) => (entity, Some(Bearer::Agent.to_string())),
-            Self::Cut { entity, grant } => (entity, Some(grant.clone())),
+            Self::Disconnect(entity) => Revoked::Entity(entity.to_ascii_lowercase()),
+            Self::DropListeners(entity) => {
+                Revoked::At(entity.to_ascii_lowercase(), Bearer::Agent.to_string())
+            }
+            Self::Cut { entity, grant } => Revoked::At(entity.to_ascii_lowercase(), grant),
+            Self::CutRole(name) => Revoked::Bearer(Bearer::Role(name).to_string()),
         }
     }
 }

@@ -99,6 +99,8 @@ impl From<Refusal> for Fault {
             Refusal::JoinTokenExpired => (403, "JoinTokenExpired"),
             Refusal::JoinTokenUsed => (403, "JoinTokenUsed"),
             Refusal::NotAssigned => (404, "RoleAssignmentNotFound"),
+            Refusal::RoleExists => (409, "RoleAssignmentExists"),
+            Refusal::RoleIsAnother => (409, "RoleAssignmentUpdateNotPermitted"),
             Refusal::BadName => (400, "InvalidResourceName"),
             Refusal::BadRights => (400, "InvalidRights"),
         };

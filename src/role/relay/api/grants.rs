@@ -10,7 +10,7 @@ use crate::limits::CLAIM_MAX;
 use crate::role::relay::audit::rfc3339;
 use crate::role::relay::registry::{Cluster, Request};
 use crate::wire::json::Object;
-use crate::wire::resource::ResourceId;
+use crate::wire::resource::{ResourceId, check_subscription};
 
 pub(super) fn list(
     call: &Call<'_>,
@@ -97,9 +97,10 @@ impl Api {
             }
             ([None, None, Some(subject)], Some(issuer)) => {
                 let known = turn.registry.directory().iter();
-                let mut known = known.filter(|it| it.issuer == issuer && it.subject == subject);
+                let full = self.subject_in(issuer, subject);
+                let mut known = known.filter(|it| it.issuer == issuer && it.subject == full);
                 let display = known.next().map_or(subject, |known| &known.user);
-                Ok((Holder::user(issuer, subject), display.to_owned()))
+                Ok((Holder::user(issuer, &full), display.to_owned()))
             }
             _ => Err(Fault::bad_request(
                 "InvalidRequestContent",
@@ -143,6 +144,17 @@ impl Api {
         }
     }
 
+    /// The subject as tokens of `issuer` make it: of Entra ID, an object id alone is enough.
+    pub(super) fn subject_in(&self, issuer: &str, subject: &str) -> String {
+        let known = self.settings.issuers.iter().find(|known| known.issuer == issuer);
+        match known.and_then(|known| known.tenant.as_deref()) {
+            Some(tenant) if check_subscription(subject).is_ok() => {
+                format!("{tenant}/{}", subject.to_ascii_lowercase())
+            }
+            _ => subject.to_owned(),
+        }
+    }
+
     fn only_issuer(&self) -> Option<&str> {
         match &self.settings.issuers[..] {
             [one] => Some(&one.issuer),
@@ -150,14 +162,14 @@ impl Api {
         }
     }
 
-    fn issuer_or_only<'a>(&'a self, issuer: Option<&'a str>) -> Result<&'a str, Fault> {
+    pub(super) fn issuer_or_only<'a>(&'a self, issuer: Option<&'a str>) -> Result<&'a str, Fault> {
         issuer.or_else(|| self.only_issuer()).ok_or_else(|| {
             let message = "say of which \"issuer\": the relay takes tokens of several, or of none";
             Fault::bad_request("IssuerRequired", message)
         })
     }
 
-    fn check_issuer(&self, issuer: &str) -> Result<(), Fault> {
+    pub(super) fn check_issuer(&self, issuer: &str) -> Result<(), Fault> {
         if self.settings.issuers.iter().any(|known| known.issuer == issuer) {
             return Ok(());
         }

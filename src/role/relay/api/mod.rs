@@ -11,6 +11,7 @@ mod fault;
 mod grants;
 mod limit;
 mod namespaces;
+mod roles;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,8 @@ pub struct Settings {
 pub struct Issuer {
     /// Its `iss`.
     pub issuer: String,
+    /// For Entra ID: the tenant, with which its subjects begin.
+    pub tenant: Option<String>,
     /// The name of a user is the subject: a grant by name needs no look-up.
     pub name_is_subject: bool,
 }
@@ -161,6 +164,9 @@ const VERSION: &str = "2021-10-01";
 /// The oldest version of Azure Relay's API that is spoken.
 const RELAY_VERSION: &str = "2016-07-01";
 
+/// The oldest version of the API of role assignments that is spoken.
+const ROLES_VERSION: &str = "2015-07-01";
+
 /// Levels of nesting in a body.
 const DEPTH: usize = 8;
 
@@ -200,7 +206,16 @@ impl Api {
         route: &Route,
         turn: &mut Turn<'_, '_>,
     ) -> Result<Answer, Fault> {
-        let oldest = if matches!(route, Route::Relay(_)) { RELAY_VERSION } else { VERSION };
+        let oldest = match route {
+            Route::Operations | Route::Clusters { .. } | Route::Cluster(_) | Route::Action(..) => {
+                VERSION
+            }
+            Route::Roles(..) => ROLES_VERSION,
+            Route::Relay(_)
+            | Route::Namespaces { .. }
+            | Route::NameAvailable
+            | Route::RelayOperations => RELAY_VERSION,
+        };
         route::check_version(call.query, oldest)?;
         if call.body.len() > API_BODY_MAX {
             return Err(Fault::new(413, "RequestTooLarge", "the body is too large"));
@@ -226,6 +241,13 @@ impl Api {
                 self.act(call, resource, *action, turn)
             }
             Route::Relay(namespace) => namespaces::answer(self, call, namespace, turn),
+            Route::Namespaces { prefix } => namespaces::list(self, call, prefix),
+            Route::NameAvailable => namespaces::name_available(call),
+            Route::RelayOperations => {
+                allow(call, &["GET"])?;
+                Ok(namespaces::operations())
+            }
+            Route::Roles(scope, item) => roles::answer(self, call, scope, item, turn),
         }
     }
 
@@ -397,6 +419,9 @@ fn describe(method: &str, route: &Route) -> (&'static str, String) {
         }
         Route::Action(resource, action) => (action.word(), resource.id()),
         Route::Relay(namespace) => ("relay", namespace.prefix.clone()),
+        Route::Namespaces { prefix } => ("relay", prefix.clone()),
+        Route::NameAvailable | Route::RelayOperations => ("relay", String::new()),
+        Route::Roles(scope, _) => ("roles", scope.text.clone()),
     }
 }
 

@@ -14,6 +14,7 @@ use super::{Answer, Api, Call, Effect, Fault, Reply, Turn, allow, body, operator
 use crate::auth::sas::Rule;
 use crate::limits::{DEADLINE_MAX, TEXT_MAX, USER_METADATA_MAX};
 use crate::role::relay::audit::{Entry, Who, rfc3339};
+use crate::role::relay::open::without_port;
 use crate::role::relay::registry::{
     Change, Entity, EntityWish, Request, parse_rights, rights_words,
 };
@@ -28,9 +29,25 @@ pub(super) fn answer(
 ) -> Result<Answer, Fault> {
     operator(call)?;
     match &at.item {
-        Item::Namespace => {
+        Item::Namespace => match allow(call, &["GET", "PUT", "PATCH", "DELETE"])? {
+            "GET" => Ok(Reply::json(200, &namespace_json(api, call, at)?).into()),
+            "DELETE" => {
+                let message = "the relay has one namespace, which stays; remove its hybrid \
+                               connections one by one";
+                Err(Fault::new(409, "Conflict", message))
+            }
+            // It is there whatever it is called, and has nothing that could be changed.
+            _ => {
+                body(call)?;
+                if !is_namespace_name(&at.name) {
+                    return Err(Fault::bad_request("InvalidResourceName", NAMESPACE_NAME));
+                }
+                Ok(Reply::json(200, &namespace_json(api, call, at)?).into())
+            }
+        },
+        Item::NetworkRules => {
             allow(call, &["GET"])?;
-            Ok(Reply::json(200, &namespace_json(api, call, at)?).into())
+            Ok(Reply::json(200, &network_rules_json(at)).into())
         }
         Item::Entities => {
             allow(call, &["GET"])?;
@@ -77,6 +94,76 @@ pub(super) fn answer(
             regenerate(api, call, at, entity.as_deref(), name, turn)
         }
     }
+}
+
+/// The one namespace, under the name that the host has in Azure.
+pub(super) fn list(api: &Api, call: &Call<'_>, prefix: &str) -> Result<Answer, Fault> {
+    operator(call)?;
+    allow(call, &["GET"])?;
+    let host = api.relay_name(call.host)?;
+    let name = host.split(['.', ':']).next().filter(|name| is_namespace_name(name));
+    let name = name.unwrap_or("cluster-connect").to_owned();
+    let subscription = prefix.split('/').nth(2).unwrap_or_default().to_owned();
+    // Of a subscription, every group will do.
+    let group = if prefix.contains("/resourceGroups/") { "" } else { "/resourceGroups/default" };
+    let prefix = format!("{prefix}{group}/providers/Microsoft.Relay/namespaces/{name}");
+    let at = Namespace { prefix, subscription, name, item: Item::Namespace };
+    Ok(Reply::json(200, &json!({ "value": [namespace_json(api, call, &at)?] })).into())
+}
+
+pub(super) fn name_available(call: &Call<'_>) -> Result<Answer, Fault> {
+    operator(call)?;
+    allow(call, &["POST"])?;
+    let body = body(call)?;
+    let found = match is_namespace_name(body.text("name")?) {
+        true => json!({"nameAvailable": true, "reason": "None", "message": ""}),
+        false => json!({
+            "nameAvailable": false, "reason": "InvalidName", "message": NAMESPACE_NAME,
+        }),
+    };
+    Ok(Reply::json(200, &found).into())
+}
+
+/// What Azure's clients show as the operations of the provider.
+pub(super) fn operations() -> Answer {
+    let all = ["namespaces", "namespaces/hybridConnections", "namespaces/authorizationRules"];
+    let all: Vec<Json> = all
+        .iter()
+        .flat_map(|resource| ["read", "write", "delete"].map(|verb| (resource, verb)))
+        .map(|(resource, verb)| {
+            json!({
+                "name": format!("Microsoft.Relay/{resource}/{verb}"),
+                "isDataAction": false,
+                "display": {
+                    "provider": "Microsoft.Relay", "resource": resource, "operation": verb,
+                    "description": format!("{verb} {resource}"),
+                },
+            })
+        })
+        .collect();
+    Reply::json(200, &json!({ "value": all })).into()
+}
+
+const NAMESPACE_NAME: &str = "a namespace has 6 to 50 letters, digits and '-', a letter first and \
+                              a letter or digit last";
+
+fn is_namespace_name(name: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (6..=50).contains(&name.len())
+        && name.bytes().all(letter)
+        && name.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
+        && !name.ends_with('-')
+}
+
+/// Whoever has a key or a role may come from anywhere.
+fn network_rules_json(at: &Namespace) -> Json {
+    json!({
+        "id": format!("{}/networkRuleSets/default", at.prefix), "name": "default",
+        "type": "Microsoft.Relay/Namespaces/NetworkRuleSets",
+        "properties": {
+            "defaultAction": "Allow", "publicNetworkAccess": "Enabled", "ipRules": [],
+        },
+    })
 }
 
 fn put_entity(
@@ -242,12 +329,15 @@ fn changed(
 
 fn namespace_json(api: &Api, call: &Call<'_>, at: &Namespace) -> Result<Json, Fault> {
     let host = api.relay_name(call.host)?;
+    let port = if without_port(&host) == host { ":443" } else { "" };
     Ok(json!({
         "id": at.prefix, "name": at.name, "type": "Microsoft.Relay/Namespaces",
         "location": "local", "tags": {}, "sku": {"name": "Standard", "tier": "Standard"},
         "properties": {
             "provisioningState": "Succeeded", "status": "Active",
-            "serviceBusEndpoint": format!("https://{host}/"), "publicNetworkAccess": "Enabled",
+            "serviceBusEndpoint": format!("https://{host}{port}/"),
+            "metricId": format!("{}:{}", at.subscription, at.name),
+            "publicNetworkAccess": "Enabled", "privateEndpointConnections": [],
         },
     }))
 }

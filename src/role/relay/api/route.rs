@@ -19,6 +19,33 @@ pub(super) enum Route {
     Action(ResourceId, Action),
     /// Something in a Relay namespace.
     Relay(Namespace),
+    /// The Relay namespaces of a subscription or resource group, with this path.
+    Namespaces { prefix: String },
+    /// Whether a Relay namespace may have a name.
+    NameAvailable,
+    /// What can be done with Relay namespaces at all.
+    RelayOperations,
+    /// Roles on the data plane.
+    Roles(Scope, RoleItem),
+}
+
+/// Where a role holds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Scope {
+    /// As written.
+    pub(super) text: String,
+    pub(super) subscription: String,
+    /// A hybrid connection, in lower case; otherwise the one namespace as a whole.
+    pub(super) entity: Option<String>,
+}
+
+/// Something about roles.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum RoleItem {
+    Definitions,
+    Definition(String),
+    Assignments,
+    Assignment(String),
 }
 
 /// What can be done with a cluster.
@@ -39,6 +66,7 @@ pub(super) enum Action {
 pub(super) struct Namespace {
     /// Up to and with the namespace's name.
     pub(super) prefix: String,
+    pub(super) subscription: String,
     pub(super) name: String,
     pub(super) item: Item,
 }
@@ -47,6 +75,7 @@ pub(super) struct Namespace {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Item {
     Namespace,
+    NetworkRules,
     Entities,
     Entity(String),
     /// Of the namespace, or of a hybrid connection.
@@ -101,15 +130,72 @@ pub(super) fn parse(path: &str) -> Result<Route, Lost> {
     if !segments.iter().all(|it| segment(it)) {
         return Err(Lost::Path);
     }
-    let word = |text: &str, word: &str| text.eq_ignore_ascii_case(word);
     if let [providers, provider, operations] = &segments[..]
         && word(providers, "providers")
-        && word(provider, "Microsoft.Kubernetes")
         && word(operations, "operations")
     {
-        return Ok(Route::Operations);
+        return match () {
+            () if word(provider, "Microsoft.Kubernetes") => Ok(Route::Operations),
+            () if word(provider, "Microsoft.Relay") => Ok(Route::RelayOperations),
+            () => Err(Lost::Unknown),
+        };
     }
-    let [first, subscription, rest @ ..] = &segments[..] else { return Err(Lost::Unknown) };
+    match roles(&segments) {
+        Some(route) => route,
+        None => resource(&segments),
+    }
+}
+
+fn word(text: &str, word: &str) -> bool {
+    text.eq_ignore_ascii_case(word)
+}
+
+/// Roles at a scope; `None` if the path is of something else.
+fn roles(segments: &[&str]) -> Option<Result<Route, Lost>> {
+    let (rest, name) = match segments {
+        [rest @ .., p, a, _] if word(p, "providers") && word(a, AUTHORIZATION) => (rest, None),
+        [rest @ .., p, a, _, name] if word(p, "providers") && word(a, AUTHORIZATION) => {
+            (rest, Some((*name).to_owned()))
+        }
+        _ => return None,
+    };
+    let kind = segments.get(rest.len().saturating_add(2)).copied().unwrap_or_default();
+    let item = match name {
+        None if word(kind, "roleDefinitions") => RoleItem::Definitions,
+        None if word(kind, "roleAssignments") => RoleItem::Assignments,
+        Some(name) if word(kind, "roleDefinitions") => RoleItem::Definition(name),
+        Some(name) if word(kind, "roleAssignments") => RoleItem::Assignment(name),
+        _ => return Some(Err(Lost::Unknown)),
+    };
+    Some(scope(rest).map(|scope| Route::Roles(scope, item)))
+}
+
+fn scope(segments: &[&str]) -> Result<Scope, Lost> {
+    let [first, subscription, rest @ ..] = segments else { return Err(Lost::Unknown) };
+    if !word(first, "subscriptions") {
+        return Err(Lost::Unknown);
+    }
+    check_subscription(subscription).map_err(Lost::Name)?;
+    let entity = match rest {
+        [] => None,
+        [groups, group] if word(groups, "resourceGroups") => {
+            check_group(group).map_err(Lost::Name)?;
+            None
+        }
+        _ => match resource(segments)? {
+            Route::Relay(Namespace { item: Item::Namespace, .. }) => None,
+            Route::Relay(Namespace { item: Item::Entity(name), .. }) => {
+                Some(name.to_ascii_lowercase())
+            }
+            _ => return Err(Lost::Unknown),
+        },
+    };
+    let text = format!("/{}", segments.join("/"));
+    Ok(Scope { text, subscription: (*subscription).to_owned(), entity })
+}
+
+fn resource(segments: &[&str]) -> Result<Route, Lost> {
+    let [first, subscription, rest @ ..] = segments else { return Err(Lost::Unknown) };
     if !word(first, "subscriptions") {
         return Err(Lost::Unknown);
     }
@@ -128,13 +214,24 @@ pub(super) fn parse(path: &str) -> Result<Route, Lost> {
     if is_cluster_type(provider, kind) {
         return cluster(subscription, group, rest);
     }
-    let (Some(group), true) =
-        (group, word(provider, "Microsoft.Relay") && word(kind, "namespaces"))
-    else {
+    if !word(provider, "Microsoft.Relay") {
         return Err(Lost::Unknown);
-    };
-    namespace(subscription, group, rest).map(Route::Relay)
+    }
+    match (group, rest) {
+        (None, []) if word(kind, "checkNameAvailability") => Ok(Route::NameAvailable),
+        (_, []) if word(kind, "namespaces") => {
+            let group = group.map_or_else(String::new, |group| format!("/resourceGroups/{group}"));
+            let prefix = format!("/subscriptions/{subscription}{group}");
+            Ok(Route::Namespaces { prefix })
+        }
+        (Some(group), rest) if word(kind, "namespaces") => {
+            namespace(subscription, group, rest).map(Route::Relay)
+        }
+        _ => Err(Lost::Unknown),
+    }
 }
+
+const AUTHORIZATION: &str = "Microsoft.Authorization";
 
 fn cluster(subscription: &str, group: Option<&str>, rest: &[&str]) -> Result<Route, Lost> {
     let resource = |name| {
@@ -156,7 +253,6 @@ fn cluster(subscription: &str, group: Option<&str>, rest: &[&str]) -> Result<Rou
 }
 
 fn namespace(subscription: &str, group: &str, rest: &[&str]) -> Result<Namespace, Lost> {
-    let word = |text: &str, word: &str| text.eq_ignore_ascii_case(word);
     let [name, rest @ ..] = rest else { return Err(Lost::Unknown) };
     // As in Azure's own tools a `~` stands for a slash in the name of a hybrid connection.
     let (entity, rest) = match rest {
@@ -168,6 +264,11 @@ fn namespace(subscription: &str, group: &str, rest: &[&str]) -> Result<Namespace
     let item = match rest {
         [] => entity.map_or(Item::Namespace, Item::Entity),
         [kind] if word(kind, "hybridConnections") && entity.is_none() => Item::Entities,
+        [kind, name]
+            if word(kind, "networkRuleSets") && word(name, "default") && entity.is_none() =>
+        {
+            Item::NetworkRules
+        }
         [kind] if word(kind, "authorizationRules") => Item::Rules(entity),
         [kind, rule] if word(kind, "authorizationRules") => Item::Rule(entity, (*rule).to_owned()),
         [kind, rule, verb] if word(kind, "authorizationRules") => {
@@ -183,7 +284,8 @@ fn namespace(subscription: &str, group: &str, rest: &[&str]) -> Result<Namespace
     let prefix = format!(
         "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.Relay/namespaces/{name}"
     );
-    Ok(Namespace { prefix, name: (*name).to_owned(), item })
+    let (subscription, name) = (subscription.to_owned(), (*name).to_owned());
+    Ok(Namespace { prefix, subscription, name, item })
 }
 
 /// Why the API version will not do.

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::model::{Agent, Entity, Facts, JoinToken};
 use crate::auth::assignments::{Grant, Holder, Kind};
+use crate::auth::roles::{PrincipalKind, Role, RoleAssignment};
 use crate::auth::sas::{Right, Rights, Rule};
 use crate::role::relay::authority::Deadlines;
 use crate::role::relay::directory::Principal;
@@ -43,6 +44,10 @@ pub enum Change {
     Granted(String, Holder, Grant),
     /// A role assignment on a cluster is gone.
     Revoked(String, Holder),
+    /// A role assignment on the data plane, as it is now.
+    Role(Box<RoleAssignment>),
+    /// The role assignment of this name is gone.
+    RoleRemoved(String),
     /// A listener of a cluster came or went, at this Unix time.
     Seen(String, u64),
     /// Somebody has shown a valid token.
@@ -131,6 +136,13 @@ fn to_json(change: &Change) -> Value {
             "op": "revoked", "cluster": cluster, "kind": holder.kind.word(),
             "issuer": holder.issuer, "name": holder.name,
         }),
+        Change::Role(of) => json!({
+            "op": "role", "name": of.name, "role": of.role.id(), "kind": of.kind.word(),
+            "holder": of.holder.kind.word(), "issuer": of.holder.issuer,
+            "principal": of.holder.name, "scope": of.scope, "entity": of.entity,
+            "display": of.grant.display, "at": of.grant.granted_at, "by": of.grant.granted_by,
+        }),
+        Change::RoleRemoved(name) => json!({"op": "role-removed", "name": name}),
         Change::Seen(cluster, at) => json!({"op": "seen", "cluster": cluster, "at": at}),
         Change::Principal(seen) => json!({
             "op": "principal", "issuer": seen.issuer, "subject": seen.subject, "user": seen.user,
@@ -189,6 +201,8 @@ fn from_json(value: &Value) -> Result<Change, Unreadable> {
             Change::Granted(all.owned("cluster")?, holder(&all)?, grant)
         }
         "revoked" => Change::Revoked(all.owned("cluster")?, holder(&all)?),
+        "role" => Change::Role(Box::new(role(&all)?)),
+        "role-removed" => Change::RoleRemoved(all.owned("name")?),
         "seen" => Change::Seen(all.owned("cluster")?, all.number("at")?),
         "principal" => Change::Principal(Principal {
             issuer: all.owned("issuer")?,
@@ -262,6 +276,20 @@ fn facts(all: &Members<'_>) -> Result<Facts, Unreadable> {
         created_by: all.owned("created_by")?,
         updated_at: all.number("updated_at")?,
         updated_by: all.owned("updated_by")?,
+    })
+}
+
+fn role(all: &Members<'_>) -> Result<RoleAssignment, Unreadable> {
+    let kind = Kind::parse(all.text("holder")?).ok_or(Unreadable::Member("holder"))?;
+    let (display, granted_by) = (all.owned("display")?, all.owned("by")?);
+    Ok(RoleAssignment {
+        name: all.owned("name")?,
+        holder: Holder { issuer: all.owned("issuer")?, kind, name: all.owned("principal")? },
+        kind: PrincipalKind::parse(all.text("kind")?).ok_or(Unreadable::Member("kind"))?,
+        role: Role::parse(all.text("role")?).ok_or(Unreadable::Member("role"))?,
+        scope: all.owned("scope")?,
+        entity: all.optional("entity")?,
+        grant: Grant { display, granted_at: all.number("at")?, granted_by },
     })
 }
 

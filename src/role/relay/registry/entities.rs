@@ -109,7 +109,10 @@ impl Registry {
     }
 
     /// The rules of the namespace, or of a hybrid connection that belongs to no cluster.
-    fn own_entity(&self, name: Option<&str>) -> Result<&BTreeMap<String, Rule>, Refusal> {
+    pub(super) fn own_entity(
+        &self,
+        name: Option<&str>,
+    ) -> Result<&BTreeMap<String, Rule>, Refusal> {
         let owner = name.and_then(|name| self.entity(name)).and_then(|it| it.cluster.as_ref());
         if owner.is_some() {
             return Err(Refusal::OfCluster);

@@ -10,6 +10,7 @@ mod entities;
 mod ledger;
 mod model;
 mod plan;
+mod roles;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ pub use plan::{EntityWish, Random, Refusal, Request};
 
 use super::directory::Directory;
 use crate::auth::assignments::TAG_LEN;
+use crate::auth::roles::RoleAssignments;
 use crate::auth::sas::{self, Right, Rule, Target};
 use crate::secret::Secret;
 use crate::wire::sas::SasToken;
@@ -47,6 +49,7 @@ pub struct Registry {
     entities: BTreeMap<String, Entity>,
     clusters: BTreeMap<String, Cluster>,
     directory: Directory,
+    roles: RoleAssignments,
 }
 
 /// A token that was good.
@@ -67,6 +70,9 @@ pub enum Bearer {
     Rule,
     /// The agent of a cluster.
     Agent,
+    /// Somebody with the role assignment of this name; when that is taken away, what was opened
+    /// with it is cut.
+    Role(String),
     /// Somebody with a role assignment on a cluster, or its operator.
     User {
         /// Stands for the principal.
@@ -82,6 +88,7 @@ impl fmt::Display for Bearer {
         match self {
             Self::Rule => f.write_str("rule"),
             Self::Agent => f.write_str("agent"),
+            Self::Role(name) => f.write_str(name),
             Self::User { grant, .. } => f.write_str(grant),
         }
     }
@@ -206,7 +213,9 @@ impl Registry {
                 self.entities.insert(key, entity);
             }
             Change::EntityRemoved(name) => {
-                self.entities.remove(&name.to_ascii_lowercase());
+                let key = name.to_ascii_lowercase();
+                self.entities.remove(&key);
+                self.roles.remove_entity(&key);
             }
             Change::Rule(entity, rule) => {
                 if let Some(rules) = self.rules_mut(entity.as_deref()) {
@@ -237,6 +246,10 @@ impl Registry {
             Change::Revoked(id, holder) => self.with(&id, |cluster| {
                 cluster.assignments.revoke(&holder);
             }),
+            Change::Role(assignment) => self.roles.put(*assignment),
+            Change::RoleRemoved(name) => {
+                self.roles.remove(&name);
+            }
             Change::Seen(id, at) => self.with(&id, |cluster| cluster.last_seen = Some(at)),
         }
     }
@@ -256,6 +269,7 @@ impl Registry {
         }));
         all.extend(self.clusters.iter().map(|(id, cluster)| cluster_changes(id, cluster)));
         all.extend(self.directory.iter().map(|seen| vec![Change::Principal(seen.clone())]));
+        all.extend(self.roles.iter().map(|it| vec![Change::Role(Box::new(it.clone()))]));
         all.retain(|changes| !changes.is_empty());
         all
     }

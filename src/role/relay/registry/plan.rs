@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::model::{Agent, Cluster, Entity, Facts, JoinToken};
 use super::{Change, LISTEN_RULE, Registry, SEND_RULE};
 use crate::auth::assignments::{Grant, Holder};
+use crate::auth::roles::RoleAssignment;
 use crate::auth::sas::{Rights, Rule};
 use crate::limits::{ASSIGNMENTS_MAX, CLUSTERS_MAX, JOIN_TOKENS_MAX};
 use crate::role::relay::authority::Deadlines;
@@ -114,6 +115,10 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Give somebody a role on the data plane.
+    PutRole(Box<RoleAssignment>),
+    /// Take the role assignment of this name away.
+    RemoveRole(String),
     /// Give a rule a new key.
     RegenerateKey {
         /// Of which hybrid connection; `None` is the namespace.
@@ -201,6 +206,8 @@ impl Registry {
                 self.plan_put_rule(entity, name, rights, random)
             }
             Request::RemoveRule { entity, name } => self.plan_remove_rule(entity, name),
+            Request::PutRole(wish) => self.plan_put_role(*wish),
+            Request::RemoveRole(name) => self.plan_remove_role(name),
             Request::RegenerateKey { entity, name, primary, key } => {
                 let key = key.unwrap_or_else(|| new_key(random));
                 self.plan_new_key(entity, &name, primary, key)
@@ -384,6 +391,10 @@ pub enum Refusal {
     JoinTokenUsed,
     /// There is no such role assignment.
     NotAssigned,
+    /// Somebody has this role there already, under another name.
+    RoleExists,
+    /// The name is that of another role assignment.
+    RoleIsAnother,
     /// The name breaks the rules for names.
     BadName,
     /// No right at all, or Manage without the others.
@@ -409,6 +420,11 @@ impl fmt::Display for Refusal {
                 f.write_str("the join token was used by another key; make a new one")
             }
             Self::NotAssigned => f.write_str("there is no such role assignment"),
+            Self::RoleExists => f.write_str("the role assignment already exists"),
+            Self::RoleIsAnother => f.write_str(
+                "the name is that of another role assignment, and none can be changed: remove it \
+                 first",
+            ),
             Self::BadName => f.write_str(
                 "a name has segments of letters, digits, '-', '_' and '.', which begin and end \
                  with a letter or digit, and does not begin with a reserved word",

@@ -4,6 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 use crate::auth::assignments::Holder;
 use crate::auth::sas::Right;
+use crate::role::Revoked;
 use crate::role::relay::registry::Bearer;
 
 const AAD: &str = r#"{"authenticationMethod":"AAD","clientProxy":true}"#;
@@ -135,8 +136,8 @@ fn a_revoked_user_is_cut_off_at_once() {
     let entity = ResourceId::parse("edge-7").unwrap().entity();
     let cut = Effect::Cut { entity, grant: Holder::user(ENTRA, "7a0e").tag() };
     assert_eq!(got.answer.effects, [cut]);
-    let ended = got.answer.effects[0].ends().1;
-    assert_eq!(ended, opened, "the relay finds the connections by it");
+    let Revoked::At(_, ended) = got.answer.effects[0].clone().revoked() else { panic!() };
+    assert_eq!(Some(ended), opened, "the relay finds the connections by it");
     assert_eq!(bearer(&world, &credential), None, "the token in hand is worthless");
     assert_eq!(fetch(&mut world, &alice()).status, 403);
     let got = world.operator("POST", &path("/revoke"), &by_subject());

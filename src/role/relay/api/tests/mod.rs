@@ -4,6 +4,7 @@ mod access;
 mod clusters;
 mod edge;
 mod namespaces;
+mod roles;
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -56,11 +57,14 @@ impl Got {
 }
 
 fn world() -> World {
-    let issuer = |issuer: &str, name_is_subject| Issuer { issuer: issuer.into(), name_is_subject };
+    let issuer = |issuer: &str, tenant: Option<&str>| {
+        let (name_is_subject, tenant) = (tenant.is_none(), tenant.map(str::to_owned));
+        Issuer { issuer: issuer.into(), tenant, name_is_subject }
+    };
     let settings = Settings {
         public_name: None,
         audiences: vec!["https://relay.contoso.com".into()],
-        issuers: vec![issuer(ENTRA, false), issuer(GITHUB, true)],
+        issuers: vec![issuer(ENTRA, Some("tenant")), issuer(GITHUB, None)],
         send_token_life: TOKEN_LIFE,
     };
     World {

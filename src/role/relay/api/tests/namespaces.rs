@@ -131,3 +131,41 @@ fn hostile_rules_and_keys_are_refused() {
     let got = world.operator("PUT", &at("/hybridConnections/hc"), &metadata);
     assert_eq!(got.code(), (400, "InvalidRequestContent"));
 }
+
+#[test]
+fn the_one_namespace_is_there_under_any_good_name() {
+    let mut world = world();
+    let sub = "/subscriptions/00000000-0000-0000-0000-000000000000";
+    let named = at("").replace("/ns?", "/contoso-relay?");
+    let body = r#"{"location":"westeurope","sku":{"name":"Standard"},"tags":{}}"#;
+    let got = world.operator("PUT", &named, body);
+    assert_eq!((got.status, &got.body["name"]), (200, &"contoso-relay".into()));
+    let properties = &got.body["properties"];
+    assert_eq!(properties["provisioningState"], "Succeeded");
+    assert_eq!(properties["serviceBusEndpoint"], "https://relay.contoso.com:8443/");
+    assert_eq!(world.operator("PUT", &at(""), body).code(), (400, "InvalidResourceName"));
+    assert_eq!(world.operator("PUT", &named, "[]").status, 400);
+    assert_eq!(world.operator("DELETE", &named, "").code(), (409, "Conflict"));
+    for tail in ["/resourceGroups/g", ""] {
+        let path =
+            format!("{sub}{tail}/providers/Microsoft.Relay/namespaces?api-version=2021-11-01");
+        let got = world.operator("GET", &path, "");
+        assert_eq!(got.body["value"][0]["type"], "Microsoft.Relay/Namespaces", "{path}");
+        assert_eq!(world.call(&alice(), "GET", &path, "").status, 403);
+    }
+    let path =
+        format!("{sub}/providers/Microsoft.Relay/checkNameAvailability?api-version=2021-11-01");
+    let mut is_free = |name: &str| {
+        let got = world.operator("POST", &path, &format!(r#"{{"name":"{name}"}}"#));
+        got.body["nameAvailable"].as_bool()
+    };
+    assert_eq!(is_free("contoso-relay"), Some(true));
+    for name in ["", "short", "-contoso", "contoso-", "7contoso", "con.toso", &"c".repeat(51)] {
+        assert_eq!(is_free(name), Some(false), "{name}");
+    }
+    let rules = at("/networkRuleSets/default");
+    let got = world.operator("GET", &rules, "");
+    assert_eq!(got.body["properties"]["defaultAction"], "Allow");
+    assert_eq!(world.operator("PUT", &rules, "{}").code(), (405, "MethodNotAllowed"));
+    assert_eq!(world.operator("GET", &at("/networkRuleSets/other"), "").status, 404);
+}
