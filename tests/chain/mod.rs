@@ -331,7 +331,11 @@ impl Chain {
         let settings = Settings {
             public_name: None,
             audiences: vec!["relay".to_owned()],
-            issuers: vec![Issuer { issuer: tokens::ISSUER.to_owned(), name_is_subject: true }],
+            issuers: vec![Issuer {
+                issuer: tokens::ISSUER.to_owned(),
+                tenant: None,
+                name_is_subject: true,
+            }],
             send_token_life: Duration::from_secs(3600),
         };
         let api = Api::new(settings, Secret::new(ADMIN.to_owned()), &[7; 32]);
