@@ -8,6 +8,7 @@
 
 #[allow(dead_code, reason = "tests use more of it")]
 mod demo;
+mod interrupt;
 #[allow(dead_code, reason = "tests use more of it")]
 mod issuer;
 #[allow(dead_code, reason = "tests use more of it")]
@@ -15,13 +16,14 @@ mod processes;
 mod show;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use cluster_connect::config::manifest::rights::{Rights, Rule};
+use interrupt::Interrupt;
 use processes::{Processes, Program, Result, Wish};
 
 const HELP: &str = "\
@@ -38,8 +40,11 @@ const RELAY_AUDIENCE: &str = "quickstart-relay";
 const CLUSTER_AUDIENCE: &str = "quickstart-cluster";
 const ALICE: &str = "alice@contoso.com";
 
-/// How long the tokens of the quickstart live.
-const TOKEN_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// How long alice's tokens live; each is replaced at half its life, as her identity provider would.
+const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+
+/// How long the auth proxy's own token lives, in seconds: longer than anybody tries things out.
+const ACCOUNT_LIFE: u64 = 30 * 24 * 3600;
 
 fn main() -> ExitCode {
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
@@ -67,14 +72,25 @@ fn run(mut args: pico_args::Arguments) -> Result<()> {
     if let Some(extra) = args.finish().first() {
         return Err(format!("unexpected argument {}\n\n{HELP}", extra.display()));
     }
+    let mut interrupt = Interrupt::expect()?;
     let dir = Scratch::new()?;
-    let chain = Chain::start(&dir.0, kubeconfig)?;
+    let mut chain = match Chain::start(&dir.0, kubeconfig) {
+        Ok(chain) => chain,
+        // A terminal interrupts the processes too, and what they say then is no fault.
+        Err(_) if interrupt.came_within(BRIEFLY)? => {
+            println!("\ninterrupted");
+            return Ok(());
+        }
+        Err(why) => return Err(why),
+    };
     chain.demonstrate()?;
-    if !once {
-        println!("\nEverything runs until Ctrl-C.");
-        wait_for_interrupt()?;
-        println!("\nstopping");
+    if once {
+        println!("\nThat was all. Without --once it goes on running, for kubectl.");
+        return Ok(());
     }
+    chain.invite();
+    chain.wait(&mut interrupt)?;
+    println!("\nstopping");
     Ok(())
 }
 
@@ -101,24 +117,24 @@ impl Drop for Scratch {
 
 /// Everything that runs. What was started last is stopped first.
 struct Chain {
+    dir: PathBuf,
     kubeconfig: PathBuf,
     processes: Processes,
-    real_cluster: bool,
     api: Option<demo::Server>,
-    _issuer: issuer::Issuer,
+    issuer: issuer::Issuer,
 }
 
 impl Chain {
     fn start(dir: &Path, kubeconfig: Option<PathBuf>) -> Result<Self> {
         let issuer = issuer::Issuer::start().map_err(text)?;
         write(&dir.join("issuer-ca.pem"), issuer.ca_pem())?;
-        println!("token issuer   {}  stands in for Entra ID", issuer.url());
-        let real_cluster = kubeconfig.is_some();
+        println!("\nThe chain, on this machine alone:\n");
+        ready("token issuer", issuer.url(), "stands in for Entra ID");
         let (api, kubeconfig) = match kubeconfig {
             Some(path) => (None, path),
             None => {
                 let server = demo::Server::start(demo::Options::default()).map_err(text)?;
-                println!("API server     {}  a demonstration, not Kubernetes", server.url());
+                ready("API server", &server.url(), "a demonstration, not Kubernetes");
                 let path = dir.join("apiserver.yaml");
                 write(&path, &proxy_account(&server)?)?;
                 (Some(server), path)
@@ -133,14 +149,11 @@ impl Chain {
         let token: serde_json::Value = serde_json::from_str(&token).map_err(text)?;
         let token = token["joinToken"].as_str().ok_or("the relay gave no join token")?;
         write(&dir.join("join-token"), token)?;
-        start_cluster(&mut processes, &issuer, dir, &relay, &kubeconfig)?;
+        start_cluster(&mut processes, &issuer, dir, &relay, &kubeconfig, api.is_none())?;
         listed(&["grant", NAME, "--user", ALICE])?;
-        for (file, audience) in [("relay.jwt", RELAY_AUDIENCE), ("cluster.jwt", CLUSTER_AUDIENCE)] {
-            let claims = issuer.user_claims(audience, ALICE, &["developers"], TOKEN_LIFE);
-            write(&dir.join(file), &issuer.token_with(issuer::Algorithm::Rs256, &claims))?;
-        }
+        write_tokens(&issuer, dir)?;
         let kubeconfig = start_client(&mut processes, dir, &relay)?;
-        Ok(Self { kubeconfig, processes, real_cluster, api, _issuer: issuer })
+        Ok(Self { dir: dir.to_owned(), kubeconfig, processes, api, issuer })
     }
 
     fn demonstrate(&self) -> Result<()> {
@@ -151,58 +164,118 @@ impl Chain {
             r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#,
         )?;
         let user = &review.body["status"]["userInfo"];
-        println!("  who am I?                  {} {}", user["username"], user["groups"]);
+        let groups: Vec<&str> =
+            user["groups"].as_array().into_iter().flatten().filter_map(|it| it.as_str()).collect();
+        let name = user["username"].as_str().unwrap_or_default();
+        println!("  who am I?                 {name}, in {}", groups.join(", "));
         if user["username"] != ALICE {
             return Err(format!("the API server saw somebody else: {}", review.body));
         }
         let refused = access.get("/api/v1/namespaces/kube-system/secrets")?;
-        println!("  secrets of kube-system?    {} {}", refused.status, refused.body["message"]);
+        let why = refused.body["message"].as_str().unwrap_or_default();
+        println!("  secrets of kube-system?   {}: {why}", refused.status);
         if refused.status != 403 {
             return Err("RBAC should have refused that".into());
         }
         if let Some(api) = &self.api {
             let allowed = access.get("/api/v1/namespaces/demo/pods")?;
             let names = allowed.body["items"].as_array().map_or(0, Vec::len);
-            println!("  pods of demo?              {} {names} found", allowed.status);
+            println!("  pods of demo?             {}: {names} found", allowed.status);
+            if allowed.status != 200 {
+                return Err("RBAC should have allowed that".into());
+            }
             let audit = api.audit();
             let last = audit.last().ok_or("the API server saw nothing")?;
-            println!(
-                "  the API server's audit     {} acting for {}",
-                last["user"]["username"], last["impersonatedUser"]["username"]
-            );
-        } else if self.real_cluster {
+            let name = |of: &str| last[of]["username"].as_str().unwrap_or_default().to_owned();
+            println!("  whom did it let in?       {}", name("user"));
+            println!("  acting for?               {}", name("impersonatedUser"));
+        } else {
             println!("  (what {ALICE} may do is this cluster's RBAC)");
         }
-        println!("\nTry:\n\n  kubectl --kubeconfig {} get namespaces", self.kubeconfig.display());
-        println!("\nLogs are in {}", self.processes.log_dir().display());
+        Ok(())
+    }
+
+    /// What to do with it now.
+    fn invite(&self) {
+        println!("\nTry, in another terminal:\n");
+        let line = |words: &str, remark: &str| {
+            let remark = if remark.is_empty() { String::new() } else { format!("   # {remark}") };
+            println!("  kubectl --kubeconfig {} {words}{remark}", self.kubeconfig.display());
+        };
+        line("get namespaces", "");
+        if self.api.is_some() {
+            line("-n demo exec -it web -- sh", "alice may edit in demo, and look elsewhere");
+            line("-n kube-system get secrets", "and this she may not");
+        }
+        println!("\nLogs and audit logs are in {}", self.processes.log_dir().display());
+        println!("Everything runs until Ctrl-C, and is gone then.");
+    }
+
+    /// Until it is interrupted, or a part of it has ended.
+    fn wait(&mut self, interrupt: &mut Interrupt) -> Result<()> {
+        let mut renewed = Instant::now();
+        while !interrupt.came_within(Duration::from_secs(1))? {
+            if let Some(name) = self.processes.ended() {
+                // A terminal interrupts them, too.
+                if interrupt.came_within(BRIEFLY)? {
+                    return Ok(());
+                }
+                let log = self.processes.log_dir().join(format!("{name}.log"));
+                let said = fs::read_to_string(log).unwrap_or_default();
+                return Err(format!("{name} has ended; it said:\n{said}"));
+            }
+            if TOKEN_LIFE / 2 < renewed.elapsed() {
+                write_tokens(&self.issuer, &self.dir)?;
+                renewed = Instant::now();
+            }
+        }
         Ok(())
     }
 }
 
+/// How long after an interrupted process this one hears of it, at most.
+const BRIEFLY: Duration = Duration::from_millis(500);
+
+/// One line for a part that is up.
+fn ready(name: &str, place: &str, remark: &str) {
+    println!("  {name:<13} {place:<27} {remark}");
+}
+
+/// Alice's two tokens, where the client proxy reads them.
+fn write_tokens(issuer: &issuer::Issuer, dir: &Path) -> Result<()> {
+    for (file, audience) in [("relay.jwt", RELAY_AUDIENCE), ("cluster.jwt", CLUSTER_AUDIENCE)] {
+        let claims = issuer.user_claims(audience, ALICE, &["developers"], TOKEN_LIFE);
+        let fresh = dir.join(format!("{file}.new"));
+        write(&fresh, &issuer.token_with(issuer::Algorithm::Rs256, &claims))?;
+        fs::rename(&fresh, dir.join(file)).map_err(text)?;
+    }
+    Ok(())
+}
+
 /// The demonstration server's account for the auth proxy: it may impersonate and nothing else.
 fn proxy_account(server: &demo::Server) -> Result<String> {
-    let rules = serde_json::json!([
-        { "apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"] },
-        {
-            "apiGroups": ["authentication.k8s.io"],
-            "resources": ["userextras/oid", "userextras/cluster-connect.internal/credential-id"],
-            "verbs": ["impersonate"],
-        },
-    ]);
-    let role = |name: &str, rules: serde_json::Value| {
-        serde_json::json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRole",
-            "metadata": { "name": name },
-            "rules": rules,
-        })
-    };
-    let rbac = ("rbac.authorization.k8s.io", "v1", "clusterroles");
-    server.add(rbac.0, rbac.1, rbac.2, role("impersonator", rules));
+    let rules: Vec<_> = Rights::default().rules().iter().map(Rule::to_json).collect();
+    let role = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": { "name": "impersonator" },
+        "rules": rules,
+    });
+    let rbac = ("rbac.authorization.k8s.io", "v1");
+    server.add(rbac.0, rbac.1, "clusterroles", role);
     let account = ["system:serviceaccount:kube-system:kube-aad-proxy"];
     server.bind("impersonator", "impersonator", "User", &account);
     server.bind("alice-views", "view", "User", &[ALICE]);
-    let token = server.service_account_token("kube-system", "kube-aad-proxy").map_err(text)?;
+    let edits = serde_json::json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": { "name": "alice-edits", "namespace": "demo" },
+        "roleRef": { "apiGroup": rbac.0, "kind": "ClusterRole", "name": "edit" },
+        "subjects": [{ "kind": "User", "name": ALICE, "apiGroup": rbac.0 }],
+    });
+    server.add(rbac.0, rbac.1, "rolebindings", edits);
+    let account = server.service_account_token_for("kube-system", "kube-aad-proxy", ACCOUNT_LIFE);
+    let token = account.map_err(text)?;
     Ok(server.kubeconfig_token(&token))
 }
 
@@ -238,7 +311,7 @@ fn start_relay(processes: &mut Processes, issuer: &issuer::Issuer, dir: &Path) -
     })?;
     let port = address.split([':', ';']).nth(1).ok_or("the relay named no port")?;
     let url = format!("https://localhost:{port}");
-    println!("relay          {url}");
+    ready("relay", &url, "where both sides dial to");
     Ok(url)
 }
 
@@ -248,12 +321,16 @@ fn start_cluster(
     dir: &Path,
     relay: &str,
     kubeconfig: &Path,
+    is_real: bool,
 ) -> Result<()> {
     let state = utf8(&dir.join("auth-proxy"))?;
+    // Somebody's own kubeconfig may do whatever it may do.
+    let rights = if is_real { "--no-require-least-privilege" } else { "--require-least-privilege" };
     let place = processes.start(&Wish {
         name: "auth-proxy",
         words: &[
             "auth-proxy",
+            rights,
             "--listen",
             "127.0.0.1:0",
             "-n",
@@ -276,11 +353,10 @@ fn start_cluster(
             &utf8(&dir.join("issuer-ca.pem"))?,
             "--audit-log",
             &utf8(&dir.join("auth-proxy-audit.log"))?,
-            "--no-require-least-privilege",
         ],
         ready: "auth proxy of edge-7 listens on ",
     })?;
-    println!("auth proxy     {place}");
+    ready("auth proxy", place.trim(), "checks tokens, impersonates");
     processes.start(&Wish {
         name: "agent",
         words: &[
@@ -304,7 +380,7 @@ fn start_cluster(
         ],
         ready: "is connected to",
     })?;
-    println!("agent          connected to the relay, no port open");
+    ready("agent", "no port open", "has dialled out to the relay");
     Ok(())
 }
 
@@ -312,7 +388,7 @@ fn start_client(processes: &mut Processes, dir: &Path, relay: &str) -> Result<Pa
     let kubeconfig = dir.join("kubeconfig");
     let tokens =
         format!("file:{},{}", utf8(&dir.join("relay.jwt"))?, utf8(&dir.join("cluster.jwt"))?);
-    let ready = processes.start(&Wish {
+    let place = processes.start(&Wish {
         name: "proxy",
         words: &[
             "proxy",
@@ -333,7 +409,7 @@ fn start_client(processes: &mut Processes, dir: &Path, relay: &str) -> Result<Pa
         ],
         ready: "ready: edge-7 at ",
     })?;
-    println!("client proxy   {}", ready.trim());
+    ready("client proxy", place.trim(), "where kubectl goes");
     Ok(kubeconfig)
 }
 
@@ -343,16 +419,6 @@ fn operator(program: &Program, dir: &Path, relay: &str, words: &[&str]) -> Resul
     all.extend(words);
     all.extend(["--relay", relay, "--relay-ca", &ca, "--admin-token-file", &token]);
     program.run(&all)
-}
-
-/// Returns at SIGINT or SIGTERM.
-fn wait_for_interrupt() -> Result<()> {
-    let (mut read, write) = UnixStream::pair().map_err(text)?;
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        let write = write.try_clone().map_err(text)?;
-        signal_hook::low_level::pipe::register(signal, write).map_err(text)?;
-    }
-    read.read_exact(&mut [0]).map_err(text)
 }
 
 fn utf8(path: &Path) -> Result<String> {

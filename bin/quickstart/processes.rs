@@ -183,6 +183,12 @@ impl Processes {
         &self.program
     }
 
+    /// The name of one that does not run any more.
+    pub(crate) fn ended(&mut self) -> Option<String> {
+        let has_ended = |process: &mut Process| !matches!(process.child.try_wait(), Ok(None));
+        self.running.iter_mut().find_map(|it| has_ended(it).then(|| it.name.clone()))
+    }
+
     /// Starts one more, as [`Process::start`] does.
     pub(crate) fn start(&mut self, wish: &Wish<'_>) -> Result<String> {
         let (process, rest) = Process::start(&self.program, &self.logs, wish)?;

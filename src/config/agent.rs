@@ -94,7 +94,7 @@ impl Joining {
         let state = State::parse(args)?;
         let egress = Egress::from_variables(&|name| args.variable(name))
             .map_err(|why| args.wrong(&why.to_string()))?;
-        let cluster = cluster.ok_or_else(|| args.missing("-n"))?;
+        let cluster = cluster.ok_or_else(|| args.missing("-n/--name"))?;
         Ok(Self { relay, relay_ca, cluster, join_token, state, egress })
     }
 }

@@ -115,7 +115,7 @@ impl AuthProxy {
             listen: args
                 .value("--listen", place)?
                 .unwrap_or_else(|| Place::Tcp(SocketAddr::from(([127, 0, 0, 1], AUTH_PROXY_PORT)))),
-            cluster: cluster.ok_or_else(|| args.missing("-n"))?,
+            cluster: cluster.ok_or_else(|| args.missing("-n/--name"))?,
             state: State::parse(&mut args)?,
             gate: Gate::parse(&mut args)?,
             admin: admin(&mut args)?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::args::{Args, Environment, Page, SecretSource};
 use super::errors::{Code, Error};
 use super::values::{Output, cluster, duration};
+use crate::io::files;
 use crate::io::operator::{self, Action, Name, Report, Whom};
 use crate::io::roots;
 use crate::role::client_proxy::identity::RELAY_TOKEN;
@@ -25,6 +26,8 @@ pub struct Cluster {
     pub action: Action,
     /// How to print it.
     pub output: Output,
+    /// Where a join token goes, instead of standard output.
+    pub file: Option<PathBuf>,
 }
 
 /// A relay, and the token to ask it with.
@@ -136,22 +139,33 @@ impl Cluster {
         let mut args = Args::new(page, rest, environment);
         let operator = Operator::parse(&mut args)?;
         let output = args.output()?;
+        let file = match verb {
+            "add" | "join-token" => args.text_either(["-f", "--file"])?,
+            _ => None,
+        };
+        let file = file.filter(|file| file != "-").map(PathBuf::from);
         let action = action(verb, &mut args)?;
         args.finish()?;
-        Ok(Self { operator, action, output })
+        Ok(Self { operator, action, output, file })
     }
 
     /// Does it, and gives what to print: on standard output, and beside it.
     ///
     /// # Errors
     ///
-    /// Those of [`Operator::run`].
+    /// Those of [`Operator::run`], and `FILE_UNWRITABLE`: then a token was made and is lost, and
+    /// another one can be asked for.
     pub fn run(&self) -> Result<(String, Option<String>), Error> {
         let report = self.operator.run(&self.action)?;
-        Ok(match self.output {
+        let (text, remark) = match self.output {
             Output::Table => report.table(),
             Output::Json => (report.json(), None),
-        })
+        };
+        let Some(file) = self.file.as_ref().filter(|_| !text.is_empty()) else {
+            return Ok((text, remark));
+        };
+        files::write_atomic(file, text.as_bytes(), 0o600).map_err(Error::from)?;
+        Ok((String::new(), remark))
     }
 }
 
@@ -286,6 +300,7 @@ OPTIONS
   --tag KEY=VALUE              for people and policies; may come several times
   --expires TIME               life of the join token                           [1h]
   --no-join-token              none
+  -f, --file FILE              where it goes, for nobody else to read; - for standard output [-]
   --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
   --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
@@ -295,7 +310,7 @@ OPTIONS
 
 EXAMPLE
   cluster-connect cluster add edge-7 --relay https://relay.example \\
-    --admin-token-file /var/lib/relay/admin-token > join-token
+    --admin-token-file /var/lib/relay/admin-token -f join-token
 ";
 
 const SHOW: &str = "\
@@ -401,6 +416,7 @@ OPTIONS
   -n, --name NAME              the cluster: name, group/name, or resource id
   -g, --resource-group GROUP   the group of a bare name                         [default]
   --expires TIME               life of the join token                           [1h]
+  -f, --file FILE              where it goes, for nobody else to read; - for standard output [-]
   --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
   --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
@@ -409,7 +425,7 @@ OPTIONS
   -h, --help                   this page
 
 EXAMPLE
-  cluster-connect cluster join-token edge-7 --expires 10m > join-token
+  cluster-connect cluster join-token edge-7 --expires 10m -f join-token
 ";
 
 const REMOVE: &str = "\

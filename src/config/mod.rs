@@ -60,7 +60,7 @@ pub fn command(arguments: Vec<OsString>, environment: Environment<'_>) -> Result
     let rest: Vec<OsString> = words.collect();
     match first.to_str() {
         Some("-h" | "--help" | "help") => help(&rest),
-        Some("-V" | "--version" | "version") => Ok(Command::Print(version())),
+        Some("-V" | "--version" | "version") => Ok(Command::Print(VERSION.to_owned())),
         Some("explain") => explain(&rest),
         Some("cluster") => cluster_command(rest, environment),
         Some(name) => role(name, rest, environment),
@@ -79,7 +79,7 @@ pub fn role(
     environment: Environment<'_>,
 ) -> Result<Command, Error> {
     let (args, behind) = match open(page(name)?, rest, environment)? {
-        Opened::Help(text) => return Ok(Command::Print(text.to_owned())),
+        Opened::Print(text) => return Ok(Command::Print(text.to_owned())),
         Opened::Options(args, behind) => (args, behind),
     };
     Ok(match name {
@@ -97,8 +97,8 @@ pub fn role(
 /// A command line of one command, before its options are read.
 #[derive(Debug)]
 pub enum Opened<'a> {
-    /// The manual page is wanted.
-    Help(&'static str),
+    /// The manual page is wanted, or the version.
+    Print(&'static str),
     /// Options, and what stands behind `--`.
     Options(Args<'a>, Option<Vec<OsString>>),
 }
@@ -115,7 +115,10 @@ pub fn open<'a>(
 ) -> Result<Opened<'a>, Error> {
     let (rest, behind) = split(rest);
     if wants_help(&rest) {
-        return Ok(Opened::Help(page.text));
+        return Ok(Opened::Print(page.text));
+    }
+    if matches!(rest.first().and_then(|word| word.to_str()), Some("-V" | "--version")) {
+        return Ok(Opened::Print(VERSION));
     }
     if behind.is_some() && page.command != "run" {
         return Err(Error::usage(page.command, "-- is for cluster-connect run"));
@@ -184,9 +187,7 @@ fn explain(rest: &[OsString]) -> Result<Command, Error> {
     }
 }
 
-fn version() -> String {
-    format!("cluster-connect {}\n", env!("CARGO_PKG_VERSION"))
-}
+const VERSION: &str = concat!("cluster-connect ", env!("CARGO_PKG_VERSION"), "\n");
 
 fn wants_help(rest: &[OsString]) -> bool {
     rest.iter().any(|word| word == "-h" || word == "--help")

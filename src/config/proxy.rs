@@ -139,7 +139,7 @@ impl Proxy {
         let clusters = names.iter().map(|name| cluster(name, group.as_deref()));
         let clusters = clusters.collect::<Result<Vec<_>, _>>()?;
         if clusters.is_empty() {
-            return Err(args.missing("-n"));
+            return Err(args.missing("-n/--name"));
         }
         let twice =
             |(at, cluster): (usize, &ResourceId)| clusters.iter().take(at).any(|c| c == cluster);

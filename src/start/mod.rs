@@ -71,7 +71,7 @@ impl Alone {
     pub fn main(self) -> ExitCode {
         let opened = config::open(self.page, environment::arguments(), &environment::variable);
         exit(opened.and_then(|opened| match opened {
-            Opened::Help(text) => print(text),
+            Opened::Print(text) => print(text),
             Opened::Options(args, _) => (self.run)(args),
         }))
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use cluster_connect::config::manifest::rights::{Rights, Rule};
 use cluster_connect::wire::kubeconfig::{Kubeconfig, Material, Token};
 
 use crate::demo;
@@ -441,16 +442,8 @@ fn issuer_words(dir: &Path, issuer: &Issuer, audience: &str) -> Vec<String> {
 
 /// The auth proxy's account, which may impersonate, ask about tokens, and nothing else.
 fn account(api: &demo::Server) -> String {
-    let extras = ["userextras/oid", "userextras/cluster-connect.internal/credential-id"];
-    let rules = serde_json::json!([
-        { "apiGroups": [""], "resources": ["users", "groups"], "verbs": ["impersonate"] },
-        { "apiGroups": ["authentication.k8s.io"], "resources": extras, "verbs": ["impersonate"] },
-        {
-            "apiGroups": ["authentication.k8s.io"],
-            "resources": ["tokenreviews"],
-            "verbs": ["create"],
-        },
-    ]);
+    let rights = Rights { passthrough: true, ..Rights::default() };
+    let rules: Vec<_> = rights.rules().iter().map(Rule::to_json).collect();
     let role = serde_json::json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
