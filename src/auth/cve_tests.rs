@@ -1,6 +1,8 @@
 //! Published holes of systems like this one, each by its name: the hostile input, and that it gets
 //! nowhere.
 
+use std::time::{Duration, Instant};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
@@ -8,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::fields::FieldClass;
 use super::impersonate::{self, BadHead, Road, check_finished_head};
+use super::pop::Possession;
 use super::profile::EntraUser;
+use super::review::{Memory, token_review};
 use super::testing::{
     NOW, OID, Pair, TENANT, entra, entra_claims, entra_settings, key_set, oidc, oidc_claims,
     oidc_settings, ready, ready_with, refused, rsa_jwk, sign, token, with,
@@ -165,6 +169,64 @@ fn cve_2025_55241_actor_tokens() {
     for more in [json!({"actort": token(&entra_claims())}), json!({"act": {"sub": OID}})] {
         refused(entra(&more), Reason::Purpose);
     }
+}
+
+/// In a signed HTTP request the key is the caller's: where it says that its key is, is not asked.
+#[test]
+fn cve_2024_21643_key_of_a_proof_elsewhere() {
+    let (mut settings, target) = (entra_settings(|_| {}), "/subscriptions/s".to_owned());
+    settings.possession = Possession::Accept(target.clone());
+    let verifier = ready(settings);
+    let proof = |header: &Value, confirmation: Value| {
+        let at = token(&with(entra_claims(), &json!({"cnf": {"kid": "k"}})));
+        let body = json!({"at": at, "ts": NOW, "u": target, "cnf": confirmation});
+        sign(header, &body.to_string(), Algorithm::Rs256, Pair::OtherRsa)
+    };
+    let header = json!({"typ": "pop", "alg": "RS256", "kid": "k"});
+    let own = rsa_jwk(Pair::OtherRsa);
+    let elsewhere = json!({"jku": "https://evil.example/keys"});
+    for confirmation in [
+        with(elsewhere.clone(), &json!({"kid": "k"})),
+        with(elsewhere.clone(), &json!({ "jwk": own })),
+        json!({ "jwk": with(own.clone(), &elsewhere) }),
+        json!({ "jwk": with(own.clone(), &json!({"x5u": "https://evil.example/chain"})) }),
+    ] {
+        refused(verifier.verify(&proof(&header, confirmation), NOW), Reason::Proof);
+    }
+    let pointing = with(header, &elsewhere);
+    refused(verifier.verify(&proof(&pointing, json!({ "jwk": own })), NOW), Reason::Proof);
+}
+
+/// A verdict that is remembered is for its question alone, however questions are put together.
+#[test]
+fn cve_2026_71326_a_cache_that_takes_one_caller_for_another() {
+    let mut memory = Memory::new(&[7; 32]);
+    let (now, holds) = (Instant::now(), Duration::from_secs(10));
+    let one = token_review("a.b.c", &["d".to_owned()]);
+    memory.keep(&one, "ana", holds, now);
+    assert_eq!(memory.recall(&one, now), Some("ana"));
+    for (token, audiences) in [
+        ("a.b.c", vec![]),
+        ("a.b.c", vec!["d".to_owned(), String::new()]),
+        ("a.b.c\",\"d", vec!["d".to_owned()]),
+        ("a.b", vec!["c".to_owned(), "d".to_owned()]),
+        ("A.b.c", vec!["d".to_owned()]),
+        ("", vec!["a.b.cd".to_owned()]),
+    ] {
+        assert_eq!(memory.recall(&token_review(token, &audiences), now), None, "{token}");
+    }
+    let another = Memory::<&str>::new(&[8; 32]);
+    assert_eq!(another.recall(&one, now), None);
+}
+
+/// Whoever has been deleted at the issuer is let in until its token ends, and no token is for ever.
+#[test]
+fn cve_2023_22650_a_deleted_user_is_out_with_its_token() {
+    let verifier = ready(oidc_settings(|_| {}));
+    let text = token(&with(oidc_claims(), &json!({"exp": NOW + 600})));
+    assert!(verifier.verify(&text, NOW + 600).is_ok());
+    refused(verifier.verify(&text, NOW + 661), Reason::Expired);
+    refused(oidc(&json!({"exp": NOW + 365 * 86_400})), Reason::Lifetime);
 }
 
 #[test]

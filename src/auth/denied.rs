@@ -153,6 +153,12 @@ impl Denied {
         Self { refresh: Some(issuer), ..Self::new(Reason::KeyUnknown, detail) }
     }
 
+    /// The keys of `issuer` are too old, by a clock that may have been set meanwhile.
+    #[must_use]
+    pub(super) fn stale_keys(issuer: usize, detail: String) -> Self {
+        Self { refresh: Some(issuer), ..Self::new(Reason::KeysUnavailable, detail) }
+    }
+
     /// The reason.
     #[must_use]
     pub const fn kind(&self) -> Reason {

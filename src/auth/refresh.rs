@@ -180,6 +180,8 @@ impl KeyPolicy {
             (Fetch::Keys { url, .. }, Answer::Body { bytes, etag }) => {
                 self.etag = None;
                 verifier.install_keys(self.issuer, bytes, unix_now).map_err(RefreshError::Keys)?;
+                // One that cannot be sent back would be the end of all fetches.
+                let etag = etag.filter(|tag| tag.len() <= ETAG_BYTES && is_printable(tag));
                 self.etag = etag.map(|etag| (url.clone(), etag));
                 Ok(Progress::Installed)
             }
@@ -199,7 +201,7 @@ impl KeyPolicy {
         self.due = self.due.min(now);
     }
 
-    /// A token names a key that is not known. At most once in five minutes that is worth a fetch.
+    /// A token names a key that is not known, or the keys are too old. At most once in five minutes that is worth a fetch.
     pub fn on_unknown_key(&mut self, now: Instant) {
         let allowed = self.on_demand.is_none_or(|last| last + KEYS_ON_DEMAND <= now);
         if allowed && matches!(self.stage, Stage::Idle) {
@@ -225,6 +227,13 @@ pub struct Clock {
     pub now: Instant,
     /// Unix seconds.
     pub unix: u64,
+}
+
+/// Bytes of an entity tag: a hash in quotes, with room.
+const ETAG_BYTES: usize = 256;
+
+fn is_printable(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// `period`, give or take a tenth.

@@ -190,3 +190,21 @@ fn a_configured_url_needs_no_discovery() {
     let fetch = policy.poll(now).expect("a fetch");
     assert_eq!(fetch.url(), format!("{ISSUER}/keys"));
 }
+
+#[test]
+fn a_tag_that_cannot_be_sent_back_is_forgotten() {
+    for tag in ["\u{fffd}", "\"a b\"", "a\r\nx: y", &"t".repeat(257)] {
+        let mut world = World::new();
+        assert!(matches!(world.poll(), Some(Fetch::Discovery(_))));
+        assert_eq!(world.answer(DOCUMENT.as_bytes()), Ok(Progress::Discovered));
+        assert!(world.poll().is_some());
+        let keys = world.keys.clone();
+        let answer = Answer::Body { bytes: &keys, etag: Some(tag.to_owned()) };
+        let taken = world.policy.fetched(answer, &mut world.verifier, world.clock, 0);
+        assert_eq!(taken, Ok(Progress::Installed));
+        world.wait(2 * KEYS_REFRESH);
+        assert!(matches!(world.poll(), Some(Fetch::Discovery(_))));
+        assert_eq!(world.answer(DOCUMENT.as_bytes()), Ok(Progress::Discovered));
+        assert!(matches!(world.poll(), Some(Fetch::Keys { etag: None, .. })), "{tag:?}");
+    }
+}

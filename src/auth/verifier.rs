@@ -223,7 +223,7 @@ impl Verifier {
     /// Whether every issuer has keys that may be used at `unix_now`.
     #[must_use]
     pub fn is_ready(&self, unix_now: u64) -> bool {
-        self.issuers.iter().all(|issuer| issuer.key_set(unix_now).is_ok())
+        self.issuers.iter().enumerate().all(|(at, issuer)| issuer.key_set(at, unix_now).is_ok())
     }
 }
 
@@ -325,7 +325,7 @@ impl Issuer {
     fn signer(&self, index: usize, token: &Token, now: u64) -> Result<&Key, Denied> {
         let jws = &token.jws;
         let algorithm = self.terms.algorithm(jws)?;
-        let set = self.key_set(now)?;
+        let set = self.key_set(index, now)?;
         let id = jws.header.key_id.as_deref();
         let must_name = matches!(self.profile, Profile::Entra(..));
         let key = match (id, set.find(id)) {
@@ -344,7 +344,7 @@ impl Issuer {
         Ok(key)
     }
 
-    fn key_set(&self, now: u64) -> Result<&KeySet, Denied> {
+    fn key_set(&self, index: usize, now: u64) -> Result<&KeySet, Denied> {
         let Some(keys) = &self.keys else {
             let detail = format!("no keys of {:?} yet", self.name);
             return Err(Denied::new(Reason::KeysUnavailable, detail));
@@ -352,7 +352,7 @@ impl Issuer {
         let ages = self.source != KeySource::Installed;
         if ages && KEYS_STALE < now.saturating_sub(keys.seen) {
             let detail = format!("keys of {:?} were last seen at {}", self.name, keys.seen);
-            return Err(Denied::new(Reason::KeysUnavailable, detail));
+            return Err(Denied::stale_keys(index, detail));
         }
         Ok(&keys.set)
     }

@@ -3,10 +3,13 @@
 
 #![allow(unreachable_pub, reason = "one file, shared by two crates")]
 
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use cluster_connect::auth::jwks::KeySet;
+use cluster_connect::auth::profile::{EntraKeys, EntraTenant};
 use cluster_connect::auth::token::Unverified;
+use cluster_connect::auth::{IssuerSettings, Verifier, VerifierSettings, impersonate};
 use cluster_connect::buf::Pool;
 use cluster_connect::engine::exchange::{Event, Exchange, Output, Patience, status_response};
 use cluster_connect::engine::mux::{self, Session};
@@ -18,17 +21,20 @@ use cluster_connect::wire::kubeconfig::Kubeconfig;
 use cluster_connect::wire::sas::SasToken;
 use cluster_connect::wire::yaml::Node;
 use cluster_connect::wire::{json, jws};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 
 /// A target, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("request_head", request_head),
     ("response_head", response_head),
     ("chunked", chunked),
     ("exchange", exchange),
     ("jws_parse", jws_parse),
+    ("token_claims", token_claims),
     ("jwks_parse", jwks_parse),
     ("json_parse", json_parse),
     ("sas_parse", sas_parse),
@@ -149,27 +155,94 @@ impl Machine {
     }
 }
 
-/// A token that parses has exactly the parts that it says.
+/// A token that parses has exactly the parts that it says, and there is one way to write it. Bytes
+/// with a zero among them are a header and a payload, so that mutations reach what is inside.
 pub fn jws_parse(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = Unverified::parse(text);
-    if jws::Compact::parse(text).is_ok() {
-        assert_eq!(text.bytes().filter(|&byte| byte == b'.').count(), 2);
+    if let Some(at) = bytes.iter().position(|&byte| byte == 0) {
+        let [header, payload] = [&bytes[..at], &bytes[at + 1..]].map(jws::encode_base64url);
+        read_token(&format!("{header}.{payload}.AQAB"));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        read_token(text);
     }
 }
 
-/// A key set reads without trouble.
+fn read_token(text: &str) {
+    let _ = Unverified::parse(text);
+    if let Ok(token) = jws::Compact::parse(text) {
+        assert_eq!(text.bytes().filter(|&byte| byte == b'.').count(), 2);
+        let signature = jws::encode_base64url(&token.signature);
+        assert_eq!(format!("{}.{signature}", token.signed), text);
+    }
+}
+
+/// Whatever claims an issuer has signed, a caller that is let in has a name that can be sent.
+pub fn token_claims(bytes: &[u8]) {
+    let (verifier, pair) = issuer();
+    let header = jws::encode_base64url(br#"{"alg":"ES256","kid":"k"}"#);
+    let signed = format!("{header}.{}", jws::encode_base64url(bytes));
+    let signature = pair.sign(&SystemRandom::new(), signed.as_bytes()).expect("signed");
+    let token = format!("{signed}.{}", jws::encode_base64url(signature.as_ref()));
+    let Ok(principal) = verifier.verify(&token, NOW) else { return };
+    for name in principal.groups.iter().chain([&principal.user]) {
+        assert!(name.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{name:?}");
+        assert!(!name.to_ascii_lowercase().starts_with("system:"), "{name:?}");
+        assert!(name.trim() == name && !name.is_empty(), "{name:?}");
+    }
+    impersonate::fields(&principal, None).expect("who is let in can be sent on");
+    // The same claims without the issuer's signature are nothing.
+    let forged = format!("{signed}.{}", jws::encode_base64url(&[1; 64]));
+    verifier.verify(&forged, NOW).expect_err("not signed");
+}
+
+/// When the corpus of tokens was made, in unix seconds.
+const NOW: u64 = 1_800_000_000;
+
+/// What takes tokens like those of the corpus, and what signs them.
+fn issuer() -> &'static (Verifier, EcdsaKeyPair) {
+    static ISSUER: OnceLock<(Verifier, EcdsaKeyPair)> = OnceLock::new();
+    ISSUER.get_or_init(|| {
+        let key = include_bytes!("../corpora/jwt_keys/p256.pk8");
+        let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pair = EcdsaKeyPair::from_pkcs8(curve, key, &SystemRandom::new()).expect("a key");
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let [x, y] = [x, y].map(jws::encode_base64url);
+        let set =
+            format!(r#"{{"keys":[{{"kty":"EC","crv":"P-256","kid":"k","x":"{x}","y":"{y}"}}]}}"#);
+        let audience = "6256c85f-0aad-4d50-b960-e6e9b21efe35".to_owned();
+        let tenant = "11111111-2222-3333-4444-555555555555";
+        let mut entra = EntraTenant::new(tenant, vec![audience]);
+        entra.keys = EntraKeys::Installed;
+        entra.algorithms = vec![jws::Algorithm::Es256];
+        let issuers = vec![IssuerSettings::Entra(entra)];
+        let settings = VerifierSettings { issuers, ..VerifierSettings::default() };
+        let mut verifier = Verifier::new(settings).expect("settings");
+        for index in 0..verifier.issuers().len() {
+            verifier.install_keys(index, set.as_bytes(), NOW).expect("keys");
+        }
+        (verifier, pair)
+    })
+}
+
+/// A set has keys, within its limits, and none of them takes what nobody has signed.
 pub fn jwks_parse(bytes: &[u8]) {
-    if let Ok(keys) = KeySet::parse(bytes) {
-        assert_eq!(keys.is_empty(), keys.len() == 0);
-        let _ = keys.left_out().count();
+    let Ok(keys) = KeySet::parse(bytes) else { return };
+    assert!(!keys.is_empty() && keys.len() <= 100);
+    assert!(keys.len() + keys.left_out().count() <= 100);
+    assert_eq!(keys.find(None).is_some(), keys.len() == 1);
+    if let Some(key) = keys.find(None) {
+        for algorithm in jws::Algorithm::ALL {
+            for len in [64, 96, 256] {
+                assert!(!key.verifies(algorithm, bytes, &vec![1; len]));
+            }
+        }
     }
 }
 
 /// What our reader takes, any reader takes.
 pub fn json_parse(bytes: &[u8]) {
     if json::parse(bytes, 16).is_ok() {
-        assert!(std::str::from_utf8(bytes).is_ok());
+        serde_json::from_slice::<serde_json::Value>(bytes).expect("JSON");
     }
 }
 

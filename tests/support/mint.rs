@@ -104,6 +104,13 @@ impl Keys {
         json!({"kty": "EC", "crv": "P-256",
                "x": encode_base64url(x), "y": encode_base64url(y)})
     }
+
+    pub fn p384_jwk(&self) -> Value {
+        let point = &self.p384.public_key().as_ref()[1..];
+        let (x, y) = point.split_at(48);
+        json!({"kty": "EC", "crv": "P-384",
+               "x": encode_base64url(x), "y": encode_base64url(y)})
+    }
 }
 
 /// `object` with the members of `more`.
