@@ -2,7 +2,7 @@
 //! what it costs to refuse one. One core, in memory; allocations are counted.
 
 #[path = "../tests/support/mint.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
 mod mint;
 #[allow(dead_code, reason = "the other benches use more of it")]
 mod report;

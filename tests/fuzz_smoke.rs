@@ -132,3 +132,16 @@ fn no_target_fails_on_its_seeds_and_their_mutations() {
         }
     }
 }
+
+#[test]
+fn every_target_is_one_for_cargo_fuzz() {
+    let dir = format!("{}/tests/fuzz", env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(format!("{dir}/Cargo.toml")).expect("a manifest");
+    for (name, _) in TARGETS {
+        let path = format!("fuzz_targets/{name}.rs");
+        let text = fs::read_to_string(format!("{dir}/{path}")).expect(name);
+        assert!(text.contains(&format!("fuzz_target!(|bytes: &[u8]| targets::{name}(bytes));")));
+        assert!(manifest.contains(&format!("name = \"{name}\"\npath = \"{path}\"\n")), "{name}");
+    }
+    assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len());
+}

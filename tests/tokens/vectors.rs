@@ -22,6 +22,7 @@ struct Test {
     comment: String,
     message: Vec<u8>,
     signature: Vec<u8>,
+    /// Not merely acceptable: such a signature has a form that no signer of tokens writes.
     is_valid: bool,
 }
 
@@ -142,6 +143,6 @@ fn every_invalid_signature_is_refused_and_every_valid_one_taken() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let total: usize = counts.values().flatten().sum();
-    assert!(3_000 < total && 14 < counts.len(), "{total}: {counts:?}");
+    let [refused, taken] = counts.values().fold([0, 0], |[no, yes], [a, b]| [no + a, yes + b]);
+    assert_eq!((refused, taken), (2_963, 952), "{counts:?}");
 }

@@ -12,8 +12,8 @@ use super::super::names;
 use super::super::overage::Graph;
 use super::super::token::{Terms, claim, claim_kind, texts};
 use super::{
-    Alphabet, Denied, GroupState, Prefix, Principal, Reason, Token, check_group_count,
-    credential_id, display, group_names, push_group, user_name,
+    Alphabet, Denied, GroupList, GroupState, Prefix, Principal, Reason, Token, credential_id,
+    display, group_names, user_name,
 };
 use crate::limits::{CLOCK_LEEWAY, TOKEN_LIFETIME};
 use crate::wire::json::Value;
@@ -263,7 +263,7 @@ impl EntraTenant {
         &self,
         ids: impl IntoIterator<Item = &'a str>,
     ) -> Result<Vec<String>, Denied> {
-        let mut groups = Vec::new();
+        let mut groups = GroupList::default();
         for id in ids {
             let plain = super::checked_name("group", id, &self.group_prefix, Alphabet::Ascii)?;
             if !is_guid(id) {
@@ -272,13 +272,12 @@ impl EntraTenant {
                 return Err(Denied::new(Reason::Name, detail));
             }
             match self.group_names.get(id) {
-                Some(name) => push_group(&mut groups, name.clone()),
+                Some(name) => groups.push(name.clone())?,
                 None if self.only_named_groups => {}
-                None => push_group(&mut groups, plain),
+                None => groups.push(plain)?,
             }
-            check_group_count(&groups)?;
         }
-        Ok(groups)
+        Ok(groups.names)
     }
 }
 

@@ -72,18 +72,28 @@ fn group_names<'a>(
     prefix: &Prefix,
     alphabet: Alphabet,
 ) -> Result<Vec<String>, Denied> {
-    let names = raw.into_iter().map(|raw| checked_name("group", raw, prefix, alphabet));
-    let mut groups = Vec::new();
-    for name in names {
-        push_group(&mut groups, name?);
-        check_group_count(&groups)?;
+    let mut groups = GroupList::default();
+    for raw in raw {
+        groups.push(checked_name("group", raw, prefix, alphabet)?)?;
     }
-    Ok(groups)
+    Ok(groups.names)
 }
 
-fn push_group(groups: &mut Vec<String>, name: String) {
-    if !groups.contains(&name) {
-        groups.push(name);
+/// Groups of a caller, each once, and never more than fit one request head.
+#[derive(Default)]
+struct GroupList {
+    names: Vec<String>,
+    bytes: usize,
+}
+
+impl GroupList {
+    fn push(&mut self, name: String) -> Result<(), Denied> {
+        if self.names.contains(&name) {
+            return Ok(());
+        }
+        self.bytes = self.bytes.saturating_add(name.len());
+        self.names.push(name);
+        check_size(self.names.len(), self.bytes)
     }
 }
 
@@ -92,8 +102,11 @@ fn push_group(groups: &mut Vec<String>, name: String) {
 /// # Errors
 /// [`Reason::TooManyGroups`].
 pub(super) fn check_group_count(groups: &[String]) -> Result<(), Denied> {
-    let bytes: usize = groups.iter().map(String::len).sum();
-    if GROUPS < groups.len() || GROUPS_BYTES < bytes {
+    check_size(groups.len(), groups.iter().map(String::len).sum())
+}
+
+fn check_size(count: usize, bytes: usize) -> Result<(), Denied> {
+    if GROUPS < count || GROUPS_BYTES < bytes {
         let detail = format!("more than {GROUPS} groups or {GROUPS_BYTES} bytes of them");
         return Err(Denied::new(Reason::TooManyGroups, detail));
     }
