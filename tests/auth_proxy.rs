@@ -3,6 +3,8 @@
 #[path = "gate/answers.rs"]
 mod answers;
 mod gate;
+#[path = "gate/ready.rs"]
+mod ready;
 mod sim;
 mod support;
 #[path = "chain/tokens.rs"]

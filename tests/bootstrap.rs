@@ -12,6 +12,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cluster_connect::auth::impersonate::{self, Field, Verbs};
+use cluster_connect::auth::review::Impersonation;
+use cluster_connect::auth::{GroupState, Principal};
 use cluster_connect::config::errors::{Code, Error};
 use cluster_connect::config::kubeconfig::{self, Upstream};
 use cluster_connect::config::manifest::rights::Rights;
@@ -20,6 +23,7 @@ use cluster_connect::start::bootstrap::{Account, Prepared, TOKEN_FILE, check_pri
 use cluster_connect::wire::kubeconfig::Token;
 use serde_json::{Value, json};
 
+const SELF: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const ACCOUNT: &str = "system:serviceaccount:cluster-connect:kube-aad-proxy";
 const BINDINGS: &str = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
 const ROLE: &str = "/apis/rbac.authorization.k8s.io/v1/clusterroles/cluster-connect:kube-aad-proxy";
@@ -263,7 +267,7 @@ fn rights_that_are_gone_or_new_are_brought_back_with_the_kubeconfig() {
     let (_, seen) = site.watched(|| site.prepare(&admin).unwrap());
     assert!(seen.iter().any(|(user, verb)| user == "system:admin" && verb == "create"));
 
-    let rights = Rights { passthrough: true, sar: true };
+    let rights = Rights { passthrough: true, sar: true, constrained: false };
     let account = Account { rights, ..Account::default() };
     let prepared = prepare(&admin, &site.dir, &account).unwrap();
     let found = check_privileges(&prepared.access, rights, true).unwrap();
@@ -275,6 +279,74 @@ fn rights_that_are_gone_or_new_are_brought_back_with_the_kubeconfig() {
     let role = site.as_admin("GET", ROLE, "").json();
     let role = role["rules"].to_string();
     assert!(!role.contains("reviews") && !role.contains("original-user"), "{role}");
+}
+
+#[test]
+fn the_constrained_role_is_enough_for_what_is_sent_and_keeps_masters_out() {
+    let site = Site::new();
+    let rights = Rights { passthrough: false, sar: true, constrained: true };
+    let account = Account { rights, ..Account::default() };
+    let prepared = prepare(&site.admin(), &site.dir, &account).unwrap();
+    let found = check_privileges(&prepared.access, rights, true).unwrap();
+    assert!(found.missing.is_empty() && found.excess.is_empty(), "{found:?}");
+    let own = token(&prepared).token.expose().clone();
+
+    let principal = Principal {
+        user: "alice".to_owned(),
+        groups: (0..5).map(|n| format!("team-{n}")).collect(),
+        group_state: GroupState::Complete,
+        extra: vec![(Verbs::Constrained.key("oid").into_owned(), "o-1".to_owned())],
+        issuer: "https://issuer.test".to_owned(),
+        subject: "s".to_owned(),
+        display: String::new(),
+        credential_id: "c".to_owned(),
+        expires: 0,
+        is_app: false,
+    };
+    let text = |fields: Vec<Field>| -> String {
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
+    };
+    let plain = text(impersonate::fields(&principal, None).unwrap());
+    // Discovery is no resource, and a review of oneself is one.
+    assert_eq!(site.call(&own, "GET", "/apis", &plain, "").code, 200);
+    let whoami = |fields: &str| site.call(&own, "POST", SELF, fields, "{}");
+    let me = whoami(&plain).json();
+    let me = &me["status"]["userInfo"];
+    assert_eq!(me["username"], "alice");
+    assert_eq!(me["extra"]["cluster-connect.internal/oid"], json!(["o-1"]));
+
+    let bob = Impersonation::read([("Impersonate-User", "bob")]).unwrap();
+    let as_bob = text(bob.fields(&principal, Verbs::Constrained, None).unwrap());
+    let me = whoami(&as_bob).json();
+    assert_eq!(me["status"]["userInfo"]["username"], "bob");
+    let original =
+        &me["status"]["userInfo"]["extra"]["cluster-connect.internal/original-user-info"];
+    assert!(original[0].as_str().unwrap().contains("\"alice\""), "{me}");
+
+    for more in [
+        "Impersonate-Group: system:masters\r\n",
+        "Impersonate-Extra-oid: o-1\r\n",
+        "Impersonate-Extra-example.com%2Fother: x\r\n",
+        "Impersonate-Uid: 1\r\n",
+    ] {
+        assert_eq!(whoami(&format!("{plain}{more}")).code, 403, "{more}");
+    }
+    for name in ["system:serviceaccount:kube-system:default", "system:node:a"] {
+        let fields = format!("Impersonate-User: {name}\r\n");
+        assert_eq!(whoami(&fields).code, 403, "{name}");
+    }
+    // The old verb beside it would make all that worthless.
+    let legacy = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "legacy"},
+        "rules": [{"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"]}],
+    });
+    let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles";
+    assert_eq!(site.as_admin("POST", path, &legacy.to_string()).code, 201);
+    site.server.bind("legacy", "legacy", "User", &[ACCOUNT]);
+    let error = check_privileges(&prepared.access, rights, true).unwrap_err();
+    assert_eq!(error.code, Code::LeastPrivilege);
+    assert!(error.message.contains("old verb"), "{error}");
 }
 
 #[test]

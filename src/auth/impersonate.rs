@@ -23,6 +23,37 @@ pub const EXTRA_DOMAIN: &str = "cluster-connect.internal";
 /// The group of everybody who has been authenticated.
 pub const AUTHENTICATED: &str = "system:authenticated";
 
+/// By which verbs the auth proxy's account may impersonate.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Verbs {
+    /// `impersonate`, which every Kubernetes knows.
+    #[default]
+    Legacy,
+    /// `impersonate:user-info` and `impersonate-on:user-info:...` (KEP-5284). kube-apiserver then
+    /// takes no extra attribute whose key has no domain before a slash.
+    Constrained,
+}
+
+impl Verbs {
+    /// The key under which an extra attribute of a token can be sent.
+    #[must_use]
+    pub fn key(self, key: &str) -> Cow<'_, str> {
+        match self {
+            Self::Constrained if !key.contains('/') => format!("{EXTRA_DOMAIN}/{key}").into(),
+            Self::Constrained | Self::Legacy => key.into(),
+        }
+    }
+
+    /// The key of the attribute that says who has impersonated.
+    #[must_use]
+    pub fn original_user_info(self) -> String {
+        match self {
+            Self::Legacy => format!("original-user-info.{EXTRA_DOMAIN}"),
+            Self::Constrained => format!("{EXTRA_DOMAIN}/original-user-info"),
+        }
+    }
+}
+
 /// The fields for requests of `principal`, in the order in which they are to be sent.
 /// `remote_ip` is the caller's address, if it is known first hand.
 ///

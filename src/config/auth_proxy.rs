@@ -7,11 +7,13 @@ use std::time::Duration;
 use super::agent::{AUTH_PROXY_PORT, State};
 use super::args::{Args, Page};
 use super::auth_config::AuthConfig;
+use super::auth_limits::Limits;
 use super::errors::Error;
 use super::values::{Level, Place, duration, number, one_of, place};
 use crate::auth::Verifier;
+use crate::auth::impersonate::Verbs;
 use crate::auth::pop::Possession;
-use crate::limits::{IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, PROBE_RATE, SESSION_MAX};
+use crate::limits::{PROBE_RATE, SESSION_MAX};
 use crate::wire::resource::ResourceId;
 
 /// What an auth proxy was started with.
@@ -44,6 +46,8 @@ pub struct Gate {
     pub possession: Possession,
     /// What becomes of a caller's own impersonation headers.
     pub impersonation: Impersonation,
+    /// By which verbs the own account may impersonate.
+    pub verbs: Verbs,
     /// How long an exec, attach or port-forward may last.
     pub session_max: Duration,
     /// They end with the token instead.
@@ -58,7 +62,7 @@ pub struct Gate {
     pub audit_fail_open: bool,
     /// An account that may do more than it must is an error, not a warning.
     pub require_least_privilege: bool,
-    /// Requests at a time.
+    /// How much it takes, of whom, and how long it waits.
     pub limits: Limits,
     /// Bytes per second that `cluster-connect bench` may move; 0 turns it off.
     pub bench_rate: u64,
@@ -90,17 +94,6 @@ pub enum Impersonation {
     Off,
     /// Allowed to whom the API server allows it.
     Sar,
-}
-
-/// Requests at a time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Limits {
-    /// Of one user.
-    pub per_user: usize,
-    /// Of one session.
-    pub per_tunnel: usize,
-    /// Of all.
-    pub total: usize,
 }
 
 impl AuthProxy {
@@ -145,6 +138,7 @@ impl Gate {
                     one_of(text, &[("off", Impersonation::Off), ("sar", Impersonation::Sar)])
                 })?
                 .unwrap_or_default(),
+            verbs: verbs(args),
             session_max: args.value("--session-max", duration)?.unwrap_or(SESSION_MAX),
             session_ends_with_token: args
                 .value("--session-end", |text| one_of(text, &ends))?
@@ -198,6 +192,11 @@ pub fn admin(args: &mut Args<'_>) -> Result<Option<Place>, Error> {
     }
 }
 
+/// By which verbs the account of an auth proxy may impersonate.
+pub(super) fn verbs(args: &mut Args<'_>) -> Verbs {
+    if args.switch("--constrained-impersonation") { Verbs::Constrained } else { Verbs::Legacy }
+}
+
 fn least_privilege(args: &mut Args<'_>) -> Result<bool, Error> {
     match (args.switch("--require-least-privilege"), args.switch("--no-require-least-privilege")) {
         (true, true) => Err(args.wrong("--require-least-privilege is asked for and refused")),
@@ -236,7 +235,7 @@ impl Passthrough {
 
 /// Megabytes per second.
 fn bench_rate(text: &str) -> Result<u64, String> {
-    number(text, 0, 100_000).map(|count| count as u64 * 1_000_000)
+    number(text, 0, 100_000_u64).map(|count| count * 1_000_000)
 }
 
 fn possession(args: &mut Args<'_>) -> Result<Possession, Error> {
@@ -249,19 +248,6 @@ fn possession(args: &mut Args<'_>) -> Result<Possession, Error> {
         (_, None) => Err(args.missing("--pop-u")),
         (1, Some(target)) => Ok(Possession::Accept(target)),
         (_, Some(target)) => Ok(Possession::Require(target)),
-    }
-}
-
-impl Limits {
-    fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
-        let count = |text: &str| number(text, 1, 100_000);
-        Ok(Self {
-            per_user: args.value("--max-in-flight-per-user", count)?.unwrap_or(IN_FLIGHT_CALLER),
-            per_tunnel: args
-                .value("--max-in-flight-per-session", count)?
-                .unwrap_or(IN_FLIGHT_SESSION),
-            total: args.value("--max-in-flight", count)?.unwrap_or(IN_FLIGHT_MAX),
-        })
     }
 }
 
@@ -317,15 +303,13 @@ OPTIONS
   --pop MODE                   off, accept, require: tokens bound to a key      [off]
   --pop-u ID                   the resource id that such tokens must name
   --impersonation MODE         off, sar: kubectl --as, for whom SubjectAccessReview allows it  [off]
+  --constrained-impersonation  the account has the constrained verbs of Kubernetes 1.36; see RIGHTS
   --session-max TIME           longest exec, attach or port-forward             [12h]
   --session-end WHEN           cap (--session-max), expiry (with the token)     [cap]
   --header-policy POLICY       denylist, allowlist (kubectl's fields alone)     [denylist]
   --deny-browser-origins       refuse requests with an Origin
   --audit-log FILE             audit.k8s.io/v1 events, one JSON line each; - is standard output
                                                                                 [none]
-  --max-in-flight-per-user N     requests of one user at a time                 [200]
-  --max-in-flight-per-session N  requests of one session at a time              [500]
-  --max-in-flight N              requests at a time                             [2000]
   --bench-rate MB                megabytes per second that cluster-connect bench may move, in
                                  all; 0 turns it off                            [125]
   --require-least-privilege      refuse to start when the account may do more   [on]
@@ -338,6 +322,27 @@ OPTIONS
                                health and metrics only
   --log-level LEVEL            off, error, warn, info, debug, trace             [info]
   -h, --help                   this page
+
+LIMITS
+  Whoever is over one of the first four gets 429 with Retry-After.
+  --max-in-flight-per-user N     requests of one user at a time                 [200]
+  --max-in-flight-per-session N  requests of one session at a time              [500]
+  --max-in-flight N              requests at a time                             [2000]
+  --max-verifications N          credentials of a session verified in a second  [2000]
+  --max-refusals N               credentials of a session refused in a row; one more is looked at
+                                 every 3 s                                      [20]
+  --max-sessions N               sessions at a time                             [4096]
+  --max-questions N              TokenReview and SubjectAccessReview at a time; 503 over it  [64]
+  --spare-connections N          to the API server, made before they are needed [2]
+  --head-timeout TIME            for a request head                             [10s]
+  --stranger-timeout TIME        between requests, before one was let through   [30s]
+  --idle-timeout TIME            between requests                               [90s]
+  --response-timeout TIME        for a response head, but for watches and logs  [65s]
+  --min-body-rate N              bytes of a request body in a second, over 30 s [256]
+  --reader-timeout TIME          for a caller to read on, but for watches and logs  [120s]
+  --upgraded-timeout TIME        exec, attach, port-forward without traffic     [4h]
+  Fixed: head 64 KiB, 128 fields, response head 256 KiB, 8 interim responses, 32 questions for one
+  request, 128 streams before a request was let through, 256 KiB or 1 s of a refused body.
 
 ISSUERS
   {\"issuers\": [
@@ -422,6 +427,14 @@ ADMIN
   DELETE /sessions/ID      cuts a session, or one request of it (17 or 17.3)
   DELETE /sessions?user=NAME   cuts what is in flight for a user
   A user that was cut can come back for as long as its token is good.
+
+RIGHTS
+  The account may impersonate users and groups, with extra attributes that are named one by one;
+  not service accounts, nodes or UIDs, and nothing else at all. cluster-connect manifest writes the
+  ClusterRole. With --constrained-impersonation, there and here, it has impersonate:user-info and
+  impersonate-on:user-info:... instead (KEP-5284): the API server itself then refuses
+  system:masters, service accounts and nodes. The extra attribute oid, which must have a domain
+  there, is sent as cluster-connect.internal/oid; an authorizer that asks for oid does not find it.
 
 TIME
   watch and logs -f end when the token ends that they were opened with, and the client opens them

@@ -96,15 +96,13 @@ OPTIONS
   --pop MODE                   off, accept, require: tokens bound to a key      [off]
   --pop-u ID                   the resource id that such tokens must name
   --impersonation MODE         off, sar: kubectl --as, for whom SubjectAccessReview allows it  [off]
+  --constrained-impersonation  the account has the constrained verbs of Kubernetes 1.36; see RIGHTS
   --session-max TIME           longest exec, attach or port-forward             [12h]
   --session-end WHEN           cap (--session-max), expiry (with the token)     [cap]
   --header-policy POLICY       denylist, allowlist (kubectl's fields alone)     [denylist]
   --deny-browser-origins       refuse requests with an Origin
   --audit-log FILE             audit.k8s.io/v1 events, one JSON line each; - is standard output
                                                                                 [none]
-  --max-in-flight-per-user N     requests of one user at a time                 [200]
-  --max-in-flight-per-session N  requests of one session at a time              [500]
-  --max-in-flight N              requests at a time                             [2000]
   --bench-rate MB                megabytes per second that cluster-connect bench may move, in
                                  all; 0 turns it off                            [125]
   --require-least-privilege      refuse to start when the account may do more   [on]
@@ -118,7 +116,26 @@ OPTIONS
   --log-level LEVEL            off, error, warn, info, debug, trace             [info]
   -h, --help                   this page
 
-  ADMIN and TIME as in cluster-connect auth-proxy --help.
+LIMITS
+  Whoever is over one of the first four gets 429 with Retry-After.
+  --max-in-flight-per-user N     requests of one user at a time                 [200]
+  --max-in-flight-per-session N  requests of one session at a time              [500]
+  --max-in-flight N              requests at a time                             [2000]
+  --max-verifications N          credentials of a session verified in a second  [2000]
+  --max-refusals N               credentials of a session refused in a row; one more is looked at
+                                 every 3 s                                      [20]
+  --max-sessions N               sessions at a time                             [4096]
+  --max-questions N              TokenReview and SubjectAccessReview at a time; 503 over it  [64]
+  --spare-connections N          to the API server, made before they are needed [2]
+  --head-timeout TIME            for a request head                             [10s]
+  --stranger-timeout TIME        between requests, before one was let through   [30s]
+  --idle-timeout TIME            between requests                               [90s]
+  --response-timeout TIME        for a response head, but for watches and logs  [65s]
+  --min-body-rate N              bytes of a request body in a second, over 30 s [256]
+  --reader-timeout TIME          for a caller to read on, but for watches and logs  [120s]
+  --upgraded-timeout TIME        exec, attach, port-forward without traffic     [4h]
+
+  ADMIN, RIGHTS and TIME as in cluster-connect auth-proxy --help.
 
 FILES
   DIR/agent-key.pem, DIR/auth-proxy.pem   made at first start, mode 0600; they stay here

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod args;
 pub mod auth_config;
+pub mod auth_limits;
 pub mod auth_proxy;
 pub mod bench;
 pub mod cluster;

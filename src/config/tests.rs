@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::args::{SecretSource, options};
+use super::auth_limits::Limits;
 use super::auth_proxy::{ApiServer, Impersonation};
 use super::proxy::Target;
 use super::relay::Tls;
 use super::values::{Output, Place};
 use super::*;
 use crate::auth::certify::Fingerprint;
+use crate::auth::impersonate::Verbs;
 use crate::auth::pop::Possession;
 use crate::io::operator::{Action, Name};
 use crate::role::client_proxy::identity::Source;
@@ -242,6 +244,45 @@ fn an_agent_joins_with_a_secret_from_a_file_or_the_environment() {
 }
 
 #[test]
+fn every_limit_of_an_auth_proxy_is_an_option_whose_default_the_manual_tells() {
+    let limits = |words: &str| {
+        let line = format!("{} {words}", auth_proxy_line());
+        parse(&line).map(|command| match command {
+            Command::AuthProxy(auth) => auth.gate.limits,
+            other => panic!("{other:?}"),
+        })
+    };
+    let page = auth_proxy::PAGE.text;
+    for (option, default, other) in [
+        ("--max-in-flight-per-user", "200", "7"),
+        ("--max-in-flight-per-session", "500", "7"),
+        ("--max-in-flight", "2000", "7"),
+        ("--max-verifications", "2000", "7"),
+        ("--max-refusals", "20", "7"),
+        ("--max-sessions", "4096", "7"),
+        ("--max-questions", "64", "7"),
+        ("--spare-connections", "2", "0"),
+        ("--head-timeout", "10s", "7s"),
+        ("--stranger-timeout", "30s", "7s"),
+        ("--idle-timeout", "90s", "7s"),
+        ("--response-timeout", "65s", "7s"),
+        ("--min-body-rate", "256", "0"),
+        ("--reader-timeout", "120s", "7s"),
+        ("--upgraded-timeout", "4h", "7s"),
+    ] {
+        let line =
+            page.lines().position(|line| line.trim_start().starts_with(&format!("{option} ")));
+        let at = line.unwrap_or_else(|| panic!("{option} is not in the manual"));
+        let told =
+            page.lines().skip(at).take(2).any(|line| line.ends_with(&format!("[{default}]")));
+        assert!(told, "{option}: {default}");
+        assert_eq!(limits(&format!("{option} {default}")).unwrap(), Limits::default(), "{option}");
+        assert_ne!(limits(&format!("{option} {other}")).unwrap(), Limits::default(), "{option}");
+        assert_eq!(limits(&format!("{option} -1")).unwrap_err().code, Code::Usage, "{option}");
+    }
+}
+
+#[test]
 fn an_auth_proxy_is_strict_by_default() {
     let Ok(Command::AuthProxy(auth)) = parse(&auth_proxy_line()) else { panic!() };
     let gate = &auth.gate;
@@ -249,7 +290,9 @@ fn an_auth_proxy_is_strict_by_default() {
     assert!(gate.require_least_privilege && gate.passthrough.is_none());
     assert_eq!((gate.impersonation, &gate.possession), (Impersonation::Off, &Possession::Off));
     assert_eq!(gate.session_max, Duration::from_secs(12 * 3600));
+    assert_eq!(gate.limits, Limits::default());
     assert_eq!((gate.limits.per_user, gate.limits.per_tunnel, gate.limits.total), (200, 500, 2000));
+    assert_eq!(gate.verbs, Verbs::Legacy);
     let line = format!(
         "{} --sa-passthrough --sa-audience x --pop require --pop-u /subscriptions/x \
          --impersonation sar --session-end expiry --no-require-least-privilege --max-in-flight 7",

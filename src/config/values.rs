@@ -1,7 +1,9 @@
 //! What single words on the command line mean.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use super::args::{Args, Parsed};
@@ -115,7 +117,11 @@ pub fn relay_url(text: &str) -> Parsed<Url> {
 /// # Errors
 ///
 /// A sentence.
-pub fn number(text: &str, least: usize, most: usize) -> Parsed<usize> {
+pub fn number<T: Copy + FromStr + PartialOrd + Display>(
+    text: &str,
+    least: T,
+    most: T,
+) -> Parsed<T> {
     match text.parse() {
         Ok(number) if (least..=most).contains(&number) => Ok(number),
         _ => Err(format!("not a number from {least} to {most}")),

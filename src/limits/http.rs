@@ -71,8 +71,8 @@ pub const RESPONSE_HEAD_TIMEOUT: Duration = Duration::from_secs(65);
 /// The stretch over which the rate of a request body is measured.
 pub const BODY_RATE_WINDOW: Duration = Duration::from_secs(30);
 
-/// Bytes of a request body in each such stretch: 256 per second.
-pub const BODY_RATE_MIN: u64 = 256 * 30;
+/// Bytes of a request body in each second of such a stretch, on average.
+pub const BODY_RATE: u64 = 256;
 
 /// How long a caller may take no byte of a response that waits for it.
 pub const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(120);

@@ -50,9 +50,6 @@ pub const REFUSAL_REFILL: Duration = Duration::from_secs(3);
 /// [`VERIFICATION_REFILL`]: a core verifies about ten times as many.
 pub const VERIFICATIONS: u32 = 2000;
 
-/// See [`VERIFICATIONS`].
-pub const VERIFICATION_REFILL: Duration = Duration::from_micros(500);
-
 /// Keys that were asked for in vain and are remembered.
 pub const UNKNOWN_KEYS: usize = 1024;
 
@@ -132,3 +129,9 @@ pub const GROUPS_RETRY: Duration = Duration::from_secs(5);
 
 /// Callers whose groups are asked for at a time.
 pub const GROUPS_OPEN: usize = 64;
+
+/// Connections to the API server that wait for a request, ready to take it.
+pub const SPARES: usize = 2;
+
+/// How long one waits. kube-apiserver gives a new connection 32 seconds for its first head.
+pub const SPARE_LIFE: Duration = Duration::from_secs(20);

@@ -87,7 +87,7 @@ pub const CHANNEL_LASTED: Duration = Duration::from_secs(60);
 /// and a sender waits for 30 s.
 pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Sessions that an agent carries at a time.
+/// Sessions that an agent carries, and an auth proxy takes, at a time.
 pub const SESSIONS_MAX: usize = 4096;
 
 /// How long a token that an agent signs with a shared key is good.

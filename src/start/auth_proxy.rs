@@ -1,17 +1,20 @@
 //! An auth proxy from its configuration.
 
+use std::sync::Arc;
+
 use super::{announce, audit, drive, issuers, log, reactor, relay, say, state, upstream};
 use crate::auth::Unverified;
 use crate::auth::certify::{Authority, Fingerprint};
 use crate::auth::fields::HeaderPolicy;
-use crate::config::auth_proxy::{AuthProxy as Config, Gate, Impersonation, Limits};
+use crate::config::auth_limits::Limits;
+use crate::config::auth_proxy::{AuthProxy as Config, Gate, Impersonation};
 use crate::config::errors::{Code, Error};
 use crate::config::values::Place;
 use crate::io::{Bind, Chore, Reactor, files};
 use crate::limits::{BUILT_AFTER, TOKEN_FILE_MAX};
 use crate::role::auth_proxy::question::Api;
 use crate::role::auth_proxy::upstream::TokenSource;
-use crate::role::auth_proxy::{self, AuthProxy, InFlight};
+use crate::role::auth_proxy::{self, AuthProxy, Guesses, InFlight};
 use crate::role::{ListenerTag, Notice, Role};
 use crate::secret::Secret;
 
@@ -80,17 +83,30 @@ pub(super) fn role(
     }
     config.sa_passthrough = passthrough.is_some();
     config.impersonation = gate.impersonation == Impersonation::Sar;
+    config.verbs = gate.verbs;
     config.session_max = gate.session_max;
     config.session_ends_with_token = gate.session_ends_with_token;
     if gate.header_allowlist {
         config.header_policy = HeaderPolicy::AllowList;
     }
     config.deny_browser_origins = gate.deny_browser_origins;
-    let Limits { per_user, per_tunnel, total } = gate.limits;
-    config.in_flight = InFlight { caller: per_user, session: per_tunnel, all: total };
+    limit(&mut config, &gate.limits);
     config.audit_fail_open = gate.audit_fail_open;
     config.probe_rate = gate.bench_rate;
     Ok((AuthProxy::new(config, keys), chore))
+}
+
+fn limit(config: &mut auth_proxy::Config, limits: &Limits) {
+    config.in_flight =
+        InFlight { caller: limits.per_user, session: limits.per_tunnel, all: limits.total };
+    let Limits { refusals, verifications, .. } = *limits;
+    config.guesses = Guesses { refusals, verifications };
+    config.sessions = limits.sessions;
+    config.spares = limits.spares;
+    config.times = Arc::new(limits.times);
+    if let Some(api) = &mut config.api {
+        api.questions = limits.questions;
+    }
 }
 
 /// Binds the listener for operators, if there is to be one.

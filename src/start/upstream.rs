@@ -16,7 +16,7 @@ use crate::config::manifest::rights::Rights;
 use crate::engine::tlsconf::{self, Identity, Versions};
 use crate::io::apiserver::patiently;
 use crate::io::environment;
-use crate::limits::API_SERVER_PATIENCE;
+use crate::limits::{API_SERVER_PATIENCE, QUESTIONS_OPEN};
 use crate::role::auth_proxy::question::Api;
 use crate::role::auth_proxy::upstream::{TokenSource, Upstream};
 use crate::role::{Endpoint, Tls};
@@ -81,6 +81,7 @@ fn api(access: &Access) -> Result<Api, Error> {
         url: format!("https://{}", access.url.authority()),
         roots: Arc::new(access.roots.clone()),
         audiences: Vec::new(),
+        questions: QUESTIONS_OPEN,
     })
 }
 

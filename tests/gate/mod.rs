@@ -9,6 +9,7 @@ use cluster_connect::auth::profile::OidcIssuer;
 use cluster_connect::buf::{Lease, Pool, Pressure, Slice};
 use cluster_connect::engine::mux::Event as Inner;
 use cluster_connect::engine::tunnel::{ALPN_MUX, Tunnel};
+use cluster_connect::limits::QUESTIONS_OPEN;
 use cluster_connect::role::auth_proxy::question::Api;
 use cluster_connect::role::auth_proxy::upstream::{TokenSource, Upstream};
 use cluster_connect::role::auth_proxy::{AuthProxy, Config};
@@ -146,6 +147,7 @@ impl Gate {
             url: "https://apiserver.test".to_owned(),
             roots: std::sync::Arc::default(),
             audiences: Vec::new(),
+            questions: QUESTIONS_OPEN,
         });
         configured(&mut config);
         let keys = tokens::keys_of("cluster", Some(ACCOUNTS.to_owned()), changed);

@@ -113,9 +113,10 @@ impl<'c> Exchange<'c> {
         self.caller = Caller { account, impersonated: None };
         self.entry.set_caller(&self.caller);
         let authorizer = Authorizer::new(&self.world.store);
-        self.caller = impersonate(&authorizer, self.caller.account.clone(), self.request)?;
-        self.entry.set_caller(&self.caller);
         let attributes = Attributes::of(&self.route);
+        let account = self.caller.account.clone();
+        self.caller = impersonate(&authorizer, account, self.request, &attributes)?;
+        self.entry.set_caller(&self.caller);
         if !authorizer.allows(self.caller.user(), &attributes) {
             return Err(attributes.refusal(self.caller.user()).into());
         }

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
 
+use super::constrained;
 use super::http::{Headers, Request, percent_decode};
 use super::rbac::{Attributes, Authorizer};
 use super::status::Status;
@@ -101,6 +102,7 @@ pub(crate) fn impersonate(
     authorizer: &Authorizer<'_>,
     account: User,
     request: &Request,
+    wanted: &Attributes,
 ) -> Result<Caller, Status> {
     let headers = &request.headers;
     let name = headers.first("impersonate-user").unwrap_or_default();
@@ -117,9 +119,11 @@ pub(crate) fn impersonate(
     }
 
     let mut user = User { name: name.into(), uid: uid.into(), groups, extra };
-    for attributes in rights_needed(&user) {
-        if !authorizer.allows(&account, &attributes) {
-            return Err(attributes.refusal(&account));
+    if !constrained::allows(authorizer, &account, &user, wanted) {
+        for attributes in rights_needed(&user, "impersonate", "") {
+            if !authorizer.allows(&account, &attributes) {
+                return Err(attributes.refusal(&account));
+            }
         }
     }
     if let (Some((namespace, _)), true) = (split_service_account(name), user.groups.is_empty()) {
@@ -136,9 +140,10 @@ pub(crate) fn impersonate(
     Ok(Caller { account, impersonated: Some(user) })
 }
 
-fn rights_needed(user: &User) -> Vec<Attributes> {
+/// What must be allowed for `verb`, where users and groups are of the API `group`.
+pub(super) fn rights_needed(user: &User, verb: &str, group: &str) -> Vec<Attributes> {
     let ask = |group: &str, resource: &str, subresource: &str, name: &str| Attributes {
-        verb: "impersonate".into(),
+        verb: verb.into(),
         group: group.into(),
         resource: resource.into(),
         subresource: subresource.into(),
@@ -153,9 +158,9 @@ fn rights_needed(user: &User) -> Vec<Attributes> {
             attributes.namespace = namespace.into();
             needed.push(attributes);
         }
-        None => needed.push(ask("", "users", "", &user.name)),
+        None => needed.push(ask(group, "users", "", &user.name)),
     }
-    needed.extend(user.groups.iter().map(|group| ask("", "groups", "", group)));
+    needed.extend(user.groups.iter().map(|name| ask(group, "groups", "", name)));
     for (key, values) in &user.extra {
         let each =
             values.iter().map(|value| ask("authentication.k8s.io", "userextras", key, value));
@@ -227,7 +232,7 @@ fn service_account_groups(namespace: &str) -> Vec<String> {
     vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")]
 }
 
-fn split_service_account(name: &str) -> Option<(&str, &str)> {
+pub(super) fn split_service_account(name: &str) -> Option<(&str, &str)> {
     let (namespace, name) = name.strip_prefix("system:serviceaccount:")?.split_once(':')?;
     let plausible = |part: &str| !part.is_empty() && !part.contains(':');
     (plausible(namespace) && plausible(name)).then_some((namespace, name))

@@ -11,6 +11,7 @@ mod api;
 mod attach;
 mod audit;
 mod connection;
+mod constrained;
 mod discovery;
 mod exec;
 mod forward;

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::denied::{Denied, Reason};
 use super::super::impersonate::{
-    AUTHENTICATED, EXTRA_DOMAIN, Field, extra_field, identity_fields, own_fields,
+    AUTHENTICATED, EXTRA_DOMAIN, Field, Verbs, extra_field, identity_fields, own_fields,
 };
 use super::super::names::{self, Alphabet};
 use super::super::profile::check_group_count;
@@ -66,7 +66,12 @@ impl Impersonation {
     ///
     /// # Errors
     /// [`Denied`] if a name cannot be sent.
-    pub fn fields(&self, by: &Principal, remote_ip: Option<&str>) -> Result<Vec<Field>, Denied> {
+    pub fn fields(
+        &self,
+        by: &Principal,
+        verbs: Verbs,
+        remote_ip: Option<&str>,
+    ) -> Result<Vec<Field>, Denied> {
         let mut groups = self.groups.clone();
         if let (true, Some((namespace, _))) = (groups.is_empty(), service_account(&self.user)) {
             // kube-apiserver adds these to a service account only if no group at all is sent.
@@ -80,7 +85,8 @@ impl Impersonation {
         for (key, value) in &self.extra {
             fields.push(extra_field(key, value)?);
         }
-        fields.push((original_name().into(), original_value(by)));
+        let key = percent::encode(&verbs.original_user_info(), |byte| byte != b'/');
+        fields.push((format!("Impersonate-Extra-{key}").into(), original_value(by)));
         fields.extend(own_fields(&by.credential_id, remote_ip)?);
         Ok(fields)
     }
@@ -185,10 +191,6 @@ fn extra_key(escaped: &str) -> Result<String, Denied> {
         Some(key) if !ours(&key) => Ok(key),
         Some(_) | None => Err(denied(format!("extra {escaped:?}"))),
     }
-}
-
-fn original_name() -> String {
-    format!("Impersonate-Extra-original-user-info.{EXTRA_DOMAIN}")
 }
 
 /// Who the caller is, as JSON: no control character survives in it.

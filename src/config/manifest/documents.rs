@@ -3,7 +3,7 @@
 //! The account has the [`Rights`] of an auth proxy, and may use the one Secret that holds its keys.
 
 use super::Manifest;
-use super::rights::{Rights, Rule};
+use super::rights::Rule;
 use crate::secret::Secret;
 use crate::wire::yaml::{Node, Scalar};
 
@@ -97,8 +97,7 @@ impl Manifest {
     }
 
     fn cluster_rules(&self) -> Node {
-        let rights = Rights { passthrough: self.passthrough, sar: self.sar };
-        Node::List(rights.rules().iter().map(Rule::to_node).collect())
+        Node::List(self.rights.rules().iter().map(Rule::to_node).collect())
     }
 
     fn files(&self) -> Vec<(&'static str, &str)> {
@@ -117,6 +116,7 @@ impl Manifest {
             "--join-token-file=/etc/cluster-connect/join/token".to_owned(),
             "--admin-listen=:8080".to_owned(),
             "--admin-listen-anywhere".to_owned(),
+            "--audit-log=-".to_owned(),
         ];
         if self.relay_ca.is_some() {
             words.push("--relay-ca=/etc/cluster-connect/files/relay-ca.pem".to_owned());

@@ -6,12 +6,15 @@ pub mod rights;
 use std::path::Path;
 use std::time::Duration;
 
+use self::rights::Rights;
 use super::args::{Args, Page, SecretSource};
 use super::auth_config::{self, AuthConfig, Issuer};
+use super::auth_proxy::verbs;
 use super::cluster::Operator;
 use super::errors::{Code, Error};
-use super::values::{duration, number};
+use super::values::{duration, number, one_of};
 use crate::auth::IssuerSettings;
+use crate::auth::impersonate::Verbs;
 use crate::auth::pop::Possession;
 use crate::auth::profile::{Cloud, EntraKeys, Prefix};
 use crate::io::files;
@@ -40,10 +43,8 @@ pub struct Manifest {
     pub auth_config: Option<String>,
     /// Options for issuers without a file, and for the rest.
     pub options: Vec<String>,
-    /// Kubernetes tokens are taken, and so TokenReview is asked.
-    pub passthrough: bool,
-    /// `kubectl --as` is allowed to whom SubjectAccessReview allows it.
-    pub sar: bool,
+    /// What the account must be able to do.
+    pub rights: Rights,
     /// Where the join token comes from.
     pub join_token: JoinToken,
 }
@@ -73,18 +74,18 @@ impl Manifest {
         let image = args.value("--image", image)?.unwrap_or_else(|| IMAGE.to_owned());
         let replicas = args.value("--replicas", |text| number(text, 1, 9))?.unwrap_or(1);
         let (auth_config, mut options) = issuers(&mut args)?;
-        let passthrough = args.switch("--sa-passthrough");
-        let sar = args.value("--impersonation", |text| {
-            super::values::one_of(text, &[("off", false), ("sar", true)])
-        })?;
-        if passthrough {
+        let rights = rights(&mut args)?;
+        if rights.passthrough {
             options.push("--sa-passthrough".to_owned());
-        }
-        if sar == Some(true) {
-            options.push("--impersonation=sar".to_owned());
         }
         if auth_config.is_none() && options.is_empty() {
             return Err(args.missing("an issuer (--auth-config, --entra-tenant or --oidc-issuer)"));
+        }
+        if rights.sar {
+            options.push("--impersonation=sar".to_owned());
+        }
+        if rights.constrained {
+            options.push("--constrained-impersonation".to_owned());
         }
         let join_token = join_token(&mut args)?;
         let relay = args.relay()?;
@@ -100,7 +101,6 @@ impl Manifest {
         let name = name.ok_or_else(|| args.missing("the name of the cluster"))?;
         let cluster = super::values::cluster(&name, group.as_deref())?;
         args.finish()?;
-        let sar = sar == Some(true);
         Ok(Self {
             relay,
             relay_ca,
@@ -110,8 +110,7 @@ impl Manifest {
             replicas,
             auth_config,
             options,
-            passthrough,
-            sar,
+            rights,
             join_token,
         })
     }
@@ -138,6 +137,15 @@ impl Manifest {
             }
         }
     }
+}
+
+fn rights(args: &mut Args<'_>) -> Result<Rights, Error> {
+    let modes = [("off", false), ("sar", true)];
+    Ok(Rights {
+        passthrough: args.switch("--sa-passthrough"),
+        sar: args.value("--impersonation", |text| one_of(text, &modes))?.unwrap_or_default(),
+        constrained: verbs(args) == Verbs::Constrained,
+    })
 }
 
 /// `--auth-config` goes into a ConfigMap as it is; the short options stay options.
@@ -298,6 +306,8 @@ OPTIONS
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --sa-passthrough             take Kubernetes tokens; adds the right to TokenReview
   --impersonation MODE         off, sar: kubectl --as; sar adds the right to SubjectAccessReview
+  --constrained-impersonation  the constrained verbs of Kubernetes 1.36 instead of impersonate; see
+                               RIGHTS in cluster-connect auth-proxy --help
   -h, --help                   this page
 
 EXAMPLE

@@ -68,6 +68,21 @@ fn reviews_are_asked_for_only_where_they_are_needed() {
     let sar = text(&["edge-7", "--impersonation", "sar"]);
     assert!(sar.contains("subjectaccessreviews") && sar.contains("original-user-info"));
     assert!(sar.contains("\"--impersonation=sar\""));
+    assert!(!sar.contains("user-info:") && !sar.contains("nonResourceURLs"));
+    let constrained = text(&["edge-7", "--constrained-impersonation"]);
+    for part in [
+        "impersonate-on:user-info:deletecollection",
+        "nonResourceURLs",
+        "userextras/cluster-connect.internal/oid",
+        "\"--constrained-impersonation\"",
+        "\"--audit-log=-\"",
+    ] {
+        assert!(constrained.contains(part), "{part}\n{constrained}");
+    }
+    for never in ["userextras/oid", "serviceaccounts", "uids", "\"impersonate\"", "- impersonate\n"]
+    {
+        assert!(!constrained.contains(never), "{never}\n{constrained}");
+    }
 }
 
 #[test]

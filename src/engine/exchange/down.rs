@@ -3,10 +3,7 @@
 use std::time::Instant;
 
 use super::{Answer, End, Event, Exchange, Failure, Flight, Link, Output, Patience, Phase, Wait};
-use crate::limits::{
-    BODY_RATE_WINDOW, DRAIN_MAX, HEAD_TIMEOUT, IDLE_TIMEOUT, RESPONSE_HEAD_TIMEOUT,
-    STRANGER_IDLE_TIMEOUT,
-};
+use crate::limits::{BODY_RATE_WINDOW, DRAIN_MAX};
 use crate::wire::h1::{Framing, RequestHead, ResponseHead, Scan, Unwritable};
 
 /// A buffer that grew for a burst is given back once it is empty.
@@ -120,7 +117,7 @@ impl Exchange {
         }
         self.phase = Phase::Reading;
         self.down.scan = Scan::default();
-        let idle = if self.known { IDLE_TIMEOUT } else { STRANGER_IDLE_TIMEOUT };
+        let idle = if self.known { self.times.idle } else { self.times.stranger_idle };
         self.timers.set(Wait::Idle, now + idle);
         self.pump_down(now, out);
     }
@@ -157,7 +154,7 @@ impl Exchange {
     fn read_head(&mut self, rest: &[u8], now: Instant, out: &mut Output) -> usize {
         if self.timers.get(Wait::Head).is_none() {
             self.timers.cancel(Wait::Idle);
-            self.timers.set(Wait::Head, now + HEAD_TIMEOUT);
+            self.timers.set(Wait::Head, now + self.times.head);
         }
         match RequestHead::read(rest, &mut self.down.scan) {
             Ok(None) => 0,
@@ -204,7 +201,7 @@ impl Exchange {
         self.timers.cancel(Wait::BodyRate);
         let Some(flight) = &self.flight else { return };
         if matches!(flight.answer, Answer::Awaited) && !flight.long_running {
-            self.timers.set(Wait::ResponseHead, now + RESPONSE_HEAD_TIMEOUT);
+            self.timers.set(Wait::ResponseHead, now + self.times.response_head);
         }
     }
 

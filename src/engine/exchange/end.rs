@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Answer, End, Event, Exchange, Failure, Output, Phase, Wait, event, status_response};
 use crate::engine::timers::Timers;
-use crate::limits::{BODY_RATE_MIN, BODY_RATE_WINDOW, DRAIN_TIMEOUT, UPGRADED_IDLE_TIMEOUT};
+use crate::limits::{BODY_RATE_WINDOW, DRAIN_TIMEOUT};
 use crate::wire::h1::{BodyReader, Framing};
 
 impl Exchange {
@@ -115,7 +115,7 @@ impl Exchange {
                 Wait::UpstreamIdle => self.retire_up(out),
                 Wait::Drain => self.gone(out),
                 Wait::Traffic => {
-                    let at = self.last_traffic + UPGRADED_IDLE_TIMEOUT;
+                    let at = self.last_traffic + self.times.upgraded_idle;
                     if at > now {
                         self.timers.set(Wait::Traffic, at);
                     } else {
@@ -207,8 +207,9 @@ impl Exchange {
     }
 
     fn check_rate(&mut self, now: Instant, out: &mut Output) {
+        let least = self.times.body_rate.saturating_mul(BODY_RATE_WINDOW.as_secs());
         let Some(flight) = self.flight.as_mut() else { return };
-        if flight.rate.is_some_and(|bytes| bytes < BODY_RATE_MIN) {
+        if flight.rate.is_some_and(|bytes| bytes < least) {
             self.fail(Failure::SlowCaller, now, out);
             return;
         }

@@ -27,16 +27,19 @@ mod event;
 mod pass;
 #[cfg(test)]
 mod tests;
+mod times;
 mod up;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 pub use event::{End, Event, Failure, Output, Patience, status_response};
+pub use times::Times;
 
 use super::timers::Timers;
 use crate::buf::Pressure;
-use crate::limits::{READ_AHEAD_MAX, STRANGER_IDLE_TIMEOUT};
+use crate::limits::READ_AHEAD_MAX;
 use crate::wire::h1::{BodyReader, BodyWriter, Framing, Protocol, RequestHead, Scan, Version};
 
 /// See the module's documentation.
@@ -53,6 +56,7 @@ pub struct Exchange {
     closing: bool,
     drained: usize,
     last_traffic: Instant,
+    times: Arc<Times>,
     timers: Timers<Wait>,
     events: VecDeque<Event>,
 }
@@ -151,8 +155,14 @@ impl Exchange {
     /// A connection that was just accepted.
     #[must_use]
     pub fn new(now: Instant) -> Self {
+        Self::with_times(now, Arc::default())
+    }
+
+    /// The same, with another patience.
+    #[must_use]
+    pub fn with_times(now: Instant, times: Arc<Times>) -> Self {
         let mut timers = Timers::new();
-        timers.set(Wait::Idle, now + STRANGER_IDLE_TIMEOUT);
+        timers.set(Wait::Idle, now + times.stranger_idle);
         Self {
             phase: Phase::Reading,
             down: Side::default(),
@@ -163,6 +173,7 @@ impl Exchange {
             closing: false,
             drained: 0,
             last_traffic: now,
+            times,
             timers,
             events: VecDeque::new(),
         }
@@ -260,7 +271,7 @@ impl Exchange {
     fn watch_reader(&mut self, wait: Wait, is_full: bool, now: Instant) {
         let patient = self.flight.as_ref().is_none_or(|flight| flight.long_running);
         if self.phase == Phase::Relaying && !patient && is_full {
-            self.timers.set(wait, now + crate::limits::SLOW_READER_TIMEOUT);
+            self.timers.set(wait, now + self.times.slow_reader);
         } else {
             self.timers.cancel(wait);
         }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Answer, End, Event, Exchange, Failure, Flight, Link, Output, Phase, Side, Wait};
-use crate::limits::{INTERIM_RESPONSES_MAX, UPGRADED_IDLE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT};
+use crate::limits::{INTERIM_RESPONSES_MAX, UPSTREAM_IDLE_TIMEOUT};
 use crate::wire::h1::{
     BodyReader, BodyWriter, Framing, RequestHead, ResponseHead, Unwritable, Version, strip,
 };
@@ -260,7 +260,7 @@ impl Exchange {
     fn switch(&mut self, now: Instant, out: &mut Output) {
         self.phase = Phase::Raw;
         self.timers = crate::engine::timers::Timers::new();
-        self.timers.set(Wait::Traffic, now + UPGRADED_IDLE_TIMEOUT);
+        self.timers.set(Wait::Traffic, now + self.times.upgraded_idle);
         self.events.push_back(Event::Upgraded);
         self.pump_down(now, out);
         self.pump_up(now, out);

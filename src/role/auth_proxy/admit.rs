@@ -108,7 +108,7 @@ enum Fault {
     Denied(Denied),
     Own(u16, &'static str, &'static str),
     /// Any of these, for somebody who is known by then.
-    Of(Box<Principal>, Box<Fault>),
+    Of(Box<Principal>, Box<Self>),
     Ask(Wanted),
 }
 
@@ -198,6 +198,9 @@ impl AuthProxy {
         if let Some(groups) = groups.map_err(|fault| fault.of(&accepted.principal))? {
             accepted.principal.groups = groups;
             accepted.principal.group_state = GroupState::Complete;
+        }
+        for (key, _) in &mut accepted.principal.extra {
+            *key = self.config.verbs.key(key).into_owned();
         }
         let of = |fault: Fault| fault.of(&accepted.principal);
         let identified = self.identify(conn, head, &accepted, net).map_err(of)?;
@@ -369,7 +372,8 @@ impl AuthProxy {
         if !open.is_empty() {
             return Err(Fault::Ask(Wanted::Answers(open)));
         }
-        let fields = other.fields(principal, None).map_err(Fault::Denied)?;
+        let verbs = self.config.verbs;
+        let fields = other.fields(principal, verbs, None).map_err(Fault::Denied)?;
         let (user, groups) = (other.user().to_owned(), other.groups().to_vec());
         Ok((fields, Impersonated { user, groups }))
     }

@@ -11,8 +11,8 @@
 //! arrival to its way upstream and [`response`] its answer back, [`admit`] decides, [`throttle`]
 //! says how often, [`question`] asks the API server and [`groups`] Microsoft Graph where a decision
 //! needs that, [`head`] makes the head that goes on, [`upstream`] knows our own credential,
-//! [`audit`] writes down, [`metrics`] counts, [`admin`] shows and cuts, [`probe`] lets callers
-//! measure the tunnel.
+//! [`spares`] has connections ready, [`audit`] writes down, [`metrics`] counts, [`admin`] shows and
+//! cuts, [`probe`] lets callers measure the tunnel.
 
 mod admin;
 mod admit;
@@ -25,6 +25,7 @@ pub mod question;
 mod request;
 mod response;
 mod session;
+mod spares;
 mod stream;
 mod throttle;
 pub mod upstream;
@@ -41,16 +42,20 @@ use self::groups::Groups;
 use self::metrics::Metrics;
 use self::question::{Api, Questions};
 use self::session::Session;
+use self::spares::Spares;
 use self::throttle::Bucket;
+pub use self::throttle::Guesses;
 use self::upstream::{Credential, Upstream};
 use super::keys::Keys;
 use super::{Close, ConnId, Event, JobId, ListenerTag, Net, Notice, Outcome, Peer, Role, Signal};
 use crate::auth::fields::HeaderPolicy;
+use crate::auth::impersonate::Verbs;
 use crate::buf::Lease;
+use crate::engine::exchange::Times;
 use crate::engine::timers::Timers;
 use crate::limits::{
     AUTH_PROXY_DRAIN, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, PROBE_RATE,
-    SESSION_HANDSHAKE, SESSION_MAX,
+    SESSION_HANDSHAKE, SESSION_MAX, SESSIONS_MAX,
 };
 use crate::wire::mux::StreamId;
 
@@ -69,6 +74,8 @@ pub struct Config {
     pub sa_passthrough: bool,
     /// Callers may act as whom [`Self::api`] allows them to.
     pub impersonation: bool,
+    /// By which verbs the own account may impersonate.
+    pub verbs: Verbs,
     /// How long exec, attach and port-forward may last.
     pub session_max: Duration,
     /// They end with the token that they were opened with, if that is earlier.
@@ -79,6 +86,14 @@ pub struct Config {
     pub deny_browser_origins: bool,
     /// Requests at a time.
     pub in_flight: InFlight,
+    /// Sessions at a time.
+    pub sessions: usize,
+    /// How much a session may try.
+    pub guesses: Guesses,
+    /// How long is waited for what.
+    pub times: Arc<Times>,
+    /// Connections to the API server that are ready for a request.
+    pub spares: usize,
     /// Requests go on although they cannot be written down.
     pub audit_fail_open: bool,
     /// Bytes per second that a session which measures may move.
@@ -99,7 +114,7 @@ pub struct InFlight {
 impl Config {
     /// Everything that is optional is off, every limit is the usual one.
     #[must_use]
-    pub const fn new(tls: Arc<ServerConfig>, upstream: Upstream) -> Self {
+    pub fn new(tls: Arc<ServerConfig>, upstream: Upstream) -> Self {
         Self {
             tls,
             upstream,
@@ -107,6 +122,7 @@ impl Config {
             groups: Vec::new(),
             sa_passthrough: false,
             impersonation: false,
+            verbs: Verbs::Legacy,
             session_max: SESSION_MAX,
             session_ends_with_token: false,
             header_policy: HeaderPolicy::DenyList,
@@ -116,6 +132,10 @@ impl Config {
                 session: IN_FLIGHT_SESSION,
                 all: IN_FLIGHT_MAX,
             },
+            sessions: SESSIONS_MAX,
+            guesses: Guesses::default(),
+            times: Arc::default(),
+            spares: 0,
             audit_fail_open: false,
             probe_rate: PROBE_RATE,
         }
@@ -137,6 +157,7 @@ pub struct AuthProxy {
     sessions: BTreeMap<ConnId, Session>,
     /// The stream that each upstream connection belongs to.
     upstreams: BTreeMap<ConnId, (ConnId, StreamId)>,
+    spares: Spares,
     /// Requests in flight, by caller.
     callers: BTreeMap<(String, String), usize>,
     timers: Timers<Key>,
@@ -158,6 +179,8 @@ enum Key {
     Expiry(ConnId, StreamId),
     /// A request has waited long enough for answers.
     Parked(ConnId, StreamId),
+    /// A connection has waited long enough for a request.
+    Spare(ConnId),
     /// An operator or a probe has to say what it wants.
     Visitor(ConnId),
     /// A session that measures may move bytes again.
@@ -186,6 +209,7 @@ impl AuthProxy {
             visitors: BTreeMap::new(),
             sessions: BTreeMap::new(),
             upstreams: BTreeMap::new(),
+            spares: Spares::default(),
             callers: BTreeMap::new(),
             timers: Timers::new(),
             probes: None,
@@ -207,7 +231,13 @@ impl AuthProxy {
             net.close(conn);
             return;
         }
-        match Session::accept(Arc::clone(&self.config.tls), peer, net) {
+        if self.config.sessions <= self.sessions.len() {
+            self.metrics.on_rejected("sessions");
+            debug!("conn={} refused: as many sessions as there may be", conn.0);
+            net.abort(conn);
+            return;
+        }
+        match Session::accept(Arc::clone(&self.config.tls), self.config.guesses, peer, net) {
             Ok(session) => {
                 self.sessions.insert(conn, session);
                 self.timers.set(Key::Handshake(conn), net.now() + SESSION_HANDSHAKE);
@@ -228,13 +258,17 @@ impl AuthProxy {
             self.on_visitor_data(conn, &data, net);
             return;
         }
+        self.drop_spare(conn, net);
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let pool = net.pool().clone();
         session.carried.0 += data.len() as u64;
         match session.tunnel.receive(data.filled_mut(), &pool, net.now()) {
             Ok(()) => {
-                if session.tunnel.is_established() {
+                if session.tunnel.is_established()
+                    && self.timers.get(Key::Handshake(conn)).is_some()
+                {
                     self.timers.cancel(Key::Handshake(conn));
+                    self.warm(net);
                 }
                 drop(data);
                 self.serve(conn, net);
@@ -249,6 +283,7 @@ impl AuthProxy {
     }
 
     fn on_closed(&mut self, conn: ConnId, why: &Close, net: &mut dyn Net) {
+        self.drop_spare(conn, net);
         if self.visitors.remove(&conn).is_some() {
             self.timers.cancel(Key::Visitor(conn));
         } else if let Some((session, stream)) = self.upstreams.remove(&conn) {
@@ -260,6 +295,7 @@ impl AuthProxy {
     }
 
     fn on_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
+        self.drop_spare(conn, net);
         if let Some(&(session, stream)) = self.upstreams.get(&conn) {
             self.on_upstream_finished(session, stream, net);
         } else if let Some(session) = self.sessions.get(&conn)
@@ -291,6 +327,7 @@ impl AuthProxy {
                 Key::Exchange(conn, stream) => self.on_exchange_deadline(conn, stream, net),
                 Key::Expiry(conn, stream) => self.on_expiry(conn, stream, net),
                 Key::Parked(conn, stream) => self.on_unanswered(conn, stream, net),
+                Key::Spare(conn) => self.drop_spare(conn, net),
                 Key::Visitor(conn) => {
                     self.visitors.remove(&conn);
                     net.abort(conn);
@@ -313,6 +350,7 @@ impl AuthProxy {
             Signal::Stop => {
                 info!("stopping: requests in flight may end by themselves");
                 self.is_stopping = true;
+                self.drop_spares(net);
                 self.timers.set(Key::Exit, net.now() + AUTH_PROXY_DRAIN);
                 let sessions: Vec<ConnId> = self.sessions.keys().copied().collect();
                 for conn in sessions {
@@ -380,6 +418,7 @@ impl Role for AuthProxy {
             }
             Event::Accepted(conn, ListenerTag::Admin, peer) => self.on_visitor(conn, peer, net),
             Event::Connected(conn) => {
+                self.spares.on_connected(conn);
                 if let Some(&(session, stream)) = self.upstreams.get(&conn) {
                     self.on_upstream_connected(session, stream, net);
                 }

@@ -11,9 +11,7 @@ use rustls::pki_types::CertificateDer;
 
 use crate::auth::Denied;
 use crate::auth::review::{Memory, Reviewed, read_access_review, read_token_review};
-use crate::limits::{
-    ANSWER_BYTES, QUESTION_TIMEOUT, QUESTION_UNANSWERED, QUESTIONS_OPEN, REVIEW_NO, REVIEW_YES,
-};
+use crate::limits::{ANSWER_BYTES, QUESTION_TIMEOUT, QUESTION_UNANSWERED, REVIEW_NO, REVIEW_YES};
 use crate::role::{ConnId, HttpAnswer, HttpCall, Job, JobId, Net, Outcome};
 use crate::secret::Secret;
 use crate::wire::mux::StreamId;
@@ -28,6 +26,8 @@ pub struct Api {
     /// The audiences that a service account's token must have one of; the API server's own when
     /// there is none.
     pub audiences: Vec<String>,
+    /// Questions that may be open at a time.
+    pub questions: usize,
 }
 
 /// Something to ask the API server.
@@ -137,7 +137,7 @@ impl Questions {
             open.waiting.insert(waiting);
             return Ok(());
         }
-        let api = self.api.as_ref().filter(|_| self.open.len() < QUESTIONS_OPEN).ok_or(Unasked)?;
+        let api = self.api.as_ref().filter(|api| self.open.len() < api.questions).ok_or(Unasked)?;
         let plain = |text: &str| Secret::new(text.to_owned());
         let call = HttpCall {
             method: "POST",

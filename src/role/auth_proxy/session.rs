@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use super::stream::Stream;
-use super::throttle::Throttle;
+use super::throttle::{Guesses, Throttle};
 use super::{AuthProxy, Key};
 use crate::buf::Pressure;
 use crate::engine::mux::Event;
@@ -39,11 +39,12 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn accept(
         tls: Arc<ServerConfig>,
+        guesses: Guesses,
         peer: Peer,
         net: &dyn Net,
     ) -> Result<Self, rustls::Error> {
         let (tunnel, streams) = (Tunnel::accept(tls)?, BTreeMap::new());
-        let (throttle, since) = (Throttle::new(net.now()), net.unix_time());
+        let (throttle, since) = (Throttle::new(guesses, net.now()), net.unix_time());
         Ok(Self {
             tunnel,
             streams,

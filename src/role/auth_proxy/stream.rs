@@ -4,6 +4,7 @@
 //! Credit for what came over the stream is returned when it has left the process, so a slow API
 //! server slows this caller and nobody else.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::admit::Admitted;
@@ -73,7 +74,7 @@ impl AuthProxy {
             return;
         }
         let stream = Stream {
-            exchange: Exchange::new(net.now()),
+            exchange: Exchange::with_times(net.now(), Arc::clone(&self.config.times)),
             upstream: None,
             anonymous: false,
             held: 0,
@@ -83,6 +84,7 @@ impl AuthProxy {
             carried: (0, 0),
         };
         session.streams.insert(id, stream);
+        self.warm(net);
         self.with_stream(conn, id, net, |_, _, _| ());
     }
 
@@ -284,20 +286,24 @@ impl AuthProxy {
         out: &mut Output,
         net: &mut dyn Net,
     ) {
-        let Some(stream) = self.sessions.get_mut(&conn).and_then(|it| it.streams.get_mut(&id))
-        else {
-            return;
-        };
+        let Some(stream) = self.stream(conn, id) else { return };
+        let anonymous = stream.anonymous;
+        // What goes up without a credential of ours has connections of its own.
+        let ready = if anonymous { None } else { self.take_spare() };
         let upstream = &self.config.upstream;
-        let to = if stream.anonymous { &upstream.anonymous } else { &upstream.endpoint };
-        match net.connect(to) {
-            Some(up) => {
-                stream.upstream = Some(up);
-                stream.queued = 0;
-                self.upstreams.insert(up, (conn, id));
-            }
-            None => stream.exchange.up_failed("too many connections", net.now(), out),
+        let to = if anonymous { &upstream.anonymous } else { &upstream.endpoint };
+        let dialled = ready.or_else(|| net.connect(to).map(|up| (up, false)));
+        let Some(stream) = self.stream(conn, id) else { return };
+        let Some((up, is_up)) = dialled else {
+            return stream.exchange.up_failed("too many connections", net.now(), out);
+        };
+        stream.upstream = Some(up);
+        stream.queued = 0;
+        if is_up {
+            stream.exchange.up_connected(net.now(), out);
         }
+        self.upstreams.insert(up, (conn, id));
+        self.warm(net);
     }
 
     /// Passes on what the machine has put out: bytes before ends.

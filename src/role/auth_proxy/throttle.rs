@@ -3,10 +3,22 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{
-    REFUSAL_NOTE_REFILL, REFUSAL_NOTES, REFUSAL_REFILL, REFUSALS, VERIFICATION_REFILL,
-    VERIFICATIONS,
-};
+use crate::limits::{REFUSAL_NOTE_REFILL, REFUSAL_NOTES, REFUSAL_REFILL, REFUSALS, VERIFICATIONS};
+
+/// How much a session may try.
+#[derive(Clone, Copy, Debug)]
+pub struct Guesses {
+    /// Refused credentials in a row; one more every three seconds.
+    pub refusals: u32,
+    /// Credentials to verify in a second.
+    pub verifications: u32,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self { refusals: REFUSALS, verifications: VERIFICATIONS }
+    }
+}
 
 /// Both allowances of a session.
 #[derive(Debug)]
@@ -28,10 +40,12 @@ pub(super) struct Bucket {
 }
 
 impl Throttle {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(super) fn new(guesses: Guesses, now: Instant) -> Self {
+        let Guesses { refusals, verifications } = guesses;
+        let each = Duration::from_secs(1) / verifications.max(1);
         Self {
-            refusals: Bucket::new(REFUSALS, REFUSAL_REFILL, now),
-            verifications: Bucket::new(VERIFICATIONS, VERIFICATION_REFILL, now),
+            refusals: Bucket::new(refusals, REFUSAL_REFILL, now),
+            verifications: Bucket::new(verifications, each, now),
             notes: Bucket::new(REFUSAL_NOTES, REFUSAL_NOTE_REFILL, now),
             left_out: 0,
         }
@@ -94,7 +108,7 @@ mod tests {
     #[test]
     fn a_flood_of_refusals_is_written_down_in_part_and_counted_in_full() {
         let now = Instant::now();
-        let mut throttle = Throttle::new(now);
+        let mut throttle = Throttle::new(Guesses::default(), now);
         for _ in 0..REFUSAL_NOTES {
             assert_eq!(throttle.may_note(now), Some(0));
         }
@@ -107,7 +121,7 @@ mod tests {
     #[test]
     fn a_flood_of_refused_credentials_is_no_longer_looked_at_until_time_has_passed() {
         let now = Instant::now();
-        let mut throttle = Throttle::new(now);
+        let mut throttle = Throttle::new(Guesses::default(), now);
         for _ in 0..REFUSALS {
             assert!(throttle.admits(now));
             throttle.on_refused(now);
@@ -124,7 +138,7 @@ mod tests {
     #[test]
     fn good_credentials_are_verified_up_to_a_rate() {
         let now = Instant::now();
-        let mut throttle = Throttle::new(now);
+        let mut throttle = Throttle::new(Guesses::default(), now);
         assert!((0..VERIFICATIONS).all(|_| throttle.admits(now)));
         assert!(!throttle.admits(now));
         assert!(throttle.admits(now + Duration::from_secs(1)));

@@ -57,7 +57,7 @@ pub fn check_privileges(
 fn ask(api: &ApiServer, rights: Rights) -> Result<Privileges, Failure> {
     Ok(Privileges {
         is_administrator: may(api, &Question::all("*", "*", "*"))?,
-        excess: excess(api)?,
+        excess: excess(api, rights)?,
         missing: missing(api, &rights.rules(), "")?,
     })
 }
@@ -83,14 +83,21 @@ pub(super) fn lacks(api: &ApiServer, account: &Account) -> Result<Option<String>
 }
 
 /// Rights that would make a burglar of the auth proxy one of the cluster.
-fn excess(api: &ApiServer) -> Result<Vec<&'static str>, Failure> {
+fn excess(api: &ApiServer, rights: Rights) -> Result<Vec<&'static str>, Failure> {
     let rbac = "rbac.authorization.k8s.io";
+    let unconstrained = (
+        Question::all("impersonate", "", "users"),
+        "impersonate by the old verb too, which the API server does not constrain",
+    );
     let mut all = Vec::new();
     for (question, words) in [
         (Question::all("list", "", "secrets"), "list every secret"),
         (Question::all("impersonate", "", "serviceaccounts"), "impersonate service accounts"),
         (Question::all("create", rbac, "clusterrolebindings"), "bind cluster roles"),
-    ] {
+    ]
+    .into_iter()
+    .chain(rights.constrained.then_some(unconstrained))
+    {
         if may(api, &question)? {
             all.push(words);
         }
@@ -101,21 +108,29 @@ fn excess(api: &ApiServer) -> Result<Vec<&'static str>, Failure> {
 fn missing(api: &ApiServer, rules: &[Rule], namespace: &str) -> Result<Vec<String>, Failure> {
     let mut all = Vec::new();
     for rule in rules {
-        for resource in &rule.resources {
-            let names: Vec<&str> = match rule.names.as_slice() {
-                [] => vec![""],
-                some => some.iter().map(String::as_str).collect(),
-            };
-            for name in names {
-                let question =
-                    Question { name, namespace, ..Question::all(rule.verb, rule.group, resource) };
+        for verb in &rule.verbs {
+            for question in questions(rule, verb, namespace) {
                 if !may(api, &question)? {
-                    all.push(format!("{} {resource}", rule.verb));
+                    all.push(format!("{verb} {}", question.about()));
                 }
             }
         }
     }
     Ok(all)
+}
+
+fn questions<'a>(rule: &'a Rule, verb: &'a str, namespace: &'a str) -> Vec<Question<'a>> {
+    let paths = rule.paths.iter().map(|path| Question { path, ..Question::all(verb, "", "") });
+    let mut all: Vec<_> = paths.collect();
+    for resource in &rule.resources {
+        let names: Vec<&str> = match rule.names.as_slice() {
+            [] => vec![""],
+            some => some.iter().map(String::as_str).collect(),
+        };
+        let whole = Question { namespace, ..Question::all(verb, rule.group, resource) };
+        all.extend(names.into_iter().map(|name| Question { name, ..whole }));
+    }
+    all
 }
 
 /// May this be done?
@@ -127,27 +142,38 @@ struct Question<'a> {
     resource: &'a str,
     namespace: &'a str,
     name: &'a str,
+    /// Instead of all that: a path that is no resource.
+    path: &'a str,
 }
 
 impl<'a> Question<'a> {
     /// To every object of the cluster.
     const fn all(verb: &'a str, group: &'a str, resource: &'a str) -> Self {
-        Self { verb, group, resource, namespace: "", name: "" }
+        Self { verb, group, resource, namespace: "", name: "", path: "" }
+    }
+
+    const fn about(&self) -> &'a str {
+        if self.path.is_empty() { self.resource } else { self.path }
     }
 
     fn body(&self) -> Json {
         let (resource, subresource) = self.resource.split_once('/').unwrap_or((self.resource, ""));
-        json!({
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": { "resourceAttributes": {
+        let spec = if self.path.is_empty() {
+            json!({ "resourceAttributes": {
                 "verb": self.verb,
                 "group": self.group,
                 "resource": resource,
                 "subresource": subresource,
                 "namespace": self.namespace,
                 "name": self.name,
-            }},
+            }})
+        } else {
+            json!({ "nonResourceAttributes": { "verb": self.verb, "path": self.path } })
+        };
+        json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": spec,
         })
     }
 }
