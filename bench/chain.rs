@@ -32,7 +32,7 @@ pub(crate) struct Site {
     pub(crate) relay: Process,
     port: u16,
     issuer: Issuer,
-    pki: Pki,
+    pub(crate) pki: Pki,
 }
 
 /// A way from a caller to the origin.
@@ -40,6 +40,8 @@ pub(crate) struct Chain {
     pub(crate) name: &'static str,
     pub(crate) processes: Vec<Process>,
     pub(crate) way: Way,
+    /// It goes through our relay, which counts with it.
+    pub(crate) is_ours: bool,
 }
 
 /// How a stream to the origin is opened.
@@ -139,7 +141,12 @@ impl Site {
         command.args([SENDER, &port, &text(&self.dir.join("relay/ca.pem")), &entity, &token]);
         let (sender, place) = Process::start("sender", command, "sender listens on ");
         let way = Way::Tcp(place.parse().expect("an address"));
-        Chain { name: "byte pipe: sender, relay, agent", processes: vec![sender, agent], way }
+        Chain {
+            name: "byte pipe: sender, relay, agent",
+            processes: vec![sender, agent],
+            way,
+            is_ours: true,
+        }
     }
 
     /// Client proxy, relay, and agent and auth proxy in one process.
@@ -152,7 +159,12 @@ impl Site {
         words.extend(own.iter().map(String::as_str));
         let edge = self.joined("one", "edge", &words);
         let (proxy, way) = self.client("one");
-        Chain { name: "chain: client, relay, edge", processes: vec![proxy, edge], way }
+        Chain {
+            name: "chain: client, relay, edge",
+            processes: vec![proxy, edge],
+            way,
+            is_ours: true,
+        }
     }
 
     /// Client proxy, relay, agent, auth proxy.
@@ -173,7 +185,7 @@ impl Site {
         let agent = self.joined("two", "agent", &words);
         let (proxy, way) = self.client("two");
         let processes = vec![proxy, agent, auth_proxy];
-        Chain { name: "chain: client, relay, agent, auth proxy", processes, way }
+        Chain { name: "chain: client, relay, agent, auth proxy", processes, way, is_ours: true }
     }
 
     /// The same origin without anything between.
@@ -181,14 +193,16 @@ impl Site {
         Way::Tcp(origin::plain())
     }
 
-    /// Processor time of a chain and the relay.
+    /// Processor time of a chain, with the relay where it is ours.
     pub(crate) fn cpu(&self, chain: &Chain) -> f64 {
-        self.relay.cpu() + chain.processes.iter().map(Process::cpu).sum::<f64>()
+        let relay = if chain.is_ours { self.relay.cpu() } else { 0.0 };
+        relay + chain.processes.iter().map(Process::cpu).sum::<f64>()
     }
 
-    /// Resident memory of a chain and the relay, in KiB.
+    /// Resident memory of a chain, with the relay where it is ours, in KiB.
     pub(crate) fn memory(&self, chain: &Chain) -> f64 {
-        self.relay.memory() + chain.processes.iter().map(Process::memory).sum::<f64>()
+        let relay = if chain.is_ours { self.relay.memory() } else { 0.0 };
+        relay + chain.processes.iter().map(Process::memory).sum::<f64>()
     }
 
     fn join(&self, name: &str) {
@@ -317,13 +331,13 @@ fn client(pem: &[u8]) -> Arc<ClientConfig> {
         .expect("roots")
 }
 
-fn write(path: &Path, content: &str) {
+pub(crate) fn write(path: &Path, content: &str) {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(content.as_bytes())).expect("a file can be written");
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.to_str().expect("UTF-8").to_owned()
 }

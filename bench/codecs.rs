@@ -3,24 +3,18 @@
 
 #[allow(dead_code, reason = "the other bench uses more of it")]
 mod report;
-#[path = "../tests/support/tls.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod tls;
+#[path = "../tests/support/mod.rs"]
+mod support;
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use allocation_counter::measure;
-use cluster_connect::buf::Pool;
-use cluster_connect::engine::mux::Event;
-use cluster_connect::engine::tls::Session;
-use cluster_connect::engine::tunnel::{ALPN_MUX, Tunnel};
 use cluster_connect::engine::ws::{Splice, frame_up, push_frame};
 use cluster_connect::limits::{BUFFER_SIZE, FRAME_MAX, MUX_HEADER};
-use cluster_connect::wire::mux::StreamId;
 use cluster_connect::wire::ws::{Opcode, mask};
 use report::{Options, Report};
-use tls::Pki;
+use support::pair::{Pair, sessions};
 
 const GIB: f64 = (1u64 << 30) as f64;
 const KEY: [u8; 4] = [0xa1, 0xb2, 0xc3, 0xd4];
@@ -105,17 +99,8 @@ fn relayed(rounds: usize) -> Found {
 
 /// Seals and opens one record at a time.
 fn records(rounds: usize, len: usize) -> [Found; 2] {
-    let pki = Pki::new();
-    let mut near = Session::client(pki.client(&[]), pki.name()).expect("a session");
-    let mut far = Session::server(pki.server(&[])).expect("a session");
-    let (mut up, mut down) = (Vec::new(), Vec::new());
-    for _ in 0..4 {
-        near.receive(&mut down, |_| (), &mut up).expect("TLS");
-        down.clear();
-        far.receive(&mut up, |_| (), &mut down).expect("TLS");
-        up.clear();
-    }
-    near.receive(&mut down, |_| (), &mut up).expect("TLS");
+    let (mut near, mut far) = sessions();
+    let mut down = Vec::new();
     let plain = vec![7; len];
     let mut sealed = Vec::new();
     let seal = time(&format!("seal a record of {len}"), len, rounds, || {
@@ -147,57 +132,6 @@ fn records(rounds: usize, len: usize) -> [Found; 2] {
     [Found { name: format!("seal and open a record of {len}"), ..seal }, open]
 }
 
-struct Pair {
-    pool: Pool,
-    near: Tunnel,
-    far: Tunnel,
-    bytes: Vec<u8>,
-}
-
-impl Pair {
-    fn new() -> Self {
-        let pki = Pki::new();
-        let near = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).expect("a tunnel");
-        let far = Tunnel::accept(pki.server(&[ALPN_MUX])).expect("a tunnel");
-        let mut pair = Self { pool: Pool::new(64, 64, BUFFER_SIZE), near, far, bytes: Vec::new() };
-        while !pair.near.is_established() || !pair.far.is_established() {
-            pair.carry();
-        }
-        pair
-    }
-
-    /// Everything that either side has to say, once.
-    fn carry(&mut self) {
-        let now = Instant::now();
-        self.bytes.clear();
-        while self.near.transmit(&mut self.bytes) {}
-        self.far.receive(&mut self.bytes, &self.pool, now).expect("TLS");
-        self.bytes.clear();
-        while self.far.transmit(&mut self.bytes) {}
-        self.near.receive(&mut self.bytes, &self.pool, now).expect("TLS");
-    }
-
-    fn send(&mut self, stream: StreamId, bytes: &[u8]) {
-        let mut lease = self.pool.lease_beyond();
-        lease.fill(bytes);
-        let _ = self.near.send(stream, lease.freeze());
-    }
-
-    /// The far end takes what has come. Returns the stream that was opened last.
-    fn take(&mut self) -> Option<StreamId> {
-        let now = Instant::now();
-        let mut opened = None;
-        while let Some(event) = self.far.poll_event() {
-            match event {
-                Event::Opened(id) => opened = Some(id),
-                Event::Data(id, data) => self.far.drained(id, data.len(), now),
-                _ => (),
-            }
-        }
-        opened
-    }
-}
-
 fn session(rounds: usize) -> Found {
     let mut pair = Pair::new();
     let stream = pair.near.open().expect("a stream");
@@ -211,14 +145,5 @@ fn session(rounds: usize) -> Found {
 
 fn streams(rounds: usize) -> Found {
     let mut pair = Pair::new();
-    time("session: open, 100 bytes, answer, close", 100, rounds, || {
-        let stream = pair.near.open().expect("a stream");
-        pair.send(stream, &[7; 100]);
-        pair.near.finish(stream);
-        pair.carry();
-        let far = pair.take().expect("opened");
-        pair.far.finish(far);
-        pair.carry();
-        while pair.near.poll_event().is_some() {}
-    })
+    time("session: open, 100 bytes, answer, close", 100, rounds, || pair.open_and_close())
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Process {
     pub(crate) name: &'static str,
     child: Child,
+    /// The last that it said, if nobody waited for it to say something.
+    said: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -47,7 +50,7 @@ impl Process {
             });
         }
         drop(tell);
-        let process = Self { name, child };
+        let process = Self { name, child, said: Arc::default() };
         let mut said = String::new();
         loop {
             let Ok(line) = hear.recv_timeout(Duration::from_secs(60)) else {
@@ -61,19 +64,60 @@ impl Process {
         }
     }
 
-    /// Processor time so far, of all threads, in seconds.
-    pub(crate) fn cpu(&self) -> f64 {
-        let stat = self.proc("stat");
-        // The name in parentheses may hold blanks; utime and stime are fields 14 and 15.
-        let rest = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        let ticks: f64 =
-            rest.split(' ').skip(11).take(2).filter_map(|it| it.parse::<f64>().ok()).sum();
-        ticks / TICKS_PER_SECOND
+    /// Starts a program that does not say when it is ready.
+    pub(crate) fn silent(name: &'static str, mut command: Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|err| panic!("cannot start {name}: {err}"));
+        let said: Arc<Mutex<String>> = Arc::default();
+        let (end, last) = (child.stderr.take().expect("piped"), Arc::clone(&said));
+        thread::spawn(move || {
+            for line in BufReader::new(end).lines().map_while(|line| line.ok()) {
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = line;
+            }
+        });
+        Self { name, child, said }
     }
 
-    /// Resident memory in KiB.
+    /// What it said last, if it has ended.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        // One that was waited for would no longer be a zombie.
+        let has_ended = field(self.child.id(), 0).is_none_or(|state| state == "Z");
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        has_ended.then(|| format!("{} has ended: {said}", self.name))
+    }
+
+    /// Processor time so far, of all threads and all processes below it, in seconds.
+    pub(crate) fn cpu(&self) -> f64 {
+        // utime and stime, and the same of children that have ended.
+        let ticks = self.family().into_iter().flat_map(|pid| (11..15).map(move |at| (pid, at)));
+        let ticks = ticks.filter_map(|(pid, at)| field(pid, at)?.parse::<f64>().ok());
+        ticks.sum::<f64>() / TICKS_PER_SECOND
+    }
+
+    /// Resident memory in KiB, with the processes below it.
     pub(crate) fn memory(&self) -> f64 {
-        self.status("VmRSS:")
+        let status = |pid| fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let each = self.family().into_iter().map(|pid| value(&status(pid), "VmRSS:"));
+        each.filter(|memory| memory.is_finite()).sum()
+    }
+
+    /// The process and all that it has started.
+    fn family(&self) -> Vec<u32> {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let all: Vec<(u32, u32)> =
+            all.filter_map(|pid| Some((pid, field(pid, 1)?.parse().ok()?))).collect();
+        let mut family = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(&parent) = family.get(at) {
+            family.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+            at += 1;
+        }
+        family
     }
 
     pub(crate) fn threads(&self) -> f64 {
@@ -106,6 +150,14 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A field of `/proc/PID/stat`, counted from the one behind the name.
+fn field(pid: u32, at: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold blanks.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.split(' ').nth(at).map(str::to_owned)
 }
 
 fn value(status: &str, name: &str) -> f64 {

@@ -6,10 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-/// Words on the command line: `--quick`, `--json FILE`, and names of sections.
+/// Words on the command line: `--quick`, `--no-peers`, `--json FILE`, and names of sections.
 pub(crate) struct Options {
     /// Fewer rounds and smaller amounts.
     pub(crate) quick: bool,
+    /// Other tunnels beside ours.
+    pub(crate) peers: bool,
     json: Option<PathBuf>,
     only: Vec<String>,
 }
@@ -20,9 +22,10 @@ impl Options {
         // Cargo says so to every bench.
         let _ = args.contains("--bench");
         let quick = args.contains("--quick");
+        let peers = !args.contains("--no-peers");
         let json = args.opt_value_from_str("--json").expect("--json FILE");
         let only = args.finish().iter().map(|word| word.to_string_lossy().into_owned()).collect();
-        Self { quick, json, only }
+        Self { quick, peers, json, only }
     }
 
     /// `section` is wanted: it is named, or nothing is.
@@ -44,6 +47,14 @@ impl Report {
     pub(crate) fn new(options: &Options) -> Self {
         println!("{}", machine());
         Self { json: options.json.clone(), all: Vec::new() }
+    }
+
+    /// What is to be known about the figures.
+    pub(crate) fn notes(&mut self, title: &str, notes: &[String]) {
+        for note in notes {
+            println!("{title}: {note}");
+            self.all.push(json!({ "table": title, "note": note }));
+        }
     }
 
     pub(crate) fn table(&mut self, title: &str, rows: &[(String, Vec<Figure<'_>>)]) {

@@ -5,6 +5,7 @@ mod chain;
 #[allow(dead_code, reason = "tests use more of it")]
 mod issuer;
 mod origin;
+mod peers;
 mod process;
 mod report;
 mod sender;
@@ -22,7 +23,6 @@ use report::{Figure, Options, Report, median, quantile};
 use stream::{CHUNK, Stream};
 
 const GIB: f64 = (1u64 << 30) as f64;
-const PEERS: [&str; 6] = ["rathole", "wstunnel", "bore", "stunnel", "haproxy", "sshd"];
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -41,7 +41,10 @@ fn measure(options: &Options) {
     let mut report = Report::new(options);
     let site = Site::start();
     let direct = site.direct();
-    let chains = [site.pipe(), site.edge(), site.apart()];
+    let mut chains = vec![site.pipe(), site.edge(), site.apart()];
+    let (peers, notes) = if options.peers { peers::start(&site) } else { (Vec::new(), Vec::new()) };
+    report.notes("peers", &notes);
+    chains.extend(peers);
     if options.wants("bulk") {
         bulk(&site, &direct, &chains, options, &mut report);
     }
@@ -63,15 +66,6 @@ fn measure(options: &Options) {
     if options.wants("footprint") {
         footprint(&site, &chains, options, &mut report);
     }
-    absent_peers();
-}
-
-/// Peers are measured by hand beside this; what is not there is said.
-fn absent_peers() {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    let (there, absent): (Vec<&str>, Vec<&str>) = PEERS.iter().partition(|name| on_path(name));
-    println!("\npeers on PATH: {there:?}; absent: {absent:?}; none is driven by this bench");
 }
 
 /// Moves `total` bytes over `count` streams at once; returns the seconds it took.
@@ -255,7 +249,17 @@ fn idle(site: &Site, chains: &[Chain], options: &Options, report: &mut Report) {
         let mut rows = Vec::new();
         for chain in chains {
             // One caller has at most 200 requests in flight.
-            let count = if matches!(chain.way, Way::Tcp(_)) { count } else { 150 };
+            let count = match &chain.way {
+                Way::Proxy { .. } => 150,
+                // Not every peer has descriptors or threads for more.
+                Way::Tcp(_) => {
+                    if chain.is_ours {
+                        count
+                    } else {
+                        count.min(400)
+                    }
+                }
+            };
             let before = (site.relay.memory(), site.memory(chain));
             let held: Vec<_> = (0..count).map(|_| chain.way.open()).collect();
             let after = (site.relay.memory(), site.memory(chain));

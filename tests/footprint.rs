@@ -1,4 +1,5 @@
-//! Figures that are exact: allocations in the data path, and bytes on the wire.
+//! Figures that are exact: allocations in the data path, bytes on the wire, and bytes that are held
+//! for what is idle.
 
 mod support;
 
@@ -6,11 +7,13 @@ use std::time::Instant;
 
 use allocation_counter::measure;
 use cluster_connect::buf::{Outbox, Pool};
+use cluster_connect::engine::exchange::Exchange;
 use cluster_connect::engine::mux::{Event, Session};
 use cluster_connect::engine::tunnel::{ALPN_MUX, Tunnel};
 use cluster_connect::engine::ws::{Splice, frame_up, push_frame};
 use cluster_connect::limits::{BUFFER_SIZE, FRAME_MAX, MUX_HEADER, TLS_RECORD_OVERHEAD, WS_HEAD};
 use cluster_connect::wire::ws::Opcode;
+use support::pair::{Pair, sessions_with};
 use support::tls::Pki;
 
 const KEY: [u8; 4] = [0xa1, 0xb2, 0xc3, 0xd4];
@@ -122,3 +125,51 @@ fn opening_a_stream_costs_one_header_in_one_record() {
     // With the head of its WebSocket frame, a full frame fills one record of the outer session.
     assert_eq!(sent(&mut near) + WS_HEAD, 16 * 1024);
 }
+
+/// Bytes that stay allocated for each of `count` things that `make` keeps.
+fn held<T>(count: usize, mut make: impl FnMut() -> T) -> u64 {
+    let mut kept = Vec::with_capacity(count);
+    let found = measure(|| (0..count).for_each(|_| kept.push(make())));
+    u64::try_from(found.bytes_current).expect("more than nothing") / count as u64
+}
+
+#[test]
+fn an_idle_stream_costs_less_than_it_did() {
+    let mut pair = Pair::new();
+    let both_ends = held(1000, || {
+        let stream = pair.near.open().expect("a stream");
+        pair.carry();
+        assert!(pair.take().is_some());
+        stream
+    });
+    let machine = held(1000, || Exchange::new(Instant::now()));
+    // One machine at the client proxy, and one at the auth proxy.
+    let all = both_ends + 2 * machine;
+    assert!(all <= IDLE_STREAM, "{both_ends} and twice {machine} bytes");
+}
+
+#[test]
+fn an_idle_session_costs_less_than_it_did() {
+    let pki = Pki::new();
+    let (client, server) = (pki.client(&[ALPN_MUX]), pki.server(&[ALPN_MUX]));
+    // Configurations fill their caches of sessions first.
+    let _ = held(300, || drop(sessions_with(&client, &server)));
+    let end_to_end = held(32, || {
+        let Pair { near, far, .. } = Pair::with(&client, &server);
+        (near, far)
+    });
+    // Towards the relay and from it, both ends of each.
+    let outer = held(32, || [(); 2].map(|()| sessions_with(&client, &server)));
+    assert!(end_to_end <= IDLE_TUNNEL, "end to end: {end_to_end} bytes");
+    assert!(outer <= IDLE_LEGS, "to the relay and on: {outer} bytes");
+}
+
+/// Bytes of a stream on which nothing happens, in all processes together; the target is 4 KiB.
+const IDLE_STREAM: u64 = 1_400;
+
+/// Bytes of a session on which nothing happens, at its two ends.
+const IDLE_TUNNEL: u64 = 4_800;
+
+/// Bytes of both TLS connections that carry it, at both ends of each. The relay and the agent have
+/// three of these four; their target is 24 KiB.
+const IDLE_LEGS: u64 = 9_600;

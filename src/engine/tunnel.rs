@@ -173,7 +173,8 @@ impl Tunnel {
     /// there is nothing.
     pub fn transmit(&mut self, out: &mut Vec<u8>) -> bool {
         if !self.flight.is_empty() {
-            out.append(&mut self.flight);
+            // Flights are rare, and rustls wants room for far more than there is: not kept.
+            out.extend_from_slice(&std::mem::take(&mut self.flight));
             return true;
         }
         if self.is_broken {
