@@ -17,29 +17,48 @@ pub struct Agent {
     pub joining: Joining,
     /// Where the auth proxy listens.
     pub auth_proxy: Place,
-    /// The CA of the auth proxy, which the agent enrols.
-    pub auth_proxy_ca: PathBuf,
-    /// The audiences of the auth proxy, which the relay must not have.
-    pub auth_proxy_audiences: Vec<String>,
+    /// What the agent says of the auth proxy when it enrols.
+    pub enrols: Option<AuthProxy>,
     /// How much to log.
     pub log: Level,
+}
+
+/// An auth proxy, as a relay is to know it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuthProxy {
+    /// Its CA.
+    pub ca: PathBuf,
+    /// Its audiences, which the relay must not have.
+    pub audiences: Vec<String>,
 }
 
 /// What agent and edge have in common: which cluster they are, and how the relay knows.
 #[derive(Clone, Debug)]
 pub struct Joining {
-    /// The relay.
-    pub relay: Url,
+    /// The way to the relay.
+    pub way: Way,
     /// Roots for it, instead of the system's.
     pub relay_ca: Option<PathBuf>,
     /// The cluster.
     pub cluster: ResourceId,
-    /// Needed until the agent has enrolled.
-    pub join_token: Option<SecretSource>,
     /// Where keys are kept.
     pub state: State,
     /// The way out.
     pub egress: Egress,
+}
+
+/// The way to the relay.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// The agent enrols at a relay of ours.
+    Enrolment {
+        /// The relay.
+        relay: Url,
+        /// Needed until the agent has enrolled.
+        join_token: Option<SecretSource>,
+    },
+    /// By the key of a hybrid connection, at a relay of ours or at Azure Relay.
+    ConnectionString(SecretSource),
 }
 
 /// Where keys are kept.
@@ -58,21 +77,15 @@ impl Agent {
     ///
     /// `USAGE` and those of the files that are read.
     pub fn parse(mut args: Args<'_>) -> Result<Self, Error> {
+        let joining = Joining::parse(&mut args)?;
         let parsed = Self {
-            joining: Joining::parse(&mut args)?,
+            enrols: AuthProxy::parse(&joining.way, &mut args)?,
+            joining,
             auth_proxy: args
                 .value("--auth-proxy", place)?
                 .unwrap_or_else(|| Place::Tcp(SocketAddr::from(([127, 0, 0, 1], AUTH_PROXY_PORT)))),
-            auth_proxy_ca: args
-                .path("--auth-proxy-ca")?
-                .ok_or_else(|| args.missing("--auth-proxy-ca"))?,
-            auth_proxy_audiences: args
-                .values("--auth-proxy-audience", |text| Ok(text.to_owned()))?,
             log: args.log_level()?,
         };
-        if parsed.auth_proxy_audiences.is_empty() {
-            return Err(args.missing("--auth-proxy-audience"));
-        }
         args.finish()?;
         Ok(parsed)
     }
@@ -80,6 +93,36 @@ impl Agent {
 
 /// Where the auth proxy listens when nothing is said.
 pub const AUTH_PROXY_PORT: u16 = 8443;
+
+impl AuthProxy {
+    fn parse(way: &Way, args: &mut Args<'_>) -> Result<Option<Self>, Error> {
+        let ca = args.path("--auth-proxy-ca")?;
+        let audiences = args.values("--auth-proxy-audience", |text| Ok(text.to_owned()))?;
+        if matches!(way, Way::ConnectionString(_)) {
+            // Nobody is told of either of them.
+            return Ok(None);
+        }
+        let ca = ca.ok_or_else(|| args.missing("--auth-proxy-ca"))?;
+        if audiences.is_empty() {
+            return Err(args.missing("--auth-proxy-audience"));
+        }
+        Ok(Some(Self { ca, audiences }))
+    }
+}
+
+impl Way {
+    fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
+        let join_token = args.secret("--join-token-file", "CLUSTER_CONNECT_JOIN_TOKEN")?;
+        match args.connection_string()? {
+            Some(_) if join_token.is_some() => {
+                Err(args
+                    .wrong("a join token is for a relay's API, and a connection string has none"))
+            }
+            Some(source) => Ok(Self::ConnectionString(source)),
+            None => Ok(Self::Enrolment { relay: args.relay()?, join_token }),
+        }
+    }
+}
 
 impl Joining {
     /// Reads its options.
@@ -89,13 +132,12 @@ impl Joining {
     /// `USAGE`, `RESOURCE_INVALID`.
     pub fn parse(args: &mut Args<'_>) -> Result<Self, Error> {
         let cluster = args.cluster()?;
-        let join_token = args.secret("--join-token-file", "CLUSTER_CONNECT_JOIN_TOKEN")?;
-        let (relay, relay_ca) = (args.relay()?, args.relay_ca()?);
+        let (way, relay_ca) = (Way::parse(args)?, args.relay_ca()?);
         let state = State::parse(args)?;
         let egress = Egress::from_variables(&|name| args.variable(name))
             .map_err(|why| args.wrong(&why.to_string()))?;
         let cluster = cluster.ok_or_else(|| args.missing("-n/--name"))?;
-        Ok(Self { relay, relay_ca, cluster, join_token, state, egress })
+        Ok(Self { way, relay_ca, cluster, state, egress })
     }
 }
 
@@ -151,6 +193,9 @@ OPTIONS
   -n, --name NAME              the cluster: name, group/name, or resource id
   -g, --resource-group GROUP   the group of a bare name                         [default]
   --join-token-file FILE       needed at the first start     [$CLUSTER_CONNECT_JOIN_TOKEN]
+  --connection-string-file FILE  instead of --relay and a join token: the connection string of a
+                               hybrid connection with the right to listen, of Azure Relay or of a
+                               relay of ours              [$CLUSTER_CONNECT_CONNECTION_STRING]
   --state-dir DIR              where the agent's key is kept                    [$STATE_DIRECTORY]
   --state-secret NAME          instead: a Secret of the pod's own namespace
   --auth-proxy PLACE           ADDR:PORT or unix:PATH of the auth proxy         [127.0.0.1:8443]
@@ -165,7 +210,7 @@ FILES
 
 ENVIRONMENT
   CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_JOIN_TOKEN, STATE_DIRECTORY,
-  CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
+  CLUSTER_CONNECT_CONNECTION_STRING, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
 
 EXIT CODES
   0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain

@@ -60,6 +60,9 @@ OPTIONS
   -n, --name NAME              the cluster: name, group/name, or resource id
   -g, --resource-group GROUP   the group of a bare name                         [default]
   --join-token-file FILE       needed at the first start     [$CLUSTER_CONNECT_JOIN_TOKEN]
+  --connection-string-file FILE  instead of --relay and a join token: the connection string of a
+                               hybrid connection with the right to listen, of Azure Relay or of a
+                               relay of ours              [$CLUSTER_CONNECT_CONNECTION_STRING]
   --state-dir DIR              where keys are kept                              [$STATE_DIRECTORY]
   --state-secret NAME          instead: a Secret of the pod's own namespace
   --kubeconfig FILE            how to reach the API server
@@ -143,7 +146,8 @@ FILES
 
 ENVIRONMENT
   CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_JOIN_TOKEN, STATE_DIRECTORY,
-  CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY, KUBERNETES_SERVICE_HOST, _PORT
+  CLUSTER_CONNECT_CONNECTION_STRING, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY,
+  KUBERNETES_SERVICE_HOST, _PORT
 
 EXIT CODES
   0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain

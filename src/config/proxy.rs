@@ -18,8 +18,8 @@ use crate::wire::url::Url;
 /// What a client proxy was started with.
 #[derive(Clone, Debug)]
 pub struct Proxy {
-    /// The relay.
-    pub relay: Url,
+    /// The way to the clusters.
+    pub way: Way,
     /// Roots for it, instead of the system's.
     pub relay_ca: Option<PathBuf>,
     /// The clusters, at least one, each once.
@@ -58,6 +58,20 @@ pub struct Proxy {
     pub log: Level,
     /// What to say to the user before anything else.
     pub warnings: Vec<String>,
+}
+
+/// The way to the clusters.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// The API of a relay of ours gives credentials.
+    Api(Url),
+    /// One cluster by the key of its hybrid connection, at a relay of ours or at Azure Relay.
+    ConnectionString {
+        /// The connection string.
+        source: SecretSource,
+        /// The CA of the cluster's auth proxy.
+        cluster_ca: PathBuf,
+    },
 }
 
 /// Where the kubeconfig goes.
@@ -161,7 +175,7 @@ impl Proxy {
         let audience =
             |given: Option<String>, default: &str| given.unwrap_or_else(|| default.to_owned());
         Ok(Self {
-            relay: args.relay()?,
+            way: Way::parse(clusters.len(), args)?,
             relay_ca: args.relay_ca()?,
             clusters,
             identity,
@@ -188,6 +202,23 @@ impl Proxy {
     fn file_name(&self) -> String {
         let names: Vec<&str> = self.clusters.iter().map(ResourceId::name).collect();
         names.join("+").to_ascii_lowercase()
+    }
+}
+
+impl Way {
+    fn parse(clusters: usize, args: &mut Args<'_>) -> Result<Self, Error> {
+        let cluster_ca = args.path("--cluster-ca")?;
+        match (args.connection_string()?, cluster_ca) {
+            (None, None) => Ok(Self::Api(args.relay()?)),
+            (None, Some(_)) => {
+                Err(args.wrong("--cluster-ca goes with a connection string; see --ca-fingerprint"))
+            }
+            (Some(_), None) => Err(args.missing("--cluster-ca, beside a connection string,")),
+            (Some(_), Some(_)) if clusters != 1 => {
+                Err(args.wrong("a connection string is for one cluster"))
+            }
+            (Some(source), Some(cluster_ca)) => Ok(Self::ConnectionString { source, cluster_ca }),
+        }
     }
 }
 
@@ -289,6 +320,12 @@ USAGE
 OPTIONS
   --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
+  --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
+                               connection with the right to send, of Azure Relay or of a relay of
+                               ours; no API is asked, so the identity's token for the relay is not
+                               used                       [$CLUSTER_CONNECT_CONNECTION_STRING]
+  --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
+                               its edge or auth proxy
   -n, --name NAME              the cluster: name, group/name, or resource id; may come several times
   -g, --resource-group GROUP   the group of bare names                          [default]
   --identity SOURCE            where tokens come from; see IDENTITY  [$CLUSTER_CONNECT_IDENTITY]
@@ -329,7 +366,7 @@ TIME
 ENVIRONMENT
   HOME, KUBECONFIG, CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_IDENTITY,
   CLUSTER_CONNECT_RELAY_TOKEN, CLUSTER_CONNECT_CLUSTER_TOKEN, CLUSTER_CONNECT_KUBE_TOKEN,
-  CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
+  CLUSTER_CONNECT_CONNECTION_STRING, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
 
 EXIT CODES
   0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain
@@ -352,6 +389,12 @@ USAGE
 OPTIONS
   --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
+  --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
+                               connection with the right to send, of Azure Relay or of a relay of
+                               ours; no API is asked, so the identity's token for the relay is not
+                               used                       [$CLUSTER_CONNECT_CONNECTION_STRING]
+  --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
+                               its edge or auth proxy
   -n, --name NAME              the cluster: name, group/name, or resource id; may come several times
   -g, --resource-group GROUP   the group of bare names                          [default]
   --identity SOURCE            where tokens come from (see cluster-connect proxy --help)
@@ -373,7 +416,7 @@ OPTIONS
 ENVIRONMENT
   HOME, CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_IDENTITY,
   CLUSTER_CONNECT_RELAY_TOKEN, CLUSTER_CONNECT_CLUSTER_TOKEN, CLUSTER_CONNECT_KUBE_TOKEN,
-  CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
+  CLUSTER_CONNECT_CONNECTION_STRING, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
 
 EXIT CODES
   those of the command; 1 cannot run, 2 wrong command line; see cluster-connect explain

@@ -218,12 +218,14 @@ fn a_relay_has_one_way_to_be_known() {
 fn an_agent_joins_with_a_secret_from_a_file_or_the_environment() {
     let line = format!("{AGENT} --join-token-file /j --auth-proxy unix:/run/a");
     let Ok(Command::Agent(agent)) = parse(&line) else { panic!() };
-    assert_eq!(agent.joining.join_token, Some(SecretSource::File("/j".into())));
+    let agent::Way::Enrolment { relay, join_token } = &agent.joining.way else { panic!() };
+    assert_eq!(*join_token, Some(SecretSource::File("/j".into())));
     assert_eq!(agent.auth_proxy, Place::Unix("/run/a".into()));
-    assert_eq!(agent.joining.relay.to_string(), "https://r.example");
+    assert_eq!(relay.to_string(), "https://r.example");
     let secret = |name: &str| (name == "CLUSTER_CONNECT_JOIN_TOKEN").then(|| "ccj_x".to_owned());
     let Ok(Command::Agent(agent)) = with(AGENT, &secret) else { panic!() };
-    assert!(matches!(agent.joining.join_token, Some(SecretSource::Inline(_))));
+    let agent::Way::Enrolment { join_token, .. } = &agent.joining.way else { panic!() };
+    assert!(matches!(join_token, Some(SecretSource::Inline(_))));
     assert!(!format!("{agent:?}").contains("ccj_x"));
     for (from, to) in [
         ("-n edge-7", ""),
@@ -279,6 +281,42 @@ fn every_limit_of_an_auth_proxy_is_an_option_whose_default_the_manual_tells() {
         assert_eq!(limits(&format!("{option} {default}")).unwrap(), Limits::default(), "{option}");
         assert_ne!(limits(&format!("{option} {other}")).unwrap(), Limits::default(), "{option}");
         assert_eq!(limits(&format!("{option} -1")).unwrap_err().code, Code::Usage, "{option}");
+    }
+}
+
+#[test]
+fn a_connection_string_stands_instead_of_a_relay_and_its_api() {
+    let line = "agent --connection-string-file /c -n edge-7 --state-dir /s";
+    let Ok(Command::Agent(agent)) = parse(line) else { panic!() };
+    assert!(matches!(agent.joining.way, agent::Way::ConnectionString(_)) && agent.enrols.is_none());
+    let string = "Endpoint=sb://n/;SharedAccessKeyName=r;SharedAccessKey=s3cret;EntityPath=e";
+    let variable = |name: &str| match name {
+        "CLUSTER_CONNECT_CONNECTION_STRING" => Some(string.to_owned()),
+        // Of another installation on the same machine; what is nearer counts.
+        "CLUSTER_CONNECT_RELAY" => Some("https://r.example".to_owned()),
+        _ => environment(name),
+    };
+    let Ok(Command::Agent(agent)) = with("agent -n edge-7 --state-dir /s", &variable) else {
+        panic!()
+    };
+    assert!(!format!("{agent:?}").contains("s3cret"));
+    let proxy =
+        "proxy --connection-string-file /c --cluster-ca /ca -n edge-7 --identity file:/r,/c";
+    let way = proxy_of(proxy).way;
+    assert!(matches!(way, proxy::Way::ConnectionString { .. }));
+    for wrong in [
+        format!("{line} --relay r.example"),
+        format!("{line} --join-token-file /j"),
+        format!("{line} --connection-string-file /d"),
+        line.replace("-n edge-7", ""),
+        line.replace("-file /c", ""),
+        proxy.replace("--cluster-ca /ca", ""),
+        proxy.replace("--connection-string-file /c", ""),
+        format!("{proxy} -n edge-8"),
+        format!("{proxy} --relay r.example"),
+        format!("{PROXY} --cluster-ca /ca"),
+    ] {
+        assert_eq!(parse(&wrong).unwrap_err().code, Code::Usage, "{wrong}");
     }
 }
 

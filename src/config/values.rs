@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::args::{Args, Parsed};
+use super::args::{Args, Parsed, SecretSource};
 use super::errors::{Code, Error};
 use crate::wire::resource::ResourceId;
 use crate::wire::url::Url;
@@ -184,6 +184,21 @@ impl Args<'_> {
                 .map_err(|why| self.wrong(&format!("CLUSTER_CONNECT_RELAY {text:?}: {why}"))),
             None => Err(self.missing("--relay (or CLUSTER_CONNECT_RELAY)")),
         }
+    }
+
+    /// `--connection-string-file`, or the environment's `CLUSTER_CONNECT_CONNECTION_STRING`. It
+    /// stands instead of `--relay`.
+    ///
+    /// # Errors
+    ///
+    /// `USAGE`.
+    pub fn connection_string(&mut self) -> Result<Option<SecretSource>, Error> {
+        let variable = "CLUSTER_CONNECT_CONNECTION_STRING";
+        let source = self.secret("--connection-string-file", variable)?;
+        if source.is_some() && self.text("--relay")?.is_some() {
+            return Err(self.wrong("--relay and a connection string exclude each other"));
+        }
+        Ok(source)
     }
 
     /// `--relay-ca`, or the environment's `CLUSTER_CONNECT_RELAY_CA`.

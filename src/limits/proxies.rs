@@ -100,9 +100,9 @@ pub const API_SERVER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long new rights may take until they hold: API servers see them through a cache.
 pub const ACCOUNT_RIGHTS_WAIT: Duration = Duration::from_secs(10);
 
-/// How long a session may take from the first packet to the end of the inner handshake. The relay
-/// gives up on the listener after 30 s.
-pub const SESSION_OPENING: Duration = Duration::from_secs(45);
+/// How long a session may take from the first packet to the end of the inner handshake. A relay
+/// gives up on the listener after 30 s unless it is told otherwise; Azure's SDKs wait this long.
+pub const SESSION_OPENING: Duration = Duration::from_secs(70);
 
 /// How long a client proxy that waits for a cluster at start pauses between two attempts.
 pub const START_RETRY: Duration = Duration::from_secs(2);

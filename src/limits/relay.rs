@@ -90,6 +90,9 @@ pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);
 /// Sessions that an agent carries, and an auth proxy takes, at a time.
 pub const SESSIONS_MAX: usize = 4096;
 
+/// HTTP requests that an agent fetches at a time in order to decline them.
+pub const DECLINING_MAX: usize = 16;
+
 /// How long a token that an agent signs with a shared key is good.
 pub const TOKEN_LIFE: Duration = Duration::from_secs(3600);
 

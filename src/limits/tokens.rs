@@ -93,6 +93,9 @@ pub const SAS_TOKEN_BYTES: usize = 4 * 1024;
 /// Characters of a rule's name and of a key: the SDKs' own limit.
 pub const SAS_NAME_CHARS: usize = 256;
 
+/// Bytes of a connection string: a host, a rule and its key, the name of a hybrid connection.
+pub const CONNECTION_STRING_MAX: usize = 2048;
+
 /// Digits of a SAS token's expiry: ten reach to the year 2286.
 pub const SAS_EXPIRY_DIGITS: usize = 10;
 

@@ -14,6 +14,7 @@ pub mod keys;
 mod letter;
 mod net;
 pub mod relay;
+pub mod shared_key;
 
 pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
 pub use letter::{Letter, LoopId, Pair, Revoked, Tally};

@@ -22,15 +22,10 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     };
     let certificate = authority.certificate().clone();
     let (inner, chore) = auth_proxy::role(&config.gate, authority, upstream, api)?;
-    let outer = agent::role(
-        joining,
-        &dir,
-        &certificate,
-        config.gate.issuers.audiences(),
-        Endpoint::Local(ListenerTag::AuthProxy),
-    )?;
+    let enrols = (certificate, config.gate.issuers.audiences());
+    let (outer, text) =
+        agent::role(joining, &dir, enrols, Endpoint::Local(ListenerTag::AuthProxy))?;
     let audit = audit(config.gate.audit_log.as_deref())?;
-    let text = agent::connected(joining);
     let mut reactor = reactor(Edge::new(outer, inner), audit, None, Some(chore))?;
     auth_proxy::listen_admin(&mut reactor, config.admin.as_ref())?;
     drive(reactor, |notice| match notice {

@@ -10,10 +10,10 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::time_provider::DefaultTimeProvider;
 
-use super::{audit, drive, log, print, reactor, relay, say, state};
+use super::{agent, audit, drive, log, print, reactor, relay, say, state};
 use crate::auth::certify::{Authority, LOOPBACK_NAMES};
 use crate::config::errors::{Code, Error};
-use crate::config::proxy::{Proxy as Config, Target};
+use crate::config::proxy::{Proxy as Config, Target, Way};
 use crate::config::values::Output;
 use crate::engine::probe::Plan;
 use crate::engine::tlsconf::{self, Versions};
@@ -22,9 +22,10 @@ use crate::io::{Bind, Child, Stopper, files, roots};
 use crate::limits::KNOWN_HOSTS_MAX;
 use crate::role::client_proxy::admission::Bearer;
 use crate::role::client_proxy::known::Known;
-use crate::role::client_proxy::{self, ClientProxy, route};
+use crate::role::client_proxy::{self, ClientProxy, Shared, route};
 use crate::role::{ListenerTag, Notice};
 use crate::wire::kubeconfig::{Entry, Kubeconfig, Malformed};
+use crate::wire::url::Url;
 
 /// Runs until it is told to stop, or until `command` has ended, whose exit code it passes on.
 pub(super) fn run(config: Config, command: Option<Vec<OsString>>) -> Result<u8, Error> {
@@ -108,8 +109,18 @@ pub(super) fn role(
         Some(source) => Some(source.read()?),
         None => None,
     };
+    let (relay, shared) = match &config.way {
+        Way::Api(relay) => (relay.clone(), None),
+        Way::ConnectionString { source, cluster_ca } => {
+            let key = agent::shared_key(source)?;
+            let ((host, port), path) = (key.place(), String::new());
+            let shared = Shared { key, authority: agent::certificate(cluster_ca)? };
+            (Url { tls: true, host, port, path }, Some(shared))
+        }
+    };
     Ok(ClientProxy::new(client_proxy::Config {
-        relay: config.relay.clone(),
+        relay,
+        shared,
         roots: config.relay_ca.is_some().then(|| Arc::new(trusted)),
         tls,
         egress: config.egress.clone(),

@@ -1,6 +1,7 @@
 //! Byte layouts: values to bytes and back. Nothing here keeps state between calls.
 
 pub mod arm;
+pub mod connection_string;
 pub mod control;
 pub mod h1;
 pub mod json;

@@ -390,6 +390,7 @@ impl Chain {
         let roots = [pki().authority.certificate().clone()];
         let tls = tlsconf::client(&roots, None, &[], Versions::Both, time.clone());
         ClientProxy::new(client_proxy::Config {
+            shared: None,
             relay: Url::parse("http://relay.test").expect("a URL"),
             roots: None,
             tls: tls.expect("a configuration"),

@@ -170,15 +170,88 @@ fn requests_are_declined_and_pings_answered() {
     stage.data(channel, &plain(Opcode::Text, b"not json"));
     stage.data(channel, &plain(Opcode::Ping, b"p"));
     let sent = frames(Side::Server, &stage.take(channel));
-    let ids: Vec<_> = sent[..2]
+    let ids: Vec<_> = sent[..1]
         .iter()
         .map(|f| match Reply::parse(std::str::from_utf8(&f.2).unwrap()) {
             Ok(Reply::Response(response)) => (response.request_id, response.status, response.body),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(ids, [("R1".to_owned(), 501, false), ("R2".to_owned(), 501, false)]);
-    assert_eq!(sent[2..], [(Opcode::Pong, true, b"p".to_vec())]);
+    assert_eq!(ids, [("R1".to_owned(), 501, false)]);
+    assert_eq!(sent[1..], [(Opcode::Pong, true, b"p".to_vec())]);
+}
+
+#[test]
+fn a_request_that_is_pointed_to_is_declined_where_it_is() {
+    let (mut stage, channel) = listening();
+    let address = "ws://node7.example:81/$hc/ent?a&&sb-hc-action=request&sb-hc-id=R2_G1";
+    let pointer = plain(Opcode::Text, Command::Pointer(address.to_owned()).encode().as_bytes());
+    stage.data(channel, &pointer);
+    let (conn, to) = stage.net.connects.last().cloned().unwrap();
+    assert!(matches!(to, Endpoint::Tcp { host, port: 81, .. } if host == "node7.example"));
+    let request = open(&mut stage, conn);
+    assert_eq!(request.target, "/$hc/ent?a&&sb-hc-action=request&sb-hc-id=R2_G1");
+    assert_eq!(request.fields.get("ServiceBusAuthorization"), None);
+    let full = Command::Request(cluster_connect::wire::control::Request {
+        address: address.to_owned(),
+        id: "R2_G1".to_owned(),
+        target: "/ent".to_owned(),
+        method: "POST".to_owned(),
+        body: true,
+        ..Default::default()
+    });
+    let mut bytes = plain(Opcode::Ping, b"p");
+    bytes.extend(plain(Opcode::Text, full.encode().as_bytes()));
+    bytes.extend(plain(Opcode::Binary, &[7; 300_000]));
+    stage.data(conn, &bytes);
+    let sent = frames(Side::Server, &stage.take(conn));
+    assert_eq!(sent[0], (Opcode::Pong, true, b"p".to_vec()));
+    let Ok(Reply::Response(response)) = Reply::parse(std::str::from_utf8(&sent[1].2).unwrap())
+    else {
+        panic!("a response")
+    };
+    assert_eq!(
+        (response.request_id.as_str(), response.status, response.body),
+        ("R2_G1", 501, false)
+    );
+    assert_eq!(sent[2..], [(Opcode::Close, true, vec![3, 232])]);
+    assert!(stage.net.finished.contains(&conn));
+    assert_eq!(stage.take(channel), b"", "and not on the channel");
+    stage.closed(conn, Close::Clean);
+    assert_eq!(stage.role.leftovers(), 1);
+}
+
+#[test]
+fn places_of_requests_that_lead_nowhere_cost_little() {
+    let (mut stage, channel) = listening();
+    let pointer = |n: usize| {
+        let address = format!("ws://n/$hc/ent?sb-hc-action=request&sb-hc-id=R{n}");
+        plain(Opcode::Text, Command::Pointer(address).encode().as_bytes())
+    };
+    let before = stage.net.connects.len();
+    for n in 0..100 {
+        stage.data(channel, &pointer(n));
+    }
+    let conns: Vec<ConnId> = stage.net.connects[before..].iter().map(|it| it.0).collect();
+    assert_eq!(conns.len(), 16, "at a time");
+    let told = frames(Side::Server, &stage.take(channel));
+    assert_eq!(told.len(), 84, "the others are told on the channel");
+    // One refuses, one says nonsense, one falls silent, one goes away, one is no WebSocket.
+    open(&mut stage, conns[0]);
+    stage.data(conns[0], &plain(Opcode::Text, b"{}"));
+    open(&mut stage, conns[1]);
+    stage.data(conns[1], &masked(Opcode::Text, b"{}"));
+    stage.event(Event::Connected(conns[2]));
+    stage.data(conns[2], b"HTTP/1.1 403 Forbidden\r\n\r\n");
+    open(&mut stage, conns[3]);
+    stage.finished(conns[3]);
+    stage.closed(conns[4], Close::Reset);
+    for gone in &conns[..4] {
+        assert_eq!(stage.fate(*gone), Some(Fate::Aborted));
+    }
+    stage.pass(26);
+    assert_eq!((stage.role.leftovers(), stage.net.leased()), (1, 0));
+    assert_eq!(stage.fate(channel), None);
 }
 
 #[test]

@@ -175,6 +175,37 @@ fn bodies_up_to_sixty_four_kilobytes_are_inline() {
 }
 
 #[test]
+fn one_byte_more_is_fetched_in_either_framing() {
+    let body = vec![7; 65_537];
+    let parts: Vec<&[u8]> = body.chunks(9000).collect();
+    let (whole, most) = body.split_at(65_536);
+    let at_the_limit: Vec<&[u8]> = whole.chunks(9000).collect();
+    let (mut stage, _, control) = serving();
+    let sender = stage.request(&post("Transfer-Encoding: chunked\r\n"));
+    stage.data(sender, &chunked(&at_the_limit));
+    assert_eq!((stage.inline(control).1.unwrap().len(), most.len()), (65_536, 1));
+    for (fields, wire) in [
+        ("Content-Length: 65537\r\n", body.clone()),
+        ("Transfer-Encoding: chunked\r\n", chunked(&parts)),
+    ] {
+        let (mut stage, _, control) = serving();
+        let sender = stage.request(&post(fields));
+        stage.data(sender, &wire);
+        let address = stage.pointer(control);
+        let rendezvous = stage.opened(&address);
+        let got = stage.got(rendezvous);
+        assert!(request(&got[0].2).body);
+        assert_eq!(got[1..].iter().map(|f| f.2.len()).sum::<usize>(), 65_537);
+        assert!(got[1..].iter().all(|f| f.2.len() <= 32 * 1024));
+    }
+    // A chunked body that turns out to be empty is none.
+    let (mut stage, _, control) = serving();
+    let sender = stage.request(&post("Transfer-Encoding: chunked\r\n"));
+    stage.data(sender, b"0\r\n\r\n");
+    assert_eq!(stage.inline(control).1, None);
+}
+
+#[test]
 fn longer_bodies_are_fetched_and_streamed() {
     let body: Vec<u8> = (0..200_000u32).map(|i| u8::try_from(i % 239).unwrap()).collect();
     let plain = (post("Content-Length: 200000\r\n"), body.clone());

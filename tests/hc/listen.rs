@@ -37,6 +37,36 @@ fn a_renewed_token_keeps_the_channel_open() {
 }
 
 #[test]
+fn an_expired_token_ends_the_channel_five_minutes_later_and_no_relayed_socket() {
+    let (mut stage, table) = relay();
+    let (sender, listener) = stage.joined();
+    let control = stage.listener("ent", "");
+    let answer = |stage: &mut crate::Stage<_>| {
+        for conn in [sender, listener, control] {
+            if stage.fate(conn).is_none() {
+                stage.data(conn, &masked(Opcode::Pong, b""));
+            }
+        }
+    };
+    for _ in 0..(3600 + 300) / 20 - 1 {
+        stage.pass(20);
+        answer(&mut stage);
+    }
+    let sent = frames(Side::Client, &stage.take(control));
+    assert!(sent.iter().all(|frame| frame.0 == Opcode::Ping), "not before the grace is over");
+    stage.pass(20);
+    let sent = frames(Side::Client, &stage.take(control));
+    let close = sent.iter().find(|frame| frame.0 == Opcode::Close).unwrap();
+    assert_eq!(close_reason(&close.2).unwrap().0, 1008);
+    answer(&mut stage);
+    stage.pass(20);
+    stage.take(listener);
+    stage.data(sender, &masked(Opcode::Binary, b"still here"));
+    assert_eq!(stage.take(listener), crate::plain(Opcode::Binary, b"still here"));
+    assert_eq!(table.0.borrow().counts["ent"], 0, "nobody listens any more");
+}
+
+#[test]
 fn a_bad_renewal_closes_the_channel() {
     for body in [
         r#"{"renewToken":{"token":"TokenProvider$x@1b2c3d"}}"#,

@@ -5,7 +5,11 @@
 
 mod agent;
 mod call;
+mod checklist;
+mod deadlines;
 mod enrol;
+mod flood;
+mod hostile;
 mod http;
 mod http_ends;
 mod listen;
@@ -18,9 +22,10 @@ mod table;
 
 use cluster_connect::engine::upgrade::Request;
 use cluster_connect::engine::ws::{Connection, Item, Side, push_frame};
-use cluster_connect::role::agent::{Agent, Config as AgentConfig, SharedKey, Source};
+use cluster_connect::role::agent::{Agent, Config as AgentConfig, Source};
 use cluster_connect::role::relay::authority::Authority;
 use cluster_connect::role::relay::{Config, Relay};
+use cluster_connect::role::shared_key::SharedKey;
 use cluster_connect::role::{ConnId, Endpoint, Event, ListenerTag, Notice};
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::control::{Accept, Command};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster_connect::buf::{Pool, Pressure, Slice};
+use cluster_connect::buf::{Outbox, Pool, Pressure, Slice};
 use cluster_connect::limits::BUFFER_SIZE;
 use cluster_connect::role::{
     Busy, Close, ConnId, Endpoint, Event, Job, JobId, ListenerTag, Net, Notice, Outcome, Peer,
@@ -24,6 +24,8 @@ pub(crate) struct Script {
     pool: Pool,
     pub(crate) out: BTreeMap<ConnId, Vec<u8>>,
     pub(crate) full: BTreeSet<ConnId>,
+    /// What is sent to these waits here until the test takes it, as it does in a process.
+    pub(crate) outboxes: BTreeMap<ConnId, Outbox>,
     pub(crate) paused: BTreeSet<ConnId>,
     pub(crate) finished: BTreeSet<ConnId>,
     pub(crate) fates: BTreeMap<ConnId, Fate>,
@@ -42,6 +44,7 @@ impl Script {
             pool: Pool::new(64, 64, BUFFER_SIZE),
             out: BTreeMap::new(),
             full: BTreeSet::new(),
+            outboxes: BTreeMap::new(),
             paused: BTreeSet::new(),
             finished: BTreeSet::new(),
             fates: BTreeMap::new(),
@@ -87,6 +90,9 @@ impl Net for Script {
 
     fn send(&mut self, conn: ConnId, data: Slice) -> Pressure {
         assert!(!self.finished.contains(&conn), "sent after finish");
+        if let Some(outbox) = self.outboxes.get_mut(&conn) {
+            return outbox.push(data);
+        }
         if !self.fates.contains_key(&conn)
             && let Some(out) = self.out.get_mut(&conn)
         {
@@ -96,7 +102,11 @@ impl Net for Script {
     }
 
     fn pressure(&self, conn: ConnId) -> Pressure {
-        if self.full.contains(&conn) { Pressure::Full } else { Pressure::Open }
+        match self.outboxes.get(&conn) {
+            Some(outbox) => outbox.pressure(),
+            None if self.full.contains(&conn) => Pressure::Full,
+            None => Pressure::Open,
+        }
     }
 
     fn pause(&mut self, conn: ConnId) {

@@ -1,10 +1,20 @@
 'use strict';
 
-const net = require('net');
+const tls = require('tls');
 
 exports.port = Number(process.argv[2]);
-exports.origin = `ws://localhost:${exports.port}`;
-exports.base = `http://localhost:${exports.port}`;
+exports.origin = `wss://localhost:${exports.port}`;
+exports.base = `https://localhost:${exports.port}`;
+
+// Rules of the namespace and their keys; `root` is short for Azure's own.
+const keys = JSON.parse(process.env.SDK_KEYS);
+const ROOT = 'RootManageSharedAccessKey';
+
+// A token that an SDK makes, by a rule's key or by a wrong one.
+exports.token = (sdk, entity, rule = 'root') => {
+  const name = rule === 'root' || rule === 'wrong' ? ROOT : rule;
+  return sdk.createRelayToken(`${exports.base}/${entity}`, name, rule === 'wrong' ? 'wrong' : keys[name]);
+};
 
 exports.sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
@@ -14,7 +24,7 @@ exports.once = (emitter, event) => new Promise((resolve, reject) => {
 });
 
 exports.until = async (what, test) => {
-  for (let i = 0; i < 1000; i++) {
+  for (let i = 0; i < 3000; i++) {
     if (await test()) return;
     await exports.sleep(10);
   }
@@ -26,7 +36,7 @@ exports.run = async cases => {
   for (const [name, body] of Object.entries(cases)) {
     let timer;
     const limit = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error('took too long')), 20000);
+      timer = setTimeout(() => reject(new Error('took too long')), 120000);
     });
     try {
       await Promise.race([body(), limit]);
@@ -42,7 +52,7 @@ exports.run = async cases => {
 
 // The bytes of an answer to raw bytes, up to the end of the connection.
 exports.raw = bytes => new Promise((resolve, reject) => {
-  const socket = net.connect(exports.port, 'localhost', () => socket.write(bytes));
+  const socket = tls.connect(exports.port, 'localhost', { servername: 'localhost' }, () => socket.write(bytes));
   const got = [];
   socket.on('data', data => got.push(data));
   socket.on('close', () => resolve(Buffer.concat(got).toString('latin1')));

@@ -2,11 +2,11 @@
 'use strict';
 
 const assert = require('assert');
-const http = require('http');
+const http = require('https');
 const relay = require('hyco-https');
-const { base, origin, once, port, raw, run } = require('./common');
+const { origin, once, port, raw, run, ...common } = require('./common');
 
-const token = (rule = 'root') => relay.createRelayToken(`${base}/web`, rule, rule);
+const token = (rule, entity = 'web') => common.token(relay, entity, rule);
 
 function send(options, body) {
   return new Promise((resolve, reject) => {
@@ -61,6 +61,14 @@ function serve(request, response) {
 }
 
 let server;
+
+async function listen(entity, handler) {
+  const made = relay.createRelayedServer(
+    { server: `${origin}/$hc/${entity}?sb-hc-action=listen`, token: () => token('Listen', entity) }, handler);
+  made.listen();
+  await once(made, 'listening');
+  return made;
+}
 
 run({
   async 'a listener comes up'() {
@@ -125,7 +133,7 @@ run({
   async 'errors of the relay are json without Via'() {
     for (const [path, headers, status, code] of [
       ['/web', { ServiceBusAuthorization: 'x' }, 401, 'TokenMissingOrInvalid'],
-      ['/none', { ServiceBusAuthorization: relay.createRelayToken(`${base}/`, 'root', 'root') }, 404, 'EndpointNotFound'],
+      ['/none', { ServiceBusAuthorization: token('root', '') }, 404, 'EndpointNotFound'],
     ]) {
       const response = await send({ path, headers });
       assert.strictEqual(response.statusCode, status);
@@ -133,6 +141,52 @@ run({
       assert.strictEqual(JSON.parse(response.body).error.code, code);
       assert.ok(response.statusMessage.includes('TrackingId:'));
     }
+  },
+
+  async 'an entity without tokens gets requests as they are'() {
+    const open = await listen('open', serve);
+    const sent = () => new Promise((resolve, reject) => {
+      const headers = { Authorization: 'Bearer mine', ServiceBusAuthorization: 'not looked at' };
+      http.get({ port, path: '/open/x?sb-hc-token=neither&a=1', headers }, response => {
+        const parts = [];
+        response.on('data', part => parts.push(part));
+        response.on('end', () => resolve(JSON.parse(Buffer.concat(parts))));
+      }).on('error', reject);
+    });
+    const { url, headers } = await sent();
+    const seen = Object.fromEntries(Object.entries(headers).map(([k, v]) => [k.toLowerCase(), v]));
+    assert.strictEqual(url, '/open/x?a=1');
+    assert.strictEqual(seen.authorization, 'Bearer mine');
+    assert.ok(!('servicebusauthorization' in seen));
+    open.close();
+  },
+
+  async 'a listener that does not respond costs what its entity says'() {
+    const hasty = await listen('hasty', () => 0);
+    const response = await send({ path: '/hasty', headers: { ServiceBusAuthorization: token('Send', 'hasty') } });
+    assert.strictEqual(response.statusCode, 504);
+    assert.strictEqual(JSON.parse(response.body).error.code, 'GatewayTimeout');
+    assert.ok(!('via' in response.headers));
+    hasty.close();
+  },
+
+  async 'an entity without HTTP refuses it before any listener hears of it'() {
+    const response = await send({ path: '/ent', headers: { ServiceBusAuthorization: token('Send', 'ent') } });
+    assert.strictEqual(response.statusCode, 501, response.statusMessage);
+    assert.strictEqual(JSON.parse(response.body).error.code, 'NotImplemented');
+  },
+
+  async 'a listener with a bad key sees its 401'() {
+    const bad = relay.createRelayedServer(
+      { server: `${origin}/$hc/web?sb-hc-action=listen`, token: () => token('wrong') }, serve);
+    const seen = [];
+    bad.on('error', error => seen.push(String(error.message || error)));
+    bad.listen();
+    await common.until('it is told', () => seen.length);
+    assert.ok(seen[0].includes('401'), seen[0]);
+    bad.close();
+    // The one beside it, from the same address and of the same name, has not noticed.
+    assert.strictEqual((await send({ path: '/web/size?1' })).body.length, 1);
   },
 
   async 'an expectation is met'() {

@@ -1,8 +1,10 @@
-//! Microsoft's SDKs for Node, unmodified, as listeners and senders of the relay on real sockets.
+//! Clients that are not ours, unmodified, against the relay as a process: Microsoft's SDKs for Node
+//! as listeners and senders, its management client for Python, and Python's `websockets` as a third
+//! implementation of what goes over the wire. And what is ours, by connection strings alone.
 //!
-//! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`. And its management clients for
-//! Python, from PyPI: `python3 -m venv target/arm-venv && target/arm-venv/bin/pip install -r
-//! tests/sdk/requirements.txt`. Where that was not done, these tests are ignored and say so.
+//! They come from npm: `npm ci --prefix tests/sdk --ignore-scripts`, and from PyPI: `python3 -m venv
+//! target/arm-venv && target/arm-venv/bin/pip install -r tests/sdk/requirements.txt`. Where that was
+//! not done, these tests are ignored and say so.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/chain.rs"]
@@ -17,96 +19,84 @@ mod issuer;
 #[path = "../support/kubectl.rs"]
 #[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
 mod kubectl;
+mod lab;
 #[path = "../../bin/quickstart/processes.rs"]
 #[allow(dead_code, reason = "shared with other programs, each of which uses a part")]
 mod processes;
-#[path = "../hc/table.rs"]
-#[allow(dead_code, reason = "shared with tests/hc")]
-mod table;
+#[path = "../support/raw.rs"]
+#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
+mod raw;
+mod strings;
 #[path = "../support/trial.rs"]
 #[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
 mod trial;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::mpsc::channel;
-use std::thread;
 
-use cluster_connect::io::{AuditSink, Bind, Limits, Reactor, Setup};
-use cluster_connect::role::ListenerTag;
-use cluster_connect::role::relay::authority::{Deadlines, Entity};
-use cluster_connect::role::relay::{Config, Relay};
-use table::Table;
+use lab::Lab;
 use trial::{Absent, trial};
 
 fn main() -> ExitCode {
-    trial::run([vec![
+    let own = vec![
         trial(hyco_ws_listens_and_connects),
         trial(hyco_https_serves_requests),
+        trial(a_third_implementation_listens_and_connects),
         trial(the_management_client_for_connected_clusters_is_served),
         trial(the_management_clients_for_azure_relay_and_roles_are_served),
-    ]])
+    ];
+    trial::run([own, strings::trials()])
 }
 
-/// A relay with two entities for WebSockets and one for HTTP. Returns its port.
-fn relay() -> u16 {
-    let (tell, hear) = channel();
-    thread::spawn(move || {
-        let table = Table::with(&["ent", "ent2"]);
-        let web = Entity {
-            name: "web".to_owned(),
-            needs_token: true,
-            http: true,
-            deadlines: Deadlines::default(),
-        };
-        table.0.borrow_mut().entities.push(web);
-        let config = Config { secure: false, ..Config::default() };
-        let setup = Setup {
-            limits: Limits { conns: 512, buffers: 1024, keep: 64 },
-            audit: AuditSink::nowhere(),
-            journal: None,
-            chore: None,
-        };
-        let mut reactor = Reactor::new(Relay::new(config, Box::new(table)), setup).unwrap();
-        let any = Bind::Tcp(([127, 0, 0, 1], 0).into());
-        let address = reactor.listen(ListenerTag::Main, &any, None).unwrap().unwrap();
-        tell.send(address.port()).unwrap();
-        reactor.run(|_| ()).unwrap();
-    });
-    hear.recv().unwrap()
-}
-
-fn run(script: &str) -> Result<(), Absent> {
+/// Node, if the SDKs are there.
+fn node() -> Result<PathBuf, Absent> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
-    if !here.join("node_modules").exists() {
-        return Err(Absent("SDK from npm (npm ci --prefix tests/sdk)".to_owned()));
+    match here.join("node_modules").exists() {
+        true => Ok(PathBuf::from("node")),
+        false => Err(Absent("SDK from npm (npm ci --prefix tests/sdk)".to_owned())),
     }
-    let port = relay().to_string();
-    let mut node = Command::new("node");
-    node.current_dir(here).args(["--no-deprecation", script, &port]).stdin(Stdio::null());
-    let out = node.output().expect("node is there, since npm was");
-    let text = String::from_utf8_lossy(&out.stdout);
-    let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{text}\n{errors}");
-    Ok(())
+}
+
+/// Python, if `package` is there.
+fn python(package: &str) -> Result<PathBuf, Absent> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/arm-venv/bin/python");
+    let mut check = Command::new(&python);
+    check.args(["-c", &format!("import {package}")]).stdin(Stdio::null()).stderr(Stdio::null());
+    match check.status().is_ok_and(|status| status.success()) {
+        true => Ok(python),
+        false => Err(Absent(format!("{package} in target/arm-venv"))),
+    }
 }
 
 fn hyco_ws_listens_and_connects() -> Result<(), Absent> {
-    run("ws.js")
+    let node = node()?;
+    let lab = Lab::start();
+    let before = lab.peak_kib();
+    lab.drive(&node, &["--no-deprecation", "ws.js"]);
+    // The largest transfer has 64 MiB and a reader that takes its time.
+    if let Some((before, after)) = before.zip(lab.peak_kib()) {
+        let grown = after - before;
+        assert!(grown < 24 * 1024, "the relay's memory has grown by {grown} KiB");
+    }
+    Ok(())
 }
 
 fn hyco_https_serves_requests() -> Result<(), Absent> {
-    run("https.js")
+    let node = node()?;
+    Lab::start().drive(&node, &["--no-deprecation", "https.js"]);
+    Ok(())
+}
+
+fn a_third_implementation_listens_and_connects() -> Result<(), Absent> {
+    let python = python("websockets")?;
+    Lab::start().drive(&python, &["third.py"]);
+    Ok(())
 }
 
 /// The command that runs a script with Microsoft's clients for Python.
-fn python(script: &str) -> Result<Command, Absent> {
+fn management(script: &str) -> Result<Command, Absent> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = here.join("target/arm-venv/bin/python");
-    if !python.exists() {
-        return Err(Absent("management clients in target/arm-venv".to_owned()));
-    }
-    let mut command = Command::new(python);
+    let mut command = Command::new(python("azure.mgmt.hybridkubernetes, azure.mgmt.relay")?);
     command.arg("-B").arg(here.join("tests/sdk").join(script)).stdin(Stdio::null());
     Ok(command)
 }
@@ -121,7 +111,7 @@ fn manage(mut client: Command, site: &chain::Site, more: &[&str]) {
 }
 
 fn the_management_client_for_connected_clusters_is_served() -> Result<(), Absent> {
-    let client = python("arm.py")?;
+    let client = management("arm.py")?;
     let mut site = chain::Site::start();
     let _edge = site.cluster("edge-7", chain::Options { edge: true, ..Default::default() });
     manage(client, &site, &["edge-7"]);
@@ -129,6 +119,6 @@ fn the_management_client_for_connected_clusters_is_served() -> Result<(), Absent
 }
 
 fn the_management_clients_for_azure_relay_and_roles_are_served() -> Result<(), Absent> {
-    manage(python("relay.py")?, &chain::Site::start(), &[]);
+    manage(management("relay.py")?, &chain::Site::start(), &[]);
     Ok(())
 }

@@ -3,10 +3,9 @@
 
 const assert = require('assert');
 const WebSocket = require('hyco-ws');
-const { base, once, origin, run, sleep, until } = require('./common');
+const { once, origin, run, sleep, until, ...common } = require('./common');
 
-const token = (entity, rule = 'root') =>
-  WebSocket.createRelayToken(`${base}/${entity}`, rule, rule);
+const token = (entity, rule) => common.token(WebSocket, entity, rule);
 
 const listenUri = entity => `${origin}/$hc/${entity}?sb-hc-action=listen`;
 const sendUri = (entity, more = '') => `${origin}/$hc/${entity}?sb-hc-action=connect${more}`;
@@ -120,6 +119,47 @@ run({
     for (let i = 0; i < 30; i++) (await connect('ent')).close();
     assert.ok(counts[0] > 3 && counts[1] > 3 && counts[0] + counts[1] === 30, String(counts));
     servers.forEach(server => server.close());
+  },
+
+  async 'a slow reader gets everything and costs the relay nothing'() {
+    const count = 64, size = 1 << 20;
+    let got = 0, accepted;
+    const server = await listen('ent', {}, socket => {
+      accepted = socket;
+      socket.on('message', data => {
+        assert.ok(data.length === size && data[0] === got && data[size - 1] === got, `message ${got}`);
+        got += 1;
+        // Between two messages nothing is read for a while.
+        socket._socket.pause();
+        setTimeout(() => socket._socket.resume(), 3);
+      });
+    });
+    const client = await connect('ent');
+    for (let n = 0; n < count; n++) client.send(Buffer.alloc(size, n));
+    // Others are not held up by it.
+    for (let n = 0; n < 20; n++) {
+      const other = await connect('ent');
+      other.terminate();
+    }
+    await until('all messages are there', () => got === count);
+    client.close();
+    server.close();
+  },
+
+  async 'a listener that sends what nobody announced loses its channel and comes back'() {
+    const server = await listen('ent', {}, echo);
+    for (const [bad, code] of [[Buffer.from('binary'), 1002], ['not json', 1002]]) {
+      const [got] = await new Promise(resolve => {
+        server.controlChannel.on('close', (...args) => resolve(args));
+        server.controlChannel.send(bad);
+      });
+      assert.strictEqual(got, code);
+      await once(server, 'listening');
+    }
+    const client = await connect('ent');
+    client.close();
+    server.close();
+    await sleep(100);
   },
 
   async 'refusals have the status and the tracking id that people look for'() {

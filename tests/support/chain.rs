@@ -64,6 +64,8 @@ pub(crate) struct Options {
     pub(crate) certificate: bool,
     /// The tunnel may not be measured.
     pub(crate) unmeasured: bool,
+    /// The agent listens by the connection string in `{name}.listen`, and no API knows of it.
+    pub(crate) by_string: bool,
 }
 
 /// A client proxy.
@@ -209,10 +211,12 @@ impl Site {
             false => account(&api),
         };
         private(Path::new(&self.path(&format!("{name}.apiserver"))), &account);
-        let token = self.operator(&["add", name, "-o", "json"]);
-        let token: serde_json::Value = serde_json::from_str(&token).expect("JSON from add");
-        let token = token["joinToken"].as_str().expect("a join token").to_owned();
-        private(Path::new(&self.path(&format!("{name}.join-token"))), &token);
+        if !options.by_string {
+            let token = self.operator(&["add", name, "-o", "json"]);
+            let token: serde_json::Value = serde_json::from_str(&token).expect("JSON from add");
+            let token = token["joinToken"].as_str().expect("a join token").to_owned();
+            private(Path::new(&self.path(&format!("{name}.join-token"))), &token);
+        }
         let mut cluster = Cluster {
             name: name.to_owned(),
             options,
@@ -225,7 +229,9 @@ impl Site {
             cluster.start_auth_proxy(self);
         }
         cluster.start_agent(self);
-        self.operator(&["grant", name, "--user", ALICE]);
+        if !options.by_string {
+            self.operator(&["grant", name, "--user", ALICE]);
+        }
         cluster
     }
 
@@ -248,13 +254,17 @@ impl Site {
     /// A client proxy with more options.
     pub(crate) fn client_with(&self, clusters: &[&str], more: &[&str]) -> Client {
         let name = format!("proxy-{}", clusters.join("-"));
+        self.client_of(&name, replaced(self.client_words(clusters), more))
+    }
+
+    /// A client proxy with these options.
+    pub(crate) fn client_of(&self, name: &str, words: Vec<String>) -> Client {
         let path = self.path(&format!("kube/{name}.yaml"));
-        let words = replaced(self.client_words(clusters), more);
         let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
         words.insert(0, "proxy");
         words.extend(["--port", "0", "-f", &path]);
         let ready = "ready: ";
-        let (process, _) = start(self.logs(), &Wish { name: &name, words: &words, ready });
+        let (process, _) = start(self.logs(), &Wish { name, words: &words, ready });
         let kubeconfig = fs::read_to_string(&path).expect("the kubeconfig is there when ready");
         Client { process, kubeconfig }
     }
@@ -314,9 +324,7 @@ impl Cluster {
         let wish = Wish { name: &name, words: &words, ready: &ready };
         let (mut process, place) = start(site.logs(), &wish);
         // It listens before it has fetched the issuer's document and then the keys.
-        for _ in 0..2 {
-            process.says("keys are fresh").expect("the auth proxy fetches keys");
-        }
+        process.says("keys are fresh").expect("the auth proxy fetches keys");
         place.trim().clone_into(&mut self.place);
         self.auth_proxy = Some(process);
     }
@@ -326,11 +334,16 @@ impl Cluster {
         self.agent = None;
         let role = if self.options.edge { "edge" } else { "agent" };
         let name = format!("{}.{role}", self.name);
-        let join_token = site.path(&format!("{}.join-token", self.name));
-        let mut words = strings(&[role, "--relay", &site.url, "-n", &self.name]);
+        let mut words = strings(&[role, "-n", &self.name]);
         words.extend(site.relay_ca_words());
         words.extend(strings(&["--state-dir", &site.path(&name)]));
-        words.extend(strings(&["--join-token-file", &join_token]));
+        if self.options.by_string {
+            let file = site.path(&format!("{}.listen", self.name));
+            words.extend(strings(&["--connection-string-file", &file]));
+        } else {
+            let join_token = site.path(&format!("{}.join-token", self.name));
+            words.extend(strings(&["--relay", &site.url, "--join-token-file", &join_token]));
+        }
         if self.options.edge {
             words.extend(self.gate_words(site));
             words.push("--no-bootstrap".to_owned());

@@ -3,7 +3,7 @@
 use super::Code;
 
 /// Code, name, explanation. A test holds it against the enum.
-pub(super) const CATALOGUE: [(Code, &str, &str); 42] = [
+pub(super) const CATALOGUE: [(Code, &str, &str); 43] = [
     (
         Code::Usage,
         "USAGE",
@@ -111,6 +111,15 @@ pub(super) const CATALOGUE: [(Code, &str, &str); 42] = [
         "The local port is in use, by another proxy or by an outgoing connection: 47011 lies \
              in the\nrange that Linux gives to those. Choose another with --port, or --port 0 for \
              any.",
+    ),
+    (
+        Code::ConnectionStringInvalid,
+        "CONNECTION_STRING_INVALID",
+        "A connection string has the form\n\n  \
+             Endpoint=sb://HOST/;SharedAccessKeyName=RULE;SharedAccessKey=KEY;EntityPath=NAME\n\n\
+             and is that of one hybrid connection: one of the whole namespace has no EntityPath, \
+             which can\nbe put behind it. An agent needs a rule with the right Listen, a client \
+             one with Send.",
     ),
     (
         Code::RelayUnreachable,

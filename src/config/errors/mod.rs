@@ -47,6 +47,8 @@ pub enum Code {
     NotAvailable,
     /// The local port is in use.
     PortTaken,
+    /// A connection string is not one.
+    ConnectionStringInvalid,
     /// The relay cannot be reached.
     RelayUnreachable,
     /// The relay's certificate is not to be trusted.

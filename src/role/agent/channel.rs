@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info};
 
 use super::address::{Address, host_port};
+use super::decline::not_implemented;
 use super::token::Progress;
 use super::{Agent, Conn, Key, ListenToken, Net, Notice, Phase};
 use crate::buf::{Lease, Pressure};
@@ -16,7 +17,7 @@ use crate::limits::{
 };
 use crate::role::ConnId;
 use crate::role::frames::write;
-use crate::wire::control::{Command, Reply, Response};
+use crate::wire::control::{Command, Reply};
 use crate::wire::ws::{Opcode, close_reason};
 
 /// The control channel.
@@ -182,7 +183,9 @@ impl Agent {
                 Ok(Command::Accept(accept)) => self.on_accept(&accept, net),
                 Ok(Command::Request(request)) => self.decline(conn, request.id, net),
                 Ok(Command::Pointer(address)) => {
-                    if let Some(id) = request_id(&address) {
+                    if !self.decline_at(&address, net)
+                        && let Some(id) = request_id(&address)
+                    {
                         self.decline(conn, id, net);
                     }
                 }
@@ -194,14 +197,7 @@ impl Agent {
 
     /// HTTP requests are not for the agent; but none may stay without an answer.
     fn decline(&mut self, conn: ConnId, request_id: String, net: &mut dyn Net) {
-        let response = Reply::Response(Response {
-            request_id,
-            status: 501,
-            description: "Not Implemented".to_owned(),
-            headers: Vec::new(),
-            body: false,
-        });
-        self.send_command(conn, &response, net);
+        self.send_command(conn, &not_implemented(request_id), net);
     }
 
     fn send_command(&mut self, conn: ConnId, reply: &Reply, net: &mut dyn Net) {

@@ -3,6 +3,7 @@
 
 mod address;
 mod channel;
+mod decline;
 mod session;
 mod token;
 
@@ -15,8 +16,9 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use self::channel::Channel;
+use self::decline::Declining;
 use self::session::{Local, Rendezvous};
-pub use self::token::{AgentKey, Enrolment, SharedKey, Sign, Source};
+pub use self::token::{AgentKey, Enrolment, Sign, Source};
 use self::token::{ListenToken, Tokens};
 use super::frames::Keys;
 use super::{Close, ConnId, Endpoint, Event, Net, Notice, Role, Signal, Tls, Via};
@@ -86,6 +88,8 @@ enum Conn {
     Rendezvous(Box<Rendezvous>),
     /// A session's connection to the auth proxy.
     Local(Box<Local>),
+    /// To where an HTTP request is, which is declined there.
+    Declining(Box<Declining>),
     /// Nothing more is expected of it but its end.
     Ending,
 }
@@ -157,6 +161,7 @@ impl Agent {
             Some(Conn::Channel(_)) => self.on_channel_connected(conn, net),
             Some(Conn::Rendezvous(_)) => self.on_rendezvous_connected(conn, net),
             Some(Conn::Local(_)) => self.on_local_connected(conn, net),
+            Some(Conn::Declining(_)) => self.on_declining_connected(conn, net),
             Some(Conn::Ending) | None => (),
         }
     }
@@ -166,6 +171,7 @@ impl Agent {
             Some(Conn::Channel(_)) => self.on_channel_data(conn, data, net),
             Some(Conn::Rendezvous(_)) => self.on_rendezvous_data(conn, data, net),
             Some(Conn::Local(_)) => self.on_local_data(conn, data, net),
+            Some(Conn::Declining(_)) => self.on_declining_data(conn, data, net),
             Some(Conn::Ending) | None => (),
         }
     }
@@ -175,6 +181,7 @@ impl Agent {
             Some(Conn::Channel(_)) => self.on_channel_lost(conn, "the relay closed it", net),
             Some(Conn::Rendezvous(_)) => self.on_rendezvous_finished(conn, net),
             Some(Conn::Local(_)) => self.on_local_finished(conn, net),
+            Some(Conn::Declining(_)) => self.drop_declining(conn, "finished", net),
             Some(Conn::Ending) | None => (),
         }
     }
@@ -183,7 +190,7 @@ impl Agent {
         match self.conns.get(&conn) {
             Some(Conn::Rendezvous(_) | Conn::Local(_)) => self.resume_source(conn, net),
             Some(Conn::Ending) => self.timers.set(Key::End(conn), net.now() + CLOSE_TIMEOUT),
-            Some(Conn::Channel(_)) | None => (),
+            Some(Conn::Channel(_) | Conn::Declining(_)) | None => (),
         }
     }
 
@@ -193,7 +200,7 @@ impl Agent {
             Some(Conn::Channel(_)) => self.on_channel_lost(conn, &why.to_string(), net),
             Some(Conn::Rendezvous(_)) => self.on_rendezvous_closed(conn, net),
             Some(Conn::Local(_)) => self.on_local_closed(conn, why, net),
-            Some(Conn::Ending) | None => drop(self.forget(conn)),
+            Some(Conn::Declining(_) | Conn::Ending) | None => drop(self.forget(conn)),
         }
     }
 
@@ -206,12 +213,13 @@ impl Agent {
                 Key::Open(conn) => match self.conns.get(&conn) {
                     Some(Conn::Channel(_)) => self.on_channel_lost(conn, "no answer", net),
                     Some(Conn::Rendezvous(_)) => self.abort_session(conn, net),
+                    Some(Conn::Declining(_)) => self.drop_declining(conn, "no answer", net),
                     Some(Conn::Local(_) | Conn::Ending) | None => (),
                 },
                 Key::Ping(conn) => match self.conns.get(&conn) {
                     Some(Conn::Channel(_)) => self.ping_channel(conn, net),
                     Some(Conn::Rendezvous(_)) => self.ping_rendezvous(conn, net),
-                    Some(Conn::Local(_) | Conn::Ending) | None => (),
+                    Some(Conn::Local(_) | Conn::Declining(_) | Conn::Ending) | None => (),
                 },
                 Key::End(conn) => {
                     net.abort(conn);

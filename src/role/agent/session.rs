@@ -270,13 +270,15 @@ impl Agent {
         let source = match self.conns.get(&conn) {
             Some(Conn::Rendezvous(rendezvous)) => rendezvous.local,
             Some(Conn::Local(local)) => local.rendezvous,
-            Some(Conn::Channel(_) | Conn::Ending) | None => return,
+            Some(Conn::Channel(_) | Conn::Declining(_) | Conn::Ending) | None => return,
         };
         let is_open = self.is_open(conn) || self.is_open(source);
         let paused = match self.conns.get_mut(&source) {
             Some(Conn::Rendezvous(rendezvous)) => &mut rendezvous.is_paused,
             Some(Conn::Local(local)) if is_open => &mut local.is_paused,
-            Some(Conn::Local(_) | Conn::Channel(_) | Conn::Ending) | None => return,
+            Some(Conn::Local(_) | Conn::Channel(_) | Conn::Declining(_) | Conn::Ending) | None => {
+                return;
+            }
         };
         if std::mem::take(paused) {
             net.resume(source);

@@ -10,31 +10,18 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use crate::auth::sas;
-use crate::limits::{API_ANSWER_MAX, API_TIMEOUT, TOKEN_LIFE};
+use crate::limits::{API_ANSWER_MAX, API_TIMEOUT};
+use crate::role::shared_key::SharedKey;
 use crate::role::{Fault, HttpAnswer, HttpCall, Job, JobId, Net, Notice, Outcome, WriteFile};
 use crate::secret::Secret;
 
 /// Where tokens come from.
 #[derive(Debug)]
 pub enum Source {
-    /// An authorization rule of a namespace, as in a connection string.
+    /// An authorization rule, as in a connection string.
     Key(SharedKey),
     /// The connected-clusters API of our own relay.
     Enrolment(Box<Enrolment>),
-}
-
-/// An authorization rule and its key.
-#[derive(Debug)]
-pub struct SharedKey {
-    /// `host[:port]` of the namespace.
-    pub relay: String,
-    /// The hybrid connection.
-    pub entity: String,
-    /// The rule's name.
-    pub rule: String,
-    /// The key, as the text it is handed out as.
-    pub key: Secret<String>,
 }
 
 /// What the agent needs to enrol, and to prove later who it is.
@@ -125,7 +112,7 @@ impl Tokens {
     /// Asks for a token.
     pub(super) fn request(&mut self, net: &mut dyn Net) -> Progress {
         match &self.source {
-            Source::Key(key) => Progress::Ready(key.mint(net.unix_time())),
+            Source::Key(key) => Progress::Ready(ListenToken::mint(key, net.unix_time())),
             Source::Enrolment(_) if self.stage != Stage::Idle => Progress::Pending,
             Source::Enrolment(enrolment) if self.is_enrolled => {
                 self.stage_of(enrolment.challenge(), Stage::Asking, net)
@@ -264,18 +251,10 @@ impl Tokens {
     }
 }
 
-impl SharedKey {
-    fn mint(&self, unix_now: u64) -> ListenToken {
-        let host = self.relay.split(':').next().unwrap_or_default();
-        let expires = unix_now.saturating_add(TOKEN_LIFE.as_secs());
-        let resource = format!("http://{host}/{}", self.entity);
-        let token = sas::mint(&resource, &self.rule, &self.key, expires);
-        ListenToken {
-            relay: self.relay.clone(),
-            entity: self.entity.clone(),
-            token: Secret::new(token),
-            expires,
-        }
+impl ListenToken {
+    fn mint(key: &SharedKey, unix_now: u64) -> Self {
+        let (token, expires) = key.mint(unix_now);
+        Self { relay: key.relay.clone(), entity: key.entity.clone(), token, expires }
     }
 }
 

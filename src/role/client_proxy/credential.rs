@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::CertificateDer;
 
+use super::Shared;
 use crate::auth::certify::Fingerprint;
 use crate::engine::tlsconf;
 use crate::limits::CREDENTIAL_MAX;
@@ -94,6 +95,22 @@ pub const fn request_body(method: Method) -> &'static str {
 }
 
 impl Credential {
+    /// What `shared` gives at `cluster`.
+    pub(super) fn mint(shared: &Shared, cluster: &ResourceId, unix_now: u64) -> Self {
+        let (host, port) = shared.key.place();
+        let (token, expires) = shared.key.mint(unix_now);
+        Self {
+            host,
+            port,
+            entity: shared.key.entity.clone(),
+            token,
+            expires,
+            authority: shared.authority.clone(),
+            fingerprint: Fingerprint::of(&shared.authority),
+            server_name: cluster.server_name(),
+        }
+    }
+
     /// Reads the answer about `cluster`.
     ///
     /// # Errors

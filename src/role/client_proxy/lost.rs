@@ -21,10 +21,13 @@ pub(super) enum Lost {
 
 impl Lost {
     /// The code that the manual explains.
-    pub(super) const fn code(&self, stage: &Stage) -> &'static str {
+    pub(super) fn code(&self, stage: &Stage) -> &'static str {
         match (self, stage) {
             (Self::Untrusted(_), _) => "CLUSTER_UNTRUSTED",
             (Self::Relay(_), Stage::Connecting) => "RELAY_UNREACHABLE",
+            (Self::Refused(401 | 403, _), _) => "TOKEN_REFUSED",
+            (Self::Refused(404, why), _) if why.contains(NO_LISTENERS) => "CLUSTER_OFFLINE",
+            (Self::Refused(404, _), _) => "CLUSTER_UNKNOWN",
             (Self::Relay(_) | Self::Refused(..) | Self::Cluster(_), _) => "CLUSTER_UNREACHABLE",
         }
     }
@@ -41,7 +44,7 @@ impl Lost {
             Self::Relay(why) => {
                 format!("cluster {name} cannot be reached through its relay: {why}")
             }
-            Self::Refused(404, why) if why.contains("no listeners") => {
+            Self::Refused(404, why) if why.contains(NO_LISTENERS) => {
                 format!(
                     "cluster {name} cannot be reached: it is offline, no agent of it is connected \
                      to the relay"
@@ -57,13 +60,22 @@ impl Lost {
     }
 }
 
+/// In the text of the one 404 that passes by itself.
+const NO_LISTENERS: &str = "no listeners";
+
 impl From<Refused> for Lost {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::Status(answer) => {
-                // What follows is for whoever looks into the relay's log.
-                let why = answer.reason.split(". TrackingId:").next().unwrap_or_default();
-                Self::Refused(answer.status, why.to_owned())
+                // Of what follows, the tracking id is what a relay's operator asks for.
+                let why = match answer.reason.split_once(". TrackingId:") {
+                    Some((why, rest)) => {
+                        let id = rest.split(',').next().unwrap_or_default();
+                        format!("{why} (TrackingId:{id})")
+                    }
+                    None => answer.reason,
+                };
+                Self::Refused(answer.status, why)
             }
             Refused::Malformed => Self::Relay("it did not open a WebSocket".to_owned()),
         }

@@ -40,6 +40,7 @@ use self::local::Local;
 use self::lost::Lost;
 use self::session::Session;
 use super::egress::Egress;
+use super::shared_key::SharedKey;
 use super::{Close, ConnId, Event, Fault, JobId, Net, Notice, Role, Signal};
 use crate::auth::certify::Fingerprint;
 use crate::buf::Lease;
@@ -55,6 +56,8 @@ use crate::wire::url::Url;
 pub struct Config {
     /// The relay's API.
     pub relay: Url,
+    /// Instead of what that API would give.
+    pub shared: Option<Shared>,
     /// The roots for it, instead of the system's.
     pub roots: Option<Arc<Vec<CertificateDer<'static>>>>,
     /// TLS towards the relay.
@@ -85,6 +88,15 @@ pub struct Config {
     pub measure: Option<Plan>,
     /// The clock by which certificates are judged.
     pub time: Arc<dyn TimeProvider>,
+}
+
+/// The way to one cluster by the key of its hybrid connection, for a relay without our API.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The right to send.
+    pub key: SharedKey,
+    /// The CA of the cluster's auth proxy.
+    pub authority: CertificateDer<'static>,
 }
 
 /// The role of the client proxy.

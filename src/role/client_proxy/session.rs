@@ -349,7 +349,7 @@ impl ClientProxy {
         for local in session.streams.into_values() {
             self.on_cluster_broken(local, &lost, net);
         }
-        if why.is_for_the_api() {
+        if why.is_for_the_api() && self.config.shared.is_none() {
             return self.on_session_refused(&id, &sentence, net);
         }
         // Nobody waits for a session that was up, but for the process that is not ready without.

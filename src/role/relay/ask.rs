@@ -2,7 +2,7 @@
 //! over its control channel, others over a rendezvous to which a pointer invites it.
 
 use super::authority::{Deadlines, Right};
-use super::connect::Purpose;
+use super::connect::{Handle, Purpose};
 use super::fault::{Fault, Tracking};
 use super::http::{request_fields, take_body};
 use super::open::Opening;
@@ -35,8 +35,8 @@ pub(super) struct Asking {
     body: Vec<u8>,
     pub(super) stage: Stage,
     asked: Vec<ConnId>,
-    /// The exchange's key in the tables, once there is one.
-    pub(super) key: Option<u128>,
+    /// The exchange's handle in the tables, once there is one.
+    pub(super) key: Option<Handle>,
     /// Its id, and the address of its rendezvous.
     id: String,
     address: String,
@@ -62,6 +62,11 @@ pub(super) enum Stage {
 impl Asking {
     pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
         revoked.covers(&self.entity, &self.bearer)
+    }
+
+    /// Whether this is the request `id`, and `listener` the one that has it.
+    pub(super) fn is_asked(&self, listener: ConnId, id: &str) -> bool {
+        self.asked.last() == Some(&listener) && self.id == id
     }
 
     /// The command that carries the whole head.
@@ -195,11 +200,10 @@ impl Relay {
         });
         match delivered {
             Ok(()) => {
-                if let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) {
-                    asking.stage = Stage::Sent;
-                    asking.body = Vec::new();
-                    self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.response);
-                }
+                let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) else { return };
+                asking.stage = Stage::Sent;
+                asking.body = Vec::new();
+                self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.response);
             }
             Err(fault) => self.refuse_asking(conn, &fault, net),
         }
@@ -215,13 +219,12 @@ impl Relay {
         if let Err(fault) = offered {
             return self.refuse_asking(conn, &fault, net);
         }
-        if let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) {
-            asking.stage = Stage::Pointing;
-            self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.accept);
-            if asking.is_ahead() {
-                net.pause(conn);
-            }
+        let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) else { return };
+        asking.stage = Stage::Pointing;
+        if asking.is_ahead() {
+            net.pause(conn);
         }
+        self.timers.set(Key::Ask(conn), net.now() + asking.deadlines.accept);
     }
 
     /// Chooses a listener and sends it what `message` makes for a fresh rendezvous.
@@ -235,12 +238,13 @@ impl Relay {
         let listener = self.choose(&asking.entity, &asking.request.fields, &asking.asked, net)?;
         let place = self.place(listener, &asking.target, &asking.tracking, Purpose::Request, net);
         let message = message(asking, &place.address, &place.id)?;
-        let deadlines = asking.deadlines;
-        self.send_command(listener, &message, net);
-        let (key, id, address) = (place.key, place.id.clone(), place.address.clone());
         // A listener that has the whole request comes once its response turns out to be large.
-        let until = net.now() + deadlines.accept.max(deadlines.response);
-        self.meet_at(place, conn, listener, Purpose::Request, net.now(), until);
+        let lifetime = asking.deadlines.accept.max(asking.deadlines.response);
+        let entity = asking.entity.clone();
+        self.send_command(listener, &message, net);
+        let (key, id, address) = (place.handle(), place.id.clone(), place.address.clone());
+        let meeting = place.meeting(Purpose::Request, entity, conn, listener, net.now());
+        self.meet_at(meeting, lifetime);
         self.asks.insert(key, conn);
         let Some(Conn::Asking(asking)) = self.conns.get_mut(&conn) else { return Ok(()) };
         asking.asked.push(listener);

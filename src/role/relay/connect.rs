@@ -1,6 +1,6 @@
 //! Senders that wait, and the rendezvous at which a listener meets them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -19,8 +19,8 @@ use crate::wire::ws::Opcode;
 pub(super) struct Waiting {
     pub(super) entity: String,
     pub(super) bearer: String,
-    pub(super) upgrade: Upgrade,
     deadlines: Deadlines,
+    pub(super) upgrade: Upgrade,
     /// What it has sent already; delivered first.
     pub(super) early: Vec<u8>,
     peer: Peer,
@@ -29,13 +29,21 @@ pub(super) struct Waiting {
     tracking: Tracking,
     /// Listeners that have been asked.
     asked: Vec<ConnId>,
-    meetings: Vec<u128>,
+    meetings: Vec<Handle>,
 }
+
+/// The first half of the random part of a rendezvous id, by which tables find it. The time that a
+/// look-up takes may tell of this half; of the other one, which proves the id, it tells nothing.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Handle(u64);
 
 /// A rendezvous to which a listener was invited.
 #[derive(Debug)]
 pub(super) struct Meeting {
     id: String,
+    key: u128,
+    /// Where the sender is; an id is no way into another entity.
+    entity: String,
     purpose: Purpose,
     listener: ConnId,
     /// `None` once the sender has gone or has met another listener.
@@ -55,9 +63,47 @@ pub(super) enum Purpose {
 /// A rendezvous that does not exist yet.
 #[derive(Debug)]
 pub(super) struct Place {
-    pub(super) key: u128,
+    key: u128,
     pub(super) id: String,
     pub(super) address: String,
+}
+
+impl Place {
+    pub(super) const fn handle(&self) -> Handle {
+        Handle::of(self.key)
+    }
+
+    /// What is to be remembered of it.
+    pub(super) fn meeting(
+        self,
+        purpose: Purpose,
+        entity: String,
+        sender: ConnId,
+        listener: ConnId,
+        since: Instant,
+    ) -> Meeting {
+        let Self { key, id, .. } = self;
+        Meeting { id, key, entity, purpose, listener, sender: Some(sender), since }
+    }
+}
+
+impl Meeting {
+    /// The random part decides, in a time that does not depend on how much of it is right.
+    fn is_named(&self, key: u128, id: &str) -> bool {
+        self.key ^ key == 0 && self.id == id
+    }
+}
+
+impl Handle {
+    #[expect(clippy::cast_possible_truncation, reason = "the upper half of 128 bits")]
+    const fn of(key: u128) -> Self {
+        Self((key >> 64) as u64)
+    }
+
+    /// The handle in `id`, if it has the form of a rendezvous id.
+    pub(super) fn in_id(id: &str) -> Option<Self> {
+        rendezvous_key(id).map(Self::of)
+    }
 }
 
 impl Waiting {
@@ -79,8 +125,8 @@ impl Relay {
         let waiting = Waiting {
             entity: entity.name,
             bearer: grant.bearer,
-            upgrade,
             deadlines: entity.deadlines,
+            upgrade,
             early: arrival.rest,
             peer: arrival.peer,
             fields: arrival.request.fields,
@@ -108,19 +154,20 @@ impl Relay {
             connect_headers: joined(waiting.visible_fields()),
             remote: remote(waiting.peer),
         });
-        let until = net.now() + waiting.deadlines.accept;
         let command = command.encode();
         if command.len() > COMMAND_MAX {
             return Err(Fault::new(431, "The request headers are too large to be passed on"));
         }
         let frame = crate::engine::ws::frame(Opcode::Text, None, command.as_bytes());
+        let (entity, lifetime) = (waiting.entity.clone(), waiting.deadlines.accept);
         self.send_command(listener, &frame, net);
         debug!("conn={} offered to listener conn={}", sender.0, listener.0);
-        let key = place.key;
-        self.meet_at(place, sender, listener, Purpose::Accept, net.now(), until);
+        let handle = place.handle();
+        let meeting = place.meeting(Purpose::Accept, entity, sender, listener, net.now());
+        self.meet_at(meeting, lifetime);
         if let Some(Conn::Waiting(waiting)) = self.conns.get_mut(&sender) {
             waiting.asked.push(listener);
-            waiting.meetings.push(key);
+            waiting.meetings.push(handle);
         }
         Ok(())
     }
@@ -151,24 +198,31 @@ impl Relay {
     }
 
     /// Makes the rendezvous, now that the listener knows of it.
-    pub(super) fn meet_at(
-        &mut self,
-        place: Place,
-        sender: ConnId,
-        listener: ConnId,
-        purpose: Purpose,
-        since: Instant,
-        until: Instant,
-    ) {
-        let Place { key, id, .. } = place;
-        let meeting = Meeting { id, purpose, listener, sender: Some(sender), since };
-        self.meetings.insert(key, meeting);
-        self.timers.set(Key::Meeting(key), until);
+    pub(super) fn meet_at(&mut self, meeting: Meeting, lifetime: Duration) {
+        let handle = Handle::of(meeting.key);
+        self.timers.set(Key::Meeting(handle), meeting.since + lifetime);
+        if meeting.purpose == Purpose::Accept
+            && let Some(Conn::Control(control)) = self.conns.get_mut(&meeting.listener)
+        {
+            control.invitations.insert((meeting.since, handle));
+        }
+        self.meetings.insert(handle, meeting);
     }
 
-    pub(super) fn forget_meeting(&mut self, key: u128) {
-        self.meetings.remove(&key);
-        self.timers.cancel(Key::Meeting(key));
+    pub(super) fn forget_meeting(&mut self, handle: Handle) {
+        self.settle(handle);
+        self.meetings.remove(&handle);
+        self.timers.cancel(Key::Meeting(handle));
+    }
+
+    /// The sender waits there no more: the listener owes it nothing. Returns whether it had waited.
+    fn settle(&mut self, handle: Handle) -> bool {
+        let Some(meeting) = self.meetings.get_mut(&handle) else { return false };
+        let waited = meeting.sender.take().is_some();
+        if let Some(Conn::Control(control)) = self.conns.get_mut(&meeting.listener) {
+            control.invitations.remove(&(meeting.since, handle));
+        }
+        waited
     }
 
     /// A random listener among those that the sender admits and that were not asked before,
@@ -193,16 +247,18 @@ impl Relay {
         let mut fresh = admitted;
         fresh.retain(|l| !asked.contains(l) && self.keeps_up(*l));
         let now = net.now();
-        let late = |l: &ConnId| {
-            let mut meetings = self.meetings.values();
-            let is_due = |m: &Meeting| m.purpose == Purpose::Accept && now > m.since + SLOW;
-            meetings.any(|m| m.listener == *l && m.sender.is_some() && is_due(m))
-        };
-        let prompt: Vec<ConnId> = fresh.iter().copied().filter(|l| !late(l)).collect();
+        let is_prompt = |l: &ConnId| self.is_prompt(*l, now);
+        let prompt: Vec<ConnId> = fresh.iter().copied().filter(is_prompt).collect();
         let pool = if prompt.is_empty() { fresh } else { prompt };
         let index = random_u128(net).checked_rem(pool.len() as u128).unwrap_or(0);
         let index = usize::try_from(index).unwrap_or(0);
         pool.get(index).copied().ok_or_else(|| Fault::new(503, "The listeners do not keep up"))
+    }
+
+    /// Whether `listener` owes no sender an answer for long.
+    fn is_prompt(&self, listener: ConnId, now: Instant) -> bool {
+        let Some(Conn::Control(control)) = self.conns.get(&listener) else { return false };
+        control.invitations.first().is_none_or(|(since, _)| now <= *since + SLOW)
     }
 
     fn is_admitted(&self, listener: ConnId, fields: &Fields) -> bool {
@@ -267,10 +323,9 @@ impl Relay {
 
     /// A listener that comes now is told that the sender has gone.
     pub(super) fn on_sender_gone(&mut self, waiting: &Waiting, now: Instant) {
-        for id in &waiting.meetings {
-            if let Some(meeting) = self.meetings.get_mut(id) {
-                meeting.sender = None;
-                self.timers.set(Key::Meeting(*id), now + waiting.deadlines.accept);
+        for handle in &waiting.meetings {
+            if self.settle(*handle) {
+                self.timers.set(Key::Meeting(*handle), now + waiting.deadlines.accept);
             }
         }
     }
@@ -298,7 +353,10 @@ impl Relay {
         let parameters = &arrival.target.parameters;
         let id = parameters.id.as_deref().unwrap_or_default();
         let key = rendezvous_key(id).ok_or_else(unknown)?;
-        let meeting = self.meetings.get(&key).filter(|m| m.id == id && m.purpose == purpose);
+        let handle = Handle::of(key);
+        let meeting = self.meetings.get(&handle);
+        let meeting = meeting.filter(|m| m.is_named(key, id) && m.purpose == purpose);
+        let meeting = meeting.filter(|m| is_within(&arrival.target.path, &m.entity));
         let sender = meeting.ok_or_else(unknown)?.sender;
         let status = parameters.status.as_deref().map(str::parse::<u16>);
         let status = match status {
@@ -306,7 +364,7 @@ impl Relay {
             Some(Ok(status @ 100..=999)) => Some(status),
             Some(_) => return Err(Fault::new(400, "The sb-hc-statusCode is not one of HTTP")),
         };
-        self.forget_meeting(key);
+        self.forget_meeting(handle);
         let sender = sender.ok_or_else(|| Fault::new(410, "The sender has gone"))?;
         Ok((sender, status))
     }
@@ -368,15 +426,29 @@ pub(super) fn remote(peer: Peer) -> Remote {
     }
 }
 
+/// Whether `path` is the entity's own or below it.
+fn is_within(path: &str, entity: &str) -> bool {
+    path.strip_prefix(entity).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `id` without the random part at the end of a rendezvous id.
+pub(super) fn public_part(id: &str) -> &str {
+    parts(id).map_or(id, |(public, _)| public)
+}
+
 /// The random part at the end of a rendezvous id.
-pub(super) fn rendezvous_key(id: &str) -> Option<u128> {
-    let (_, random) = id.rsplit_once('_')?;
+fn rendezvous_key(id: &str) -> Option<u128> {
+    parts(id).map(|(_, key)| key)
+}
+
+fn parts(id: &str) -> Option<(&str, u128)> {
+    let (public, random) = id.rsplit_once('_')?;
     let is_hex = random.len() == 32 && random.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hex { u128::from_str_radix(random, 16).ok() } else { None }
+    if is_hex { Some((public, u128::from_str_radix(random, 16).ok()?)) } else { None }
 }
 
 const ALLOWED: &str = "Microsoft-Relay-AllowedListeners";
 const DISALLOWED: &str = "Microsoft-Relay-DisallowedListeners";
 
 /// A listener that lets an invitation wait for longer is passed over when there are others.
-const SLOW: std::time::Duration = std::time::Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(1);

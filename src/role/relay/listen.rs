@@ -1,12 +1,14 @@
 //! Listeners and their control channels.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
 
 use super::authority::{Entity, Grant, Request as Question, Right};
+use super::connect::Handle;
 use super::fault::{Fault, Tracking};
-use super::open::without_port;
+use super::open::{is_sane_id, without_port};
 use super::{Arrival, Conn, Key, Net, Relay, write};
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
@@ -23,7 +25,7 @@ use crate::wire::ws::Opcode;
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) entity: String,
-    /// The name it gave itself, in lower case.
+    /// The name it gave itself.
     pub(super) name: Option<String>,
     /// `host[:port]` by which it came.
     pub(super) host: String,
@@ -36,6 +38,8 @@ pub(super) struct Control {
     missed: u8,
     /// Bytes of commands and bodies that have not left yet.
     queued: usize,
+    /// Senders that wait for it, the oldest first.
+    pub(super) invitations: BTreeSet<(Instant, Handle)>,
     /// We have sent our Close.
     is_closing: bool,
 }
@@ -49,7 +53,7 @@ enum Due {
     Unwanted,
     /// The body of this response, in the exchange with this key. Not for a connection: that may
     /// serve another request by then.
-    Body(u128, Box<Response>),
+    Body(Handle, Box<Response>),
 }
 
 /// A listener for which there is no room, unless one of the others is dead.
@@ -125,7 +129,7 @@ impl Relay {
         info!("conn={} listener={entity} id={} opened", conn.0, arrival.tracking.id);
         let control = Control {
             entity: entity.clone(),
-            name: arrival.target.parameters.id.as_deref().map(str::to_lowercase),
+            name: arrival.target.parameters.id.filter(|id| is_sane_id(id)),
             host: arrival.tracking.host.clone(),
             path: arrival.target.path,
             tracking: arrival.tracking,
@@ -135,6 +139,7 @@ impl Relay {
             heard: now,
             missed: 0,
             queued: 0,
+            invitations: BTreeSet::new(),
             is_closing: false,
         };
         self.conns.insert(conn, Conn::Control(Box::new(control)));
@@ -221,8 +226,8 @@ impl Relay {
                 }
             },
             Message::Binary(body) => match std::mem::replace(&mut control.due, Due::Nothing) {
-                Due::Body(key, response) => {
-                    if let Some(&sender) = self.asks.get(&key) {
+                Due::Body(handle, response) => {
+                    if let Some(&sender) = self.asks.get(&handle) {
                         self.respond(sender, &response, &body, net);
                     }
                 }
@@ -238,10 +243,12 @@ impl Relay {
     }
 
     fn on_response(&mut self, conn: ConnId, response: Response, net: &mut dyn Net) {
-        let asker = self.asker_of(&response);
+        let asker = self.asker_of(conn, &response);
         let Some(Conn::Control(control)) = self.conns.get_mut(&conn) else { return };
         match asker {
-            Some((key, _)) if response.body => control.due = Due::Body(key, Box::new(response)),
+            Some((handle, _)) if response.body => {
+                control.due = Due::Body(handle, Box::new(response));
+            }
             Some((_, sender)) => self.respond(sender, &response, &[], net),
             None if response.body => control.due = Due::Unwanted,
             None => debug!("conn={} response that nobody waits for", conn.0),

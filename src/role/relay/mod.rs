@@ -35,7 +35,7 @@ use self::admin::Visitor;
 use self::ask::Asking;
 use self::authority::{Authority, Order, Ticket};
 use self::call::Calling;
-use self::connect::{Meeting, Waiting};
+use self::connect::{Handle, Meeting, Waiting};
 use self::listen::{Control, Crowded};
 use self::loops::Loops;
 use self::metrics::Metrics;
@@ -76,10 +76,10 @@ pub struct Relay {
     loops: Loops,
     /// Control channels by entity.
     listeners: BTreeMap<String, Vec<ConnId>>,
-    /// Rendezvous that listeners have been invited to, by the random part of their id.
-    meetings: BTreeMap<u128, Meeting>,
+    /// Rendezvous that listeners have been invited to.
+    meetings: BTreeMap<Handle, Meeting>,
     /// Senders of HTTP requests, by the same.
-    asks: BTreeMap<u128, ConnId>,
+    asks: BTreeMap<Handle, ConnId>,
     timers: Timers<Key>,
     storm: Storm,
     metrics: Metrics,
@@ -131,7 +131,7 @@ enum Key {
     /// The next step of an HTTP exchange is due.
     Ask(ConnId),
     /// A meeting that nobody waits for can be forgotten.
-    Meeting(u128),
+    Meeting(Handle),
     /// The peer has not answered our Close.
     Close(ConnId),
     /// A stopping relay ends.
@@ -290,7 +290,7 @@ impl Relay {
                 Key::Accept(conn) => self.on_not_accepted(conn, net),
                 Key::Offer(conn) => self.on_second_offer(conn, net),
                 Key::Ask(conn) => self.on_ask_overdue(conn, net),
-                Key::Meeting(id) => drop(self.meetings.remove(&id)),
+                Key::Meeting(handle) => self.forget_meeting(handle),
                 Key::Close(conn) => {
                     net.close(conn);
                     self.on_gone(conn, net);

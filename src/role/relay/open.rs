@@ -4,7 +4,7 @@ use super::authority::{Entity, Grant, Request as Question, Right};
 use super::fault::{Fault, Tracking};
 use super::storm::{Verdict, pair};
 use super::target::Target;
-use super::{Conn, Key, Net, Relay, random_u128};
+use super::{Conn, Key, Net, Relay, connect, random_u128};
 use crate::engine::upgrade::{Malformed, Request, Upgrade};
 use crate::role::{ConnId, Peer};
 use crate::wire::h1::Scan;
@@ -64,8 +64,11 @@ impl Relay {
         rest: Vec<u8>,
         net: &mut dyn Net,
     ) {
-        let target = Target::parse(&request.target);
-        let target = target.unwrap_or_default();
+        let Some(target) = Target::parse(&request.target) else {
+            let tracking = self.tracking(&request, &Target::default(), net);
+            let fault = Fault::new(400, "The request target is not a plain path");
+            return self.dismiss(conn, &fault.for_http(&tracking), net);
+        };
         let tracking = self.tracking(&request, &target, net);
         let arrival = Arrival { conn, peer, request, target, tracking, rest };
         if arrival.target.is_reserved() {
@@ -154,7 +157,8 @@ impl Relay {
         self.metrics.listeners.failed(fault.status);
         let answer = fault.for_upgrade(&arrival.tracking);
         let pair = pair(arrival.peer, &arrival.target.path);
-        match self.storm.refuse(&pair, conn, net.now()) {
+        let (verdict, pair) = self.storm.refuse(pair, conn, net.now());
+        match verdict {
             Verdict::Answer => self.dismiss(conn, &answer, net),
             Verdict::Hold => {
                 self.timers.cancel(Key::Crowded(conn));
@@ -168,7 +172,9 @@ impl Relay {
     }
 
     fn tracking(&self, request: &Request, target: &Target, net: &mut dyn Net) -> Tracking {
-        let id = target.parameters.id.as_deref().filter(|id| is_sane_id(id));
+        // The end of a rendezvous id is a secret, and tracking ids end up in logs.
+        let id = target.parameters.id.as_deref().map(connect::public_part);
+        let id = id.filter(|id| is_sane_id(id));
         let id = id.map_or_else(|| uuid(random_u128(net)), str::to_owned);
         Tracking {
             id: format!("{id}_G{}", self.config.node),

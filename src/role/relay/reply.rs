@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use log::debug;
 
-use super::connect::Purpose;
+use super::connect::{Handle, Purpose};
 use super::fault::Fault;
 use super::http::{BodyOut, response_head};
-use super::{Arrival, Conn, Key, Net, Relay, connect, write};
+use super::{Arrival, Conn, Key, Net, Relay, write};
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
 use crate::engine::ws::{self, Connection, Control, Item, Side};
@@ -202,9 +202,9 @@ impl Relay {
         let head = response_head(response, &asking.request, host, now, body, keep_alive);
         asking.request.keep_alive = keep_alive;
         asking.is_answered = true;
-        self.timers.set(Key::Ask(sender), net.now() + asking.deadlines.body_gap);
         self.metrics.senders.succeeded();
         write(net, sender, &head);
+        self.timers.set(Key::Ask(sender), net.now() + asking.deadlines.body_gap);
         if let Some(Conn::Replying(replying)) = self.conns.get_mut(&conn) {
             replying.stage = Stage::Body(writer);
         }
@@ -374,10 +374,13 @@ impl Relay {
         }
     }
 
-    /// A response on a control channel: whose it is, if somebody still waits.
-    pub(super) fn asker_of(&self, response: &Response) -> Option<(u128, ConnId)> {
-        let key = connect::rendezvous_key(&response.request_id)?;
-        self.asks.get(&key).map(|&sender| (key, sender))
+    /// A response on the control channel `conn`: whose it is, if somebody still waits for it. Only
+    /// the listener that was asked may answer.
+    pub(super) fn asker_of(&self, conn: ConnId, response: &Response) -> Option<(Handle, ConnId)> {
+        let handle = Handle::in_id(&response.request_id)?;
+        let sender = *self.asks.get(&handle)?;
+        let Some(Conn::Asking(asking)) = self.conns.get(&sender) else { return None };
+        asking.is_asked(conn, &response.request_id).then_some((handle, sender))
     }
 }
 

@@ -3,11 +3,15 @@
 //! A widely used listener (hyco-ws) turns every answer to a failing handshake into two new
 //! attempts at once. Slow answers only slow the doubling; an attempt that is never answered stops
 //! it. So a few refusals are given at once, for clients that behave, and the others are held.
+//!
+//! What is remembered is counted by address, so that no stranger can use up what protects the
+//! relay from another one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use crate::limits::ENTITY_NAME_MAX;
 use crate::role::{ConnId, Peer};
 
 /// Refusals answered at once in each [`WINDOW`].
@@ -16,11 +20,14 @@ const AT_ONCE: usize = 3;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Held connections are answered this far apart.
 const RELEASE: Duration = Duration::from_secs(30);
-/// Held connections of one pair. No more are answered then, so that no more come.
+/// Held connections of one address. Further ones are dropped, and none is answered for as long as
+/// it is full, so that no more come.
 const HELD_MAX: usize = 64;
-/// Pairs remembered. Past these, refusals are answered at once.
-const PAIRS_MAX: usize = 4096;
-/// Held connections of all pairs. Past these, refusals are answered at once.
+/// Paths of one address that are counted one by one; the others are counted together.
+const PATHS_MAX: usize = 32;
+/// Addresses remembered. Past these, refusals are answered at once.
+const ADDRESSES_MAX: usize = 4096;
+/// Held connections of all addresses. Past these, refusals are answered at once.
 const HELD_IN_ALL: usize = 2048;
 
 /// What to do with a refused listen.
@@ -40,9 +47,20 @@ pub(super) type Pair = (Option<IpAddr>, String);
 /// The refused listens of late.
 #[derive(Debug, Default)]
 pub(super) struct Storm {
-    pairs: BTreeMap<Pair, Refused>,
-    /// Held connections of all pairs.
+    addresses: BTreeMap<Option<IpAddr>, Address>,
+    /// When a held connection of an address is to be answered next.
+    releases: BTreeSet<(Instant, Option<IpAddr>)>,
+    /// Held connections of all addresses.
     held: usize,
+}
+
+#[derive(Debug, Default)]
+struct Address {
+    paths: BTreeMap<String, Refused>,
+    /// Held connections of all paths.
+    held: usize,
+    /// As in [`Storm::releases`].
+    due: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -57,25 +75,88 @@ struct Refused {
 #[must_use]
 pub(super) fn pair(peer: Peer, path: &str) -> Pair {
     let address = match peer {
-        Peer::Tcp(address) => Some(match address.ip() {
+        Peer::Tcp(address) => Some(match address.ip().to_canonical() {
             IpAddr::V4(v4) => IpAddr::V4(v4),
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
         }),
         Peer::Local => None,
     };
-    (address, path.chars().take(260).collect())
+    (address, path.chars().take(ENTITY_NAME_MAX).collect())
 }
 
 impl Storm {
-    /// `conn` has been refused.
-    pub(super) fn refuse(&mut self, pair: &Pair, conn: ConnId, now: Instant) -> Verdict {
-        self.pairs.retain(|_, refused| {
-            !refused.held.is_empty() || now.duration_since(refused.last) < WINDOW
-        });
-        if self.pairs.len() >= PAIRS_MAX && !self.pairs.contains_key(pair) {
-            return Verdict::Answer;
+    /// `conn` has been refused. Returns the pair it counts for, with which it is to be forgotten.
+    pub(super) fn refuse(&mut self, pair: Pair, conn: ConnId, now: Instant) -> (Verdict, Pair) {
+        if !self.addresses.contains_key(&pair.0) && self.addresses.len() >= ADDRESSES_MAX {
+            self.addresses.retain(|_, address| !address.is_stale(now));
+            if self.addresses.len() >= ADDRESSES_MAX {
+                return (Verdict::Answer, pair);
+            }
         }
-        let refused = self.pairs.entry(pair.clone()).or_insert_with(|| Refused {
+        let address = self.addresses.entry(pair.0).or_default();
+        address.paths.retain(|_, refused| !refused.is_stale(now));
+        let is_known = address.paths.contains_key(&pair.1);
+        let pair = match address.paths.len() < PATHS_MAX || is_known {
+            true => pair,
+            false => (pair.0, String::new()),
+        };
+        let verdict = address.refuse(&pair.1, self.held < HELD_IN_ALL, conn, now);
+        if verdict == Verdict::Hold {
+            self.held += 1;
+            self.schedule(pair.0);
+        }
+        (verdict, pair)
+    }
+
+    /// `conn` is gone or has been answered.
+    pub(super) fn forget(&mut self, pair: &Pair, conn: ConnId) {
+        let Some(address) = self.addresses.get_mut(&pair.0) else { return };
+        let Some(refused) = address.paths.get_mut(&pair.1) else { return };
+        let before = refused.held.len();
+        refused.held.retain(|&held| held != conn);
+        let gone = before - refused.held.len();
+        address.held -= gone;
+        self.held -= gone;
+        self.schedule(pair.0);
+    }
+
+    /// A held connection whose turn it is to be answered.
+    pub(super) fn release(&mut self, now: Instant) -> Option<ConnId> {
+        let (_, at) = *self.releases.first().filter(|(due, _)| *due <= now)?;
+        let address = self.addresses.get_mut(&at)?;
+        let waiting = address.paths.values_mut().filter(|refused| !refused.held.is_empty());
+        let refused = waiting.min_by_key(|refused| refused.next_release)?;
+        refused.next_release = now + RELEASE;
+        let released = refused.held.pop_front();
+        address.held -= 1;
+        self.held -= 1;
+        self.schedule(at);
+        released
+    }
+
+    /// When [`Self::release`] has something next.
+    #[must_use]
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.releases.first().map(|(due, _)| *due)
+    }
+
+    /// Sees to it that `releases` is right about `at`.
+    fn schedule(&mut self, at: Option<IpAddr>) {
+        let Some(address) = self.addresses.get_mut(&at) else { return };
+        let waiting = address.paths.values().filter(|refused| !refused.held.is_empty());
+        let due = waiting.map(|refused| refused.next_release).min();
+        let due = due.filter(|_| address.held < HELD_MAX);
+        let before = std::mem::replace(&mut address.due, due);
+        self.releases.extend(due.map(|due| (due, at)));
+        if let Some(before) = before.filter(|_| before != due) {
+            self.releases.remove(&(before, at));
+        }
+    }
+}
+
+impl Address {
+    fn refuse(&mut self, path: &str, may_hold: bool, conn: ConnId, now: Instant) -> Verdict {
+        let refused = self.paths.entry(path.to_owned()).or_insert_with(|| Refused {
             answered: 0,
             last: now,
             next_release: now + RELEASE,
@@ -86,10 +167,10 @@ impl Storm {
             refused.answered += 1;
             return Verdict::Answer;
         }
-        if refused.held.len() >= HELD_MAX {
+        if self.held >= HELD_MAX {
             return Verdict::Drop;
         }
-        if self.held >= HELD_IN_ALL {
+        if !may_hold {
             return Verdict::Answer;
         }
         self.held += 1;
@@ -97,45 +178,28 @@ impl Storm {
         Verdict::Hold
     }
 
-    /// `conn` is gone or has been answered.
-    pub(super) fn forget(&mut self, pair: &Pair, conn: ConnId) {
-        if let Some(refused) = self.pairs.get_mut(pair) {
-            let before = refused.held.len();
-            refused.held.retain(|&held| held != conn);
-            self.held -= before - refused.held.len();
-        }
-    }
-
-    /// A held connection whose turn it is to be answered.
-    pub(super) fn release(&mut self, now: Instant) -> Option<ConnId> {
-        let due = self.pairs.values_mut().find(|refused| refused.is_due(now))?;
-        due.next_release = now + RELEASE;
-        let released = due.held.pop_front();
-        self.held -= usize::from(released.is_some());
-        released
-    }
-
-    /// When [`Self::release`] has something next.
-    #[must_use]
-    pub(super) fn next(&self) -> Option<Instant> {
-        let waiting = self.pairs.values().filter(|refused| refused.may_release());
-        waiting.map(|refused| refused.next_release).min()
+    fn is_stale(&self, now: Instant) -> bool {
+        self.paths.values().all(|refused| refused.is_stale(now))
     }
 }
 
 impl Refused {
-    fn may_release(&self) -> bool {
-        !self.held.is_empty() && self.held.len() < HELD_MAX
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.may_release() && self.next_release <= now
+    fn is_stale(&self, now: Instant) -> bool {
+        self.held.is_empty() && now.duration_since(self.last) >= WINDOW
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(address: &str) -> Peer {
+        Peer::Tcp(address.parse().unwrap())
+    }
+
+    fn refuse(storm: &mut Storm, pair: &Pair, conn: u64, now: Instant) -> Verdict {
+        storm.refuse(pair.clone(), ConnId(conn), now).0
+    }
 
     /// A listener that answers every refusal with two attempts, as hyco-ws does.
     #[test]
@@ -149,7 +213,7 @@ mod tests {
             while open > 0 {
                 open -= 1;
                 attempts += 1;
-                match storm.refuse(&pair, ConnId(attempts), now) {
+                match refuse(&mut storm, &pair, attempts, now) {
                     Verdict::Answer => open += 2,
                     Verdict::Hold => (),
                     Verdict::Drop => panic!("nowhere near the limit"),
@@ -163,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn held_connections_are_bounded_and_the_full_pair_falls_silent() {
+    fn held_connections_are_bounded_and_a_full_address_falls_silent() {
         let now = Instant::now();
         let mut storm = Storm::default();
         let pair = pair(Peer::Local, "ent");
         let verdicts: Vec<Verdict> =
-            (0..100).map(|conn| storm.refuse(&pair, ConnId(conn), now)).collect();
+            (0..100).map(|conn| refuse(&mut storm, &pair, conn, now)).collect();
         let count = |verdict| verdicts.iter().filter(|&&v| v == verdict).count();
         assert_eq!(count(Verdict::Answer), AT_ONCE);
         assert_eq!(count(Verdict::Hold), HELD_MAX);
@@ -177,18 +241,61 @@ mod tests {
         assert_eq!(storm.next(), Some(now + RELEASE));
         assert_eq!(storm.release(now), None);
         assert_eq!(storm.release(now + RELEASE), Some(ConnId(3)));
+        assert_eq!(storm.release(now + RELEASE), None);
+        assert_eq!(storm.next(), Some(now + RELEASE * 2));
+    }
+
+    #[test]
+    fn no_address_takes_what_protects_from_another() {
+        let now = Instant::now();
+        let mut storm = Storm::default();
+        let mut conn = 0;
+        let mut next = || {
+            conn += 1;
+            conn
+        };
+        let hostile = at("203.0.113.7:1");
+        for path in 0..20_000 {
+            let pair = pair(hostile, &format!("guess-{path}"));
+            let _ = refuse(&mut storm, &pair, next(), now);
+        }
+        let address = &storm.addresses[&pair(hostile, "").0];
+        assert_eq!((address.paths.len(), address.held), (PATHS_MAX + 1, HELD_MAX));
+        assert_eq!((storm.addresses.len(), storm.held), (1, HELD_MAX));
+
+        let other = pair(at("203.0.113.8:1"), "ent");
+        let verdicts: Vec<Verdict> =
+            (0..5).map(|_| refuse(&mut storm, &other, next(), now)).collect();
+        assert_eq!(verdicts[AT_ONCE..], [Verdict::Hold, Verdict::Hold]);
+        assert_eq!(storm.next(), Some(now + RELEASE));
+    }
+
+    #[test]
+    fn what_is_remembered_of_addresses_is_bounded_and_passes() {
+        let start = Instant::now();
+        let mut storm = Storm::default();
+        let many = |storm: &mut Storm, net: u8, now: Instant| {
+            for n in 0..=ADDRESSES_MAX {
+                let pair = pair(at(&format!("{net}.0.{}.{}:1", n / 256, n % 256)), "ent");
+                assert_eq!(refuse(storm, &pair, n as u64, now), Verdict::Answer);
+            }
+            assert_eq!(storm.addresses.len(), ADDRESSES_MAX);
+        };
+        many(&mut storm, 10, start);
+        many(&mut storm, 11, start + WINDOW);
+        assert!(storm.addresses.keys().flatten().all(|it| it.to_string().starts_with("11.")));
     }
 
     #[test]
     fn a_quiet_pair_starts_anew() {
         let now = Instant::now();
         let mut storm = Storm::default();
-        let pair = pair(Peer::Tcp("[2001:db8::1]:1".parse().unwrap()), "ent");
+        let first = pair(at("[2001:db8::1]:1"), "ent");
         for conn in 0..3 {
-            assert_eq!(storm.refuse(&pair, ConnId(conn), now), Verdict::Answer);
+            assert_eq!(refuse(&mut storm, &first, conn, now), Verdict::Answer);
         }
-        assert_eq!(storm.refuse(&pair, ConnId(4), now + WINDOW), Verdict::Answer);
-        let same = super::pair(Peer::Tcp("[2001:db8::ffff]:2".parse().unwrap()), "ent");
-        assert_eq!(same, pair);
+        assert_eq!(refuse(&mut storm, &first, 4, now + WINDOW), Verdict::Answer);
+        assert_eq!(pair(at("[2001:db8::ffff]:2"), "ent"), first);
+        assert_eq!(pair(at("[::ffff:192.0.2.1]:2"), "ent"), pair(at("192.0.2.1:3"), "ent"));
     }
 }

@@ -38,7 +38,8 @@ pub const RESERVED: [&str; 6] =
     ["subscriptions", "providers", "download", "healthz", "metrics", "status"];
 
 impl Target {
-    /// Takes `target` apart. `None` when it does not begin with `/`.
+    /// Takes `target` apart. `None` when it does not begin with `/`, or has a segment `.` or `..`:
+    /// whoever handles the URL after us would take that for another path.
     #[must_use]
     pub fn parse(target: &str) -> Option<Self> {
         let rest = target.strip_prefix('/')?;
@@ -48,6 +49,9 @@ impl Target {
         let raw_path = if is_hc { below } else { path };
         let (query, parameters) = split_parameters(query);
         let lookup: Vec<String> = raw_path.split('/').map(lookup_segment).collect();
+        if lookup.iter().any(|segment| matches!(segment.as_str(), "." | "..")) {
+            return None;
+        }
         Some(Self {
             is_hc,
             raw_path: raw_path.to_owned(),
@@ -136,7 +140,7 @@ fn is_relay_name(name: &str) -> bool {
 
 /// A slash that was escaped stays so: it is part of a segment, not the end of one.
 fn lookup_segment(segment: &str) -> String {
-    percent_decode(segment).to_lowercase().replace('/', "%2f")
+    percent_decode(segment).to_ascii_lowercase().replace('/', "%2f")
 }
 
 fn form_decode(text: &str) -> String {

@@ -30,6 +30,7 @@ use super::directory::Directory;
 use crate::auth::assignments::TAG_LEN;
 use crate::auth::roles::RoleAssignments;
 use crate::auth::sas::{self, Right, Rule, Target};
+use crate::limits::ENTITY_NAME_MAX;
 use crate::secret::Secret;
 use crate::wire::sas::SasToken;
 
@@ -131,7 +132,11 @@ impl Registry {
     /// The hybrid connection that `path` (decoded, without a leading slash) leads to: the longest
     /// name that ends where a segment does. The rest of the path is the suffix.
     pub fn resolve<'p>(&self, path: &'p str) -> Option<(&Entity, &'p str)> {
-        let mut end = path.len();
+        // No name is longer, and each look-up costs whoever asks nothing.
+        let mut end = match path.as_bytes().get(..=ENTITY_NAME_MAX) {
+            Some(front) => front.iter().rposition(|&byte| byte == b'/')?,
+            None => path.len(),
+        };
         loop {
             let (name, suffix) = path.split_at_checked(end)?;
             if let Some(entity) = self.entity(name) {
