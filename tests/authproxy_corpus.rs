@@ -9,6 +9,8 @@ mod corpus_tokens;
 #[path = "authproxy/door.rs"]
 #[allow(dead_code, reason = "the tests of issuers use more of it")]
 mod door;
+#[path = "authproxy/order.rs"]
+mod order;
 #[path = "authproxy/proofs.rs"]
 mod proofs;
 #[path = "authproxy/requests.rs"]

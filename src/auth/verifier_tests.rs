@@ -2,8 +2,8 @@ use serde_json::{Value, json};
 
 use super::super::profile::Prefix;
 use super::super::testing::{
-    NOW, OID, Pair, TENANT, entra_claims, entra_settings, oidc, oidc_claims, oidc_settings, ready,
-    ready_with, refused, rsa_jwk, sign, token, with, without,
+    NOW, OID, Pair, TENANT, entra_claims, entra_settings, key_set, oidc, oidc_claims,
+    oidc_settings, ready, ready_with, refused, rsa_jwk, sign, token, with, without,
 };
 use super::*;
 use crate::limits::TOKEN_LIFETIME;
@@ -138,6 +138,23 @@ fn without_keys_the_answer_is_not_yet() {
     let denied = verifier.verify(&token(&oidc_claims()), NOW).expect_err("no keys");
     assert_eq!((denied.kind(), denied.status()), (Reason::KeysUnavailable, 503));
     assert!(!verifier.is_ready(NOW));
+}
+
+#[test]
+fn keys_that_are_too_old_are_worth_a_fetch() {
+    let keys = |source| {
+        let settings = oidc_settings(|one| one.keys = source);
+        let mut verifier = Verifier::new(settings).expect("settings");
+        verifier.install_keys(0, key_set().to_string().as_bytes(), NOW).expect("keys");
+        verifier
+    };
+    // The clock was set by two days since the keys came, as on a node that has just found the time.
+    let later = NOW + 2 * 86_400;
+    let text = token(&with(oidc_claims(), &json!({"iat": later, "nbf": later, "exp": later + 60})));
+    let denied = keys(KeySource::discover("https://issuer.example")).verify(&text, later);
+    let denied = denied.expect_err("too old");
+    assert_eq!((denied.kind(), denied.refresh()), (Reason::KeysUnavailable, Some(0)));
+    assert!(keys(KeySource::Installed).verify(&text, later).is_ok(), "keys of a file do not age");
 }
 
 #[test]

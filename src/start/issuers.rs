@@ -7,10 +7,12 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 
 use crate::auth::Verifier;
+use crate::auth::overage::ClientProof;
 use crate::auth::pop::Possession;
 use crate::config::auth_config::AuthConfig;
 use crate::config::errors::{Code, Error};
-use crate::io::roots;
+use crate::io::{files, roots};
+use crate::limits::TOKEN_FILE_MAX;
 use crate::role::auth_proxy::groups;
 use crate::role::keys::{Keys, Source};
 
@@ -35,14 +37,19 @@ pub(super) fn groups(
     verifier: &Verifier,
 ) -> Result<Vec<groups::Source>, Error> {
     let issuers = config.issuers.iter();
-    let files = issuers.filter_map(|it| it.graph.as_ref().map(|files| (files, &it.ca_file)));
-    let sources = verifier.graphs().into_iter().zip(files).map(|(graph, (files, ca_file))| {
+    let asked = issuers.filter_map(|it| it.graph.as_ref().map(|asked| (asked, &it.ca_file)));
+    let sources = verifier.graphs().into_iter().zip(asked).map(|(graph, (asked, ca_file))| {
         let token_roots = loaded(ca_file.as_deref())?;
-        let graph_roots = match &files.ca {
+        let graph_roots = match &asked.ca {
             Some(path) => loaded(Some(path))?,
             None => token_roots.clone(),
         };
-        let proof = files.proof.clone();
+        let proof = asked.proof.clone();
+        // It is read again for each token. One that others can read is no secret.
+        match graph.graph.proof {
+            ClientProof::Secret => drop(files::read_secret_text(&proof, TOKEN_FILE_MAX)?),
+            ClientProof::Assertion => drop(files::read_limited(&proof, TOKEN_FILE_MAX)?),
+        }
         Ok(groups::Source { graph, proof, token_roots, graph_roots })
     });
     sources.collect()

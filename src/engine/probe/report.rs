@@ -165,6 +165,6 @@ mod tests {
         let json = report.to_json("edge-7");
         assert_eq!(json["down"]["bytesPerSecond"], 12_345_678);
         assert_eq!((&json["limited"], &json["cluster"]), (&json!(true), &json!("edge-7")));
-        assert_eq!((speed(999), speed(u64::MAX).len()), ("0.9 kB/s".to_owned(), 19));
+        assert_eq!((speed(999), speed(u64::MAX).len()), ("0.9 kB/s".to_owned(), 20));
     }
 }

@@ -232,24 +232,21 @@ impl AuthProxy {
         net: &dyn Net,
     ) -> Result<Accepted, Fault> {
         let verifier = self.keys.verifier();
-        let impersonates = policy::impersonates(&head.fields);
-        let credential = Unverified::parse(token.expose());
-        let picked = credential.as_ref().ok().and_then(|it| verifier.pick(it).ok());
-        if let (Some(Authenticator::ServiceAccounts), Ok(credential)) = (picked, &credential)
-            && self.config.sa_passthrough
-        {
-            return self.pass_through(credential, token, net);
-        }
-        if impersonates && !self.config.impersonation {
+        let credential = Unverified::parse(token.expose()).map_err(Fault::Denied)?;
+        let picked = verifier.pick(&credential).map_err(Fault::Denied)?;
+        let issuer = match picked {
+            Authenticator::Issuer(index) => verifier.issuers().get(index),
+            Authenticator::ServiceAccounts if self.config.sa_passthrough => {
+                return self.pass_through(&credential, token, net);
+            }
+            Authenticator::ServiceAccounts => None,
+        };
+        // What a caller may do as others is its issuer's affair, and costs no cryptography.
+        if policy::impersonates(&head.fields) && !self.config.impersonation {
             return Err(Fault::Rule(Rule::Impersonation));
         }
-        let credential = credential.map_err(Fault::Denied)?;
         let asked = Asked { method: head.method(), path: head.path() };
         let verified = verifier.verify_read(&credential, Some(&asked), net.unix_time());
-        let issuer = match picked {
-            Some(Authenticator::Issuer(index)) => verifier.issuers().get(index),
-            Some(Authenticator::ServiceAccounts) | None => None,
-        };
         if let Some(issuer) = issuer {
             let result = verified.as_ref().map_or_else(Denied::reason, |_| "ok");
             self.metrics.on_judged(issuer.name(), result);
