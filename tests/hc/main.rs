@@ -5,6 +5,7 @@
 
 mod agent;
 mod call;
+mod chaos;
 mod checklist;
 mod deadlines;
 mod enrol;
