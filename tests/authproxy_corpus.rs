@@ -1,6 +1,8 @@
 //! The corpora against the real binary, over real sockets: `kube-aad-proxy` with an upstream that
 //! writes down every byte. What must be refused sends nothing upstream.
 
+#[path = "corpora/classes.rs"]
+mod classes;
 #[path = "corpora/h1.rs"]
 mod corpus;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -17,6 +19,8 @@ mod proofs;
 mod requests;
 #[path = "authproxy/tokens.rs"]
 mod tokens;
+#[path = "authproxy/variants.rs"]
+mod variants;
 mod support {
     #![allow(dead_code, unreachable_pub, reason = "each test uses its own part of this")]
     pub mod mint;

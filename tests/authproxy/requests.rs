@@ -67,7 +67,7 @@ fn every_request_of_the_corpus_ends_as_it_must() {
 }
 
 /// What reached the upstream, by the user in whose name it came.
-fn by_user(door: &Door) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn by_user(door: &Door) -> BTreeMap<String, Vec<u8>> {
     let mut ups: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     for conn in door.went_up() {
         let text = String::from_utf8_lossy(&conn.bytes);
@@ -84,7 +84,7 @@ fn by_user(door: &Door) -> BTreeMap<String, Vec<u8>> {
 }
 
 /// How many final responses have come as a whole.
-fn answers(down: &[u8]) -> usize {
+pub(crate) fn answers(down: &[u8]) -> usize {
     let (mut rest, mut count) = (down, 0);
     while let Ok(Some((head, len))) = ResponseHead::read(rest, &mut Scan::default()) {
         rest = rest.get(len..).unwrap_or_default();

@@ -225,6 +225,12 @@ impl Gate {
         id
     }
 
+    pub fn ask_bytes(&mut self, bytes: &[u8]) -> StreamId {
+        let id = self.caller.open().unwrap();
+        self.say_bytes(id, bytes);
+        id
+    }
+
     pub fn say(&mut self, id: StreamId, text: &str) {
         self.say_bytes(id, text.as_bytes());
     }

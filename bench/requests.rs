@@ -1,0 +1,293 @@
+//! What the auth proxy adds to a request: heads in memory, and requests through the process against
+//! the same requests without it, in the same run.
+
+#[path = "../tests/support/mint.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
+mod mint;
+#[allow(dead_code, reason = "the chain's bench uses more of it")]
+mod origin;
+#[path = "../tests/support/process.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
+mod places;
+#[allow(dead_code, reason = "the chain's bench uses more of it")]
+mod process;
+#[allow(dead_code, reason = "the chain's bench uses more of it")]
+mod report;
+#[allow(dead_code, reason = "the chain's bench uses more of it")]
+mod stream;
+#[path = "../tests/support/tls.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
+mod tls;
+
+use std::hint::black_box;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+use allocation_counter::measure;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use cluster_connect::auth::fields::HeaderPolicy;
+use cluster_connect::auth::impersonate::{self, Road};
+use cluster_connect::auth::{GroupState, Principal};
+use cluster_connect::role::auth_proxy::head::Identity;
+use cluster_connect::secret::Secret;
+use cluster_connect::wire::h1::{RequestHead, Scan, policy};
+use cluster_connect::wire::resource::ResourceId;
+use mint::{Keys, now, with};
+use places::Scratch;
+use process::Process;
+use report::{Figure, Options, Report};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
+use stream::Secure;
+use tls::Pki;
+
+const ISSUER: &str = "https://issuer.example";
+const CLUSTER: &str = "edge-7";
+const GROUPS: usize = 8;
+
+type Row = (String, Vec<Figure<'static>>);
+
+fn main() {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| word == process::SELF) {
+        // The exit code of a process that is killed at the end is of no interest.
+        let _ = cluster_connect::start::run(words.into_iter().skip(1).collect());
+        return;
+    }
+    let options = Options::read();
+    let mut report = Report::new(&options);
+    if options.wants("heads") {
+        report.table("one request's head, in memory", &heads(&options));
+    }
+    if options.wants("requests") {
+        report.table("requests of 1 kB, with and without the auth proxy", &requests(&options));
+    }
+}
+
+/// What kubectl sends, with a token of the usual size.
+fn request(token: &str) -> String {
+    format!(
+        "GET /api/v1/namespaces/default/pods?limit=500 HTTP/1.1\r\nHost: 127.0.0.1:47011\r\n\
+         User-Agent: kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0\r\n\
+         Accept: application/json;as=Table;v=v1;g=meta.k8s.io,application/json\r\n\
+         Accept-Encoding: gzip\r\nAuthorization: Bearer {token}\r\n\
+         Kubectl-Command: kubectl get\r\nKubectl-Session: 6b4a1a0e-0e0d-4e38-9a83-000000000000\r\n\r\n"
+    )
+}
+
+fn heads(options: &Options) -> Vec<Row> {
+    let rounds = if options.quick { 20_000 } else { 200_000 };
+    let text = request(&"eyJhbGciOi.".repeat(120));
+    let principal = Principal {
+        user: "alice@contoso.example".to_owned(),
+        groups: (0..GROUPS).map(|n| format!("5c7d0000-0000-0000-0000-00000000000{n}")).collect(),
+        group_state: GroupState::Complete,
+        extra: vec![("oid".to_owned(), "5c7d0000-0000-0000-0000-000000000001".to_owned())],
+        issuer: ISSUER.to_owned(),
+        subject: "s".to_owned(),
+        display: String::new(),
+        credential_id: "c".repeat(64),
+        expires: 0,
+        is_app: false,
+    };
+    let own = Secret::new("t".repeat(900));
+    let read = || RequestHead::read(text.as_bytes(), &mut Scan::default()).expect("a head");
+    let (head, _) = read().expect("whole");
+    let rewrite = |head: &RequestHead| {
+        policy::admit(head).expect("fine");
+        policy::credential(&head.fields, true).expect("one");
+        assert!(!policy::impersonates(&head.fields));
+        let fields = impersonate::fields(&principal, None).expect("sendable");
+        let identity = Identity {
+            road: Road::Bearer,
+            fields: &fields,
+            bearer: Some(&own),
+            host: "10.0.0.1:443",
+            audit_id: "6b4a1a0e-0e0d-4e38-9a83-000000000000",
+            policy: HeaderPolicy::DenyList,
+        };
+        let mut bytes = Vec::new();
+        identity.put_on(head).expect("fit").write(&mut bytes).expect("writable");
+        bytes
+    };
+    vec![
+        time("read, checked", rounds, || {
+            black_box(read());
+        }),
+        time("decided, stripped, impersonated, written", rounds, || {
+            black_box(rewrite(black_box(&head)));
+        }),
+        time("both", rounds, || {
+            if let Some((head, _)) = read() {
+                black_box(rewrite(&head));
+            }
+        }),
+    ]
+}
+
+fn time(name: &str, rounds: usize, mut act: impl FnMut()) -> Row {
+    for _ in 0..100 {
+        act();
+    }
+    let mut seconds = 0.0;
+    let counted = measure(|| {
+        let start = Instant::now();
+        (0..rounds).for_each(|_| act());
+        seconds = start.elapsed().as_secs_f64();
+    });
+    let rounds = rounds as f64;
+    let figures = vec![
+        ("us each", seconds * 1e6 / rounds, 2),
+        ("allocations", counted.count_total as f64 / rounds, 1),
+        ("bytes allocated", counted.bytes_total as f64 / rounds, 0),
+    ];
+    (name.to_owned(), figures)
+}
+
+/// Where requests go, and how.
+struct Way {
+    to: SocketAddr,
+    tls: Arc<ClientConfig>,
+    name: String,
+    request: Arc<[u8]>,
+}
+
+impl Way {
+    /// Asks over `conns` connections at once; returns the seconds it took.
+    fn ask(&self, conns: usize, each: usize) -> f64 {
+        let ready: Vec<Secure> = (0..conns)
+            .map(|_| Secure::connect(self.to, &self.tls, &self.name).expect("a connection"))
+            .collect();
+        let start = Instant::now();
+        thread::scope(|scope| {
+            for mut conn in ready {
+                scope.spawn(move || (0..each).for_each(|_| exchange(&mut conn, &self.request)));
+            }
+        });
+        start.elapsed().as_secs_f64()
+    }
+}
+
+/// One request, and its answer to the end.
+fn exchange(conn: &mut Secure, request: &[u8]) {
+    conn.write_all(request).expect("it listens");
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    loop {
+        let len = conn.read(&mut buffer).expect("an answer");
+        assert_ne!(len, 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(buffer.get(..len).unwrap_or_default());
+        if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
+            assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
+            if answer.len() >= end + 4 + 1000 {
+                return;
+            }
+        }
+    }
+}
+
+fn requests(options: &Options) -> Vec<Row> {
+    let (scratch, keys, pki) = (Scratch::new(), Keys::new(), Pki::new());
+    let api = origin::api(pki.server(&[b"http/1.1"]));
+    let (process, place) = start(&scratch, &keys, &pki, api);
+    let now = now();
+    let token = keys.rs256(&json!({
+        "iss": ISSUER, "aud": "cluster", "sub": "alice", "jti": "j", "iat": now, "exp": now + 3600,
+        "groups": (0..GROUPS).map(|n| format!("5c7d-{n}")).collect::<Vec<_>>(),
+    }));
+    let request: Arc<[u8]> = request(&token).into_bytes().into();
+    let direct = Way {
+        to: api,
+        tls: pki.client(&[b"http/1.1"]),
+        name: "localhost".to_owned(),
+        request: Arc::clone(&request),
+    };
+    let name = ResourceId::parse(CLUSTER).expect("a name").server_name();
+    let tls = pinned(&scratch.read("state/ca.pem"));
+    let through = Way { to: place, tls, name, request };
+    let (rounds, each) = if options.quick { (3, 500) } else { (7, 4_000) };
+    let mut rows = Vec::new();
+    for conns in [1, 8, 32] {
+        let each = each / conns.min(8);
+        let (mut rates, mut spent) = (Vec::new(), 0.0);
+        let total = (conns * each) as f64;
+        for _ in 0..rounds {
+            let alone = total / direct.ask(conns, each);
+            let before = process.cpu();
+            let proxied = total / through.ask(conns, each);
+            spent += process.cpu() - before;
+            rates.push((proxied / alone, alone, proxied));
+        }
+        rates.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let (ratio, alone, proxied) = rates.get(rounds / 2).copied().unwrap_or_default();
+        let figures = vec![
+            ("direct/s", alone, 0),
+            ("through/s", proxied, 0),
+            ("ratio", ratio, 2),
+            ("CPU us each", spent * 1e6 / (total * rounds as f64), 0),
+        ];
+        rows.push((format!("{conns} connections"), figures));
+    }
+    rows
+}
+
+/// An auth proxy in front of `api`, with everything switched on that is by default, and an audit
+/// log.
+fn start(scratch: &Scratch, keys: &Keys, pki: &Pki, api: SocketAddr) -> (Process, SocketAddr) {
+    let ca = STANDARD.encode(&pki.ca_pem);
+    let kubeconfig = scratch.write(
+        "kubeconfig",
+        &format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters:\n- name: c\n  cluster:\n    \
+             server: https://localhost:{}\n    certificate-authority-data: {ca}\n\
+             users:\n- name: u\n  user:\n    token: our-own-token\n\
+             contexts:\n- name: c\n  context: {{cluster: c, user: u}}\n",
+            api.port()
+        ),
+    );
+    let set = json!({ "keys": [with(keys.rsa_jwk(false), json!({"kid": "rsa", "use": "sig"}))] });
+    let set = scratch.write("keys.json", &set.to_string());
+    let (state, audit) = (scratch.word("state"), scratch.word("audit.log"));
+    let words = [
+        "auth-proxy",
+        "--listen=127.0.0.1:0",
+        "-n",
+        CLUSTER,
+        "--state-dir",
+        &state,
+        "--kubeconfig",
+        &kubeconfig,
+        "--oidc-issuer",
+        ISSUER,
+        "--oidc-audience=cluster",
+        "--oidc-username-prefix=-",
+        "--oidc-groups-claim=groups",
+        "--oidc-jwks-file",
+        &set,
+        "--audit-log",
+        &audit,
+        "--no-require-least-privilege",
+        "--max-verifications=1000000",
+    ];
+    let (process, place) =
+        Process::role("auth-proxy", &words, &format!("auth proxy of {CLUSTER} listens on "));
+    (process, place.parse().expect("an address"))
+}
+
+fn pinned(ca_pem: &str) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).expect("PEM")).expect("a CA");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
