@@ -24,6 +24,15 @@ use crate::tls::Pki;
 const RELAY_AUDIENCE: &str = "bench-relay";
 const CLUSTER_AUDIENCE: &str = "bench-cluster";
 const ALICE: &str = "alice@contoso.com";
+/// One caller holds as many streams as a bench asks for.
+const MANY: [&str; 6] = [
+    "--max-in-flight-per-user",
+    "20000",
+    "--max-in-flight-per-session",
+    "20000",
+    "--max-in-flight",
+    "40000",
+];
 const LIFE: Duration = Duration::from_secs(12 * 3600);
 
 /// The relay and what it needs, shared by all chains of a bench.
@@ -155,6 +164,7 @@ impl Site {
         let kubeconfig = self.upstream("one");
         let mut words = vec!["edge", "--kubeconfig", &kubeconfig, "--no-bootstrap"];
         words.push("--no-require-least-privilege");
+        words.extend(MANY);
         let own = issuer_words(&self.dir, &self.issuer, CLUSTER_AUDIENCE);
         words.extend(own.iter().map(String::as_str));
         let edge = self.joined("one", "edge", &words);
@@ -175,6 +185,7 @@ impl Site {
         let mut words = vec!["auth-proxy", "--listen", "127.0.0.1:0", "-n", "two"];
         words.extend(["--state-dir", &state, "--kubeconfig", &kubeconfig]);
         words.extend(["--no-require-least-privilege", "--log-level", "warn"]);
+        words.extend(MANY);
         let own = issuer_words(&self.dir, &self.issuer, CLUSTER_AUDIENCE);
         words.extend(own.iter().map(String::as_str));
         let ready = "auth proxy of two listens on ";

@@ -244,22 +244,12 @@ fn http(site: &Site, chains: &[Chain], options: &Options, report: &mut Report) {
 }
 
 fn idle(site: &Site, chains: &[Chain], options: &Options, report: &mut Report) {
-    let counts: &[usize] = if options.quick { &[200] } else { &[1000, 4000] };
+    let counts: &[usize] = if options.quick { &[200] } else { &[1000, 9000] };
     for &count in counts {
         let mut rows = Vec::new();
         for chain in chains {
-            // One caller has at most 200 requests in flight.
-            let count = match &chain.way {
-                Way::Proxy { .. } => 150,
-                // Not every peer has descriptors or threads for more.
-                Way::Tcp(_) => {
-                    if chain.is_ours {
-                        count
-                    } else {
-                        count.min(400)
-                    }
-                }
-            };
+            // Not every peer has descriptors or threads for more.
+            let count = if chain.is_ours { count } else { count.min(400) };
             let before = (site.relay.memory(), site.memory(chain));
             let held: Vec<_> = (0..count).map(|_| chain.way.open()).collect();
             let after = (site.relay.memory(), site.memory(chain));

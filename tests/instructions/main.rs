@@ -9,6 +9,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/trial.rs"]
+#[allow(dead_code, reason = "shared with other test programs, each of which uses a part")]
 mod trial;
 
 use std::hint::black_box;
