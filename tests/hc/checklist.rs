@@ -41,6 +41,7 @@ const CHECKLIST: &[(&str, &[&str])] = &[
             "checks_come_in_the_order_shape_token_entity_listeners",
             "a_silent_listener_costs_the_sender_thirty_seconds",
             "a_sender_waits_for_as_long_as_its_entity_says",
+            "an_accept_that_is_not_answered_is_offered_again",
             "refusals have the status and the tracking id that people look for",
         ],
     ),
@@ -100,6 +101,8 @@ const CHECKLIST: &[(&str, &[&str])] = &[
             "a close reaches the other end as it was sent",
             "an abort reaches the other end as one",
             "closes_of_either_end_arrive_verbatim",
+            "either_half_closes_and_the_other_goes_on",
+            "whoever_breaks_the_rules_is_told_and_the_other_is_cut_off",
         ],
     ),
     (
@@ -109,6 +112,7 @@ const CHECKLIST: &[(&str, &[&str])] = &[
             "idle_legs_are_pinged_and_the_dead_are_dropped",
             "a_dead_listener_is_found_out_by_pings",
             "the_dead_make_room_for_the_listener_too_many",
+            "the_listener_too_many_is_refused",
             "a_listener_that_takes_its_time_is_asked_for_a_sign_of_life",
             "a_listener_that_dies_under_a_slow_request_is_found_out",
             "pings are answered on both kinds of socket",
@@ -152,6 +156,7 @@ const CHECKLIST: &[(&str, &[&str])] = &[
         &[
             "only_parameters_of_the_relay_are_taken_out",
             "the_rendezvous_address_has_the_senders_own_part_first",
+            "careless_urls_are_understood",
             "a_request_without_a_body_is_one_command",
         ],
     ),

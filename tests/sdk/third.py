@@ -40,6 +40,150 @@ def url(entity, action, rule, key=None):
     return f"{ORIGIN}/{entity}?sb-hc-action={action}&sb-hc-token={quoted}"
 
 
+class Raw:
+    """One end of a WebSocket, frame by frame, by which both halves can be closed on their own."""
+
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, address):
+        path = address.split(f"localhost:{PORT}", 1)[1]
+        reader, writer = await asyncio.open_connection("localhost", int(PORT), ssl=TLS)
+        key = base64.b64encode(os.urandom(16)).decode()
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost:{PORT}\r\nConnection: Upgrade\r\n"
+        head += "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        writer.write(f"{head}Sec-WebSocket-Key: {key}\r\n\r\n".encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 101 "), answer
+        return cls(reader, writer)
+
+    def send(self, first, payload, mask=True):
+        assert len(payload) < 126
+        self.writer.write(bytes([first, len(payload) | (0x80 if mask else 0)]))
+        self.writer.write((b"\0\0\0\0" if mask else b"") + payload)
+
+    async def recv(self):
+        """First byte and payload of the next frame but pings, or None at the end."""
+        try:
+            first, size = await self.reader.readexactly(2)
+            assert size < 126
+            payload = await self.reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+            return None
+        return await self.recv() if first == 0x89 else (first, payload)
+
+
+async def meet_raw(control):
+    sender = asyncio.ensure_future(Raw.open(url("ent", "connect", "Send")))
+    accept = json.loads(await control.recv())["accept"]
+    return await Raw.open(accept["address"]), await sender
+
+
+TEXT, BINARY, CLOSE = 0x81, 0x82, 0x88
+
+
+async def either_half_closes_and_the_other_goes_on():
+    async with listen("ent") as control:
+        for which in (0, 1):
+            ends = await meet_raw(control)
+            one, other = ends[which], ends[1 - which]
+            one.send(BINARY, b"last words")
+            one.send(CLOSE, b"\x03\xe8eof")
+            assert await other.recv() == (BINARY, b"last words")
+            assert await other.recv() == (CLOSE, b"\x03\xe8eof"), "verbatim"
+            for n in range(100):
+                other.send(TEXT, b"still here %d" % n)
+            other.send(CLOSE, b"\x0f\xa0")
+            for n in range(100):
+                assert await one.recv() == (TEXT, b"still here %d" % n), "no answer of the relay's"
+            assert await one.recv() == (CLOSE, b"\x0f\xa0")
+            assert await one.recv() is None and await other.recv() is None
+
+
+async def whoever_breaks_the_rules_is_told_and_the_other_is_cut_off():
+    async with listen("ent") as control:
+        for which in (0, 1):
+            for bad in [
+                lambda end: end.send(BINARY, b"unmasked", mask=False),
+                lambda end: end.send(0xC2, b"reserved bit"),
+                lambda end: end.send(0x80, b"continues nothing"),
+                lambda end: end.send(0x83, b"no such opcode"),
+                lambda end: end.send(0x09, b"half a ping"),
+                lambda end: end.writer.write(b"\x82\xff" + b"\xff" * 8 + b"\0\0\0\0"),
+            ]:
+                ends = await meet_raw(control)
+                bad(ends[which])
+                first, payload = await ends[which].recv()
+                assert (first, payload[:2]) == (CLOSE, b"\x03\xea"), payload
+                assert await ends[1 - which].recv() is None, "no close is invented"
+        # The channel has noticed nothing of all that.
+        await (await control.ping())
+
+
+async def senders_are_sent_to_the_listeners_they_name():
+    def named(name):
+        return open_socket(url("ent", f"listen&sb-hc-id={name}", "Listen"))
+
+    async with named("one") as one, named("two") as two:
+        for field, name, expected in [
+            ("Microsoft-Relay-AllowedListeners", "zero, TWO", two),
+            ("Microsoft-Relay-DisallowedListeners", "two", one),
+        ]:
+            for _ in range(5):
+                dialling = dial("ent", additional_headers={field: name}).__aenter__()
+                _, here = await meet(expected, asyncio.ensure_future(dialling))
+                await here.close()
+        try:
+            async with dial("ent", additional_headers={"Microsoft-Relay-AllowedListeners": "x"}):
+                raise AssertionError("opened")
+        except InvalidStatus as refused:
+            assert refused.response.status_code == 404
+            assert "AllowedListeners/DisallowedListeners" in refused.response.reason_phrase
+
+
+async def an_accept_that_is_not_answered_is_offered_again():
+    async with listen("ent") as one, listen("ent") as two:
+        sender = asyncio.ensure_future(dial("ent").__aenter__())
+        offers = [json.loads(await channel.recv())["accept"] for channel in (one, two)]
+        assert offers[0]["id"] != offers[1]["id"]
+        there, here = await open_socket(offers[1]["address"]), await sender
+        assert (await status_of(offers[0]["address"]))[0] == 410, "somebody else has it"
+        await here.send("hello")
+        assert await there.recv() == "hello"
+        await here.close()
+
+
+async def the_listener_too_many_is_refused():
+    channels = [await listen("ent2").__aenter__() for _ in range(25)]
+    status, phrase = await status_of(url("ent2", "listen", "Listen"))
+    assert status == 403 and "MaximumListenersPerEndpoint" in phrase, (status, phrase)
+    await channels[0].close()
+    async with listen("ent2"):
+        pass
+    for channel in channels:
+        await channel.close()
+
+
+async def careless_urls_are_understood():
+    quoted = urllib.parse.quote(token("ent", "Send"), safe="")
+    async with listen("ent") as control:
+        for path, seen in [
+            (f"$hc/ent?null&sb-hc-token={quoted}", "$hc/ent?null&"),
+            (f"%24HC/ent/v2%3Fsb-hc-action=connect&sb-hc-token={quoted}", "$hc/ent/v2?"),
+            (f"$hc/ENT/a%c3b?x&&SB-HC-Action=Connect&sb-hc-token={quoted}&y&sb-hc-z",
+             "$hc/ENT/a%c3b?x&&y&sb-hc-z&"),
+        ]:
+            address = f"wss://localhost:{PORT}/{path}"
+            sender = asyncio.ensure_future(open_socket(address).__aenter__())
+            accept = json.loads(await control.recv())["accept"]
+            rest = accept["address"].split(f"localhost:{PORT}/", 1)[1]
+            assert rest == f"{seen}sb-hc-action=accept&sb-hc-id={accept['id']}", rest
+            there, here = await open_socket(accept["address"]), await sender
+            await here.close()
+            await there.wait_closed()
+
+
 def open_socket(address, **options):
     return connect(address, ssl=TLS, max_size=None, **options)
 
@@ -227,6 +371,12 @@ async def main():
         aborts_arrive_as_aborts,
         the_listener_names_the_subprotocol,
         a_listener_rejects_through_the_address,
+        either_half_closes_and_the_other_goes_on,
+        whoever_breaks_the_rules_is_told_and_the_other_is_cut_off,
+        senders_are_sent_to_the_listeners_they_name,
+        an_accept_that_is_not_answered_is_offered_again,
+        the_listener_too_many_is_refused,
+        careless_urls_are_understood,
         a_token_is_renewed_without_a_word,
         requests_come_inline_or_by_a_pointer,
         refusals_name_their_reason_and_a_tracking_id,
