@@ -32,6 +32,7 @@ mod doors;
 mod faults;
 mod garbage;
 mod programs;
+mod quickstart;
 // The same tests that the API server passes without a chain.
 #[path = "../demo/streams.rs"]
 mod streams;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         core::trials(),
         doors::trials(),
         programs::trials(),
+        quickstart::trials(),
         bench::trials(),
         blind::trials(),
         garbage::trials(),

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-use std::{env, fs, thread};
+use std::{env, fs, io, thread};
 
 use serde_json::Value;
 
@@ -202,7 +202,49 @@ impl Session {
     }
 
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
-        let mut child = self.command(arguments).spawn().expect("kubectl starts");
+        Running::spawn(&mut self.command(arguments)).expect("kubectl starts")
+    }
+
+    /// At a terminal, which echoes, and which `script` lends.
+    pub(crate) fn start_in_terminal(&self, arguments: &[&str]) -> Result<Running, Absent> {
+        let line = format!("{} {}", self.kubectl.path.display(), arguments.join(" "));
+        match Running::spawn(self.around(Command::new("script").args(in_terminal(&line)))) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Err(Absent("script".into())),
+            other => Ok(other.expect("a terminal")),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.kubectl.path);
+        self.around(command.args(arguments));
+        command
+    }
+
+    /// Its files and environment, and nothing else's.
+    fn around<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
+            .current_dir(self.home.path())
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .env("KUBECONFIG", self.home.path().join("kubeconfig"))
+            .env("KUBECACHEDIR", self.home.path().join("cache"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+    }
+}
+
+/// What `script` is told in order to run a command line at a terminal and to end as it does.
+pub(crate) fn in_terminal(line: &str) -> [&str; 3] {
+    ["-qefc", line, "/dev/null"]
+}
+
+impl Running {
+    /// A command whose three streams are pipes.
+    pub(crate) fn spawn(command: &mut Command) -> io::Result<Self> {
+        let mut child = command.spawn()?;
         let (sender, lines) = channel();
         let streams: [Option<Box<dyn Read + Send>>; 2] = [
             child.stdout.take().map(|from| Box::new(from) as Box<dyn Read + Send>),
@@ -219,28 +261,9 @@ impl Session {
             });
         }
         let stdin = child.stdin.take();
-        Running { child, stdin, lines, seen: Vec::new() }
+        Ok(Self { child, stdin, lines, seen: Vec::new() })
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.kubectl.path);
-        command
-            .args(arguments)
-            .current_dir(self.home.path())
-            .env_clear()
-            .env("PATH", env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.home.path())
-            .env("KUBECONFIG", self.home.path().join("kubeconfig"))
-            .env("KUBECACHEDIR", self.home.path().join("cache"))
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-}
-
-impl Running {
     /// The first line, of either output, that satisfies `wanted`; lines before it are passed over.
     pub(crate) fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
         let until = Instant::now() + PATIENCE;

@@ -112,7 +112,13 @@ pub(crate) fn run(root: &Path, command: &[String], wants: Wants, remote: Remote)
 fn spawn(root: &Path, command: &[String], wants: Wants) -> io::Result<Child> {
     let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let moved = FILE_COMMANDS.contains(&program.as_str());
-    let mut command = Command::new(program);
+    let is_shell = matches!(program.as_str(), "sh" | "bash" | "ash") && arguments.is_empty();
+    let session = if wants.tty && is_shell { session_of_its_own() } else { None };
+    let mut command = Command::new(session.unwrap_or(program));
+    match session {
+        Some(_) => command.args([program, "-i"]),
+        None => command.process_group(0),
+    };
     for argument in arguments {
         match argument.strip_prefix('/') {
             Some("") if moved => command.arg("."),
@@ -120,20 +126,23 @@ fn spawn(root: &Path, command: &[String], wants: Wants) -> io::Result<Child> {
             _ => command.arg(argument),
         };
     }
-    if wants.tty && arguments.is_empty() && matches!(program.as_str(), "sh" | "bash" | "ash") {
-        command.arg("-i");
-    }
     command
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", root)
         .env("PS1", "$ ")
         .current_dir(root)
-        .process_group(0)
         .stdin(if wants.stdin { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
+}
+
+/// The command that starts another in a session of its own, and so in a process group of its own.
+/// An interactive shell stops itself where this process has a terminal whose foreground it is not;
+/// without this command, shells are not interactive.
+fn session_of_its_own() -> Option<&'static str> {
+    ["/usr/bin/setsid", "/bin/setsid"].into_iter().find(|path| Path::new(path).exists())
 }
 
 /// Carries input to the command until the caller or the command ends.

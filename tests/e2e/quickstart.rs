@@ -1,0 +1,105 @@
+//! The first of the README's commands, at a terminal, as somebody new here runs it, and what it
+//! invites to. `cargo test` builds it beside these tests.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use super::kubectl::{Running, Transport, in_terminal, newest};
+use super::trial::{Absent, Trial, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial(it_shows_a_request_and_ends_when_told_to_show_no_more),
+        trial(kubectl_works_as_it_says_until_ctrl_c),
+        trial(a_part_that_ends_is_named),
+    ]
+}
+
+fn program() -> Result<PathBuf, Absent> {
+    let own = env::current_exe().expect("this program has a place");
+    let place = own.parent().and_then(Path::parent).expect("target/debug/deps");
+    let program = place.join("examples/quickstart");
+    match program.exists() {
+        true => Ok(program),
+        false => Err(Absent("quickstart (cargo build --example quickstart)".to_owned())),
+    }
+}
+
+fn at_terminal(line: &str) -> Result<Running, Absent> {
+    let mut command = Command::new("script");
+    command.args(in_terminal(line));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    match Running::spawn(&mut command) {
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => Err(Absent("script".into())),
+        other => Ok(other.expect("a terminal")),
+    }
+}
+
+fn it_shows_a_request_and_ends_when_told_to_show_no_more() -> Result<(), Absent> {
+    let output = Command::new(program()?).arg("--once").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    for words in [
+        "who am I?                 alice@contoso.com, in system:authenticated, developers",
+        "secrets of kube-system?   403: secrets is forbidden: User \"alice@contoso.com\"",
+        "pods of demo?             200: 1 found",
+        "whom did it let in?       system:serviceaccount:kube-system:kube-aad-proxy",
+        "acting for?               alice@contoso.com",
+    ] {
+        assert!(said.contains(words), "{words:?} is not in:\n{said}");
+    }
+    Ok(())
+}
+
+/// Its kubeconfig, which its first line to try names.
+fn kubeconfig(quickstart: &mut Running) -> PathBuf {
+    let line = quickstart.line_with("get namespaces");
+    line.split(' ').find(|word| word.ends_with("/kubeconfig")).expect("a kubeconfig").into()
+}
+
+fn kubectl_works_as_it_says_until_ctrl_c() -> Result<(), Absent> {
+    let mut quickstart = at_terminal(&program()?.display().to_string())?;
+    let path = kubeconfig(&mut quickstart);
+    quickstart.line_with("until Ctrl-C");
+    let mut kubectl = newest()?.with(&fs::read_to_string(&path).expect("the kubeconfig is there"));
+    assert!(kubectl.output(&["get", "namespaces"]).contains("demo"));
+    kubectl.output(&["-n", "demo", "create", "configmap", "mine", "--from-literal=a=b"]);
+    let refused = kubectl.run(&["-n", "kube-system", "get", "secrets"]);
+    assert!(refused.stderr.contains("Forbidden"), "{refused:?}");
+    for transport in [Transport::WebSocket, Transport::Spdy] {
+        kubectl.stream_over(transport);
+        let mut shell =
+            kubectl.start_in_terminal(&["-n", "demo", "exec", "-it", "web", "--", "sh"])?;
+        // What is typed is echoed; what the shell makes of it is not what was typed.
+        shell.type_in("echo it is $((6 * 7))\n");
+        shell.line_with("it is 42");
+        shell.type_in("exit 5\n");
+        assert_eq!(shell.ended(), Some(5));
+    }
+    quickstart.type_in("\x03");
+    quickstart.line_with("stopping");
+    assert_eq!(quickstart.ended(), Some(0));
+    assert!(!path.parent().expect("a directory").exists(), "it has taken everything away");
+    assert_ne!(kubectl.run(&["get", "namespaces"]).code, Some(0), "nothing listens any more");
+    Ok(())
+}
+
+fn a_part_that_ends_is_named() -> Result<(), Absent> {
+    let mut quickstart = at_terminal(&program()?.display().to_string())?;
+    let path = kubeconfig(&mut quickstart);
+    let words = format!("--state-dir {}/relay", path.parent().expect("a directory").display());
+    let mut relay = None;
+    for process in fs::read_dir("/proc").expect("processes").flatten() {
+        let line = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+        if line.replace('\0', " ").contains(&words) && line.contains("--as-cluster-connect") {
+            relay = process.file_name().into_string().ok();
+        }
+    }
+    let relay = relay.expect("the relay runs");
+    Command::new("kill").args(["-9", &relay]).status().expect("kill runs");
+    quickstart.line_with("quickstart: relay has ended");
+    assert_eq!(quickstart.ended(), Some(1));
+    assert!(!path.exists(), "it has taken everything away");
+    Ok(())
+}
