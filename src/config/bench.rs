@@ -70,6 +70,12 @@ USAGE
 OPTIONS
   --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
+  --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
+                               connection with the right to send, of Azure Relay or of a relay of
+                               ours; no API is asked, so the identity's token for the relay is not
+                               used                       [$CLUSTER_CONNECT_CONNECTION_STRING]
+  --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
+                               its edge or auth proxy
   -n, --name NAME              the cluster: name, group/name, or resource id
   -g, --resource-group GROUP   the group of a bare name                         [default]
   --time TIME                  how long bytes flow each way; the rest takes as long again;
