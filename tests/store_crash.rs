@@ -12,6 +12,9 @@ use cluster_connect::io::store::Store;
 
 const DIR: &str = "STORE_CRASH_DIR";
 
+/// How many records the child writes; without it, until it is killed.
+const RECORDS: &str = "STORE_CRASH_RECORDS";
+
 /// Record `n`: its number, and a length of its own.
 fn record(n: usize) -> Vec<u8> {
     let mut record = format!("{n}:").into_bytes();
@@ -23,14 +26,26 @@ fn record(n: usize) -> Vec<u8> {
 #[test]
 fn child() {
     let Some(dir) = std::env::var_os(DIR) else { return };
+    let most = std::env::var(RECORDS).map_or(usize::MAX, |text| text.parse().unwrap());
     let (mut store, records) = Store::open(Path::new(&dir)).unwrap();
     let mut out = std::io::stdout();
-    for n in records.len().. {
-        store.append(&record(n)).unwrap();
-        writeln!(out, "\nack {n}").unwrap();
+    let mut kept: Vec<usize> = (0..records.len()).collect();
+    for n in records.len()..most {
+        let word = match store.append(&record(n)) {
+            Ok(()) => {
+                kept.push(n);
+                "ack"
+            }
+            Err(_) => "full",
+        };
+        writeln!(out, "\n{word} {n}").unwrap();
         out.flush().unwrap();
-        if n % 50 == 49 {
-            store.compact(&(0..=n).map(record).collect::<Vec<_>>()).unwrap();
+        // Few are many calls each: more of them are among compactions when there are few.
+        let every = if most == usize::MAX { 50 } else { 5 };
+        if n % every == every - 1 {
+            let compacted = store.compact(kept.iter().map(|&n| record(n)));
+            // On a full disk it may fail, and the journal goes on as it was.
+            assert!(compacted.is_ok() || kept.len() <= n);
         }
     }
 }
@@ -72,8 +87,96 @@ fn nothing_acknowledged_is_lost_to_a_kill() {
         drop(store);
         assert!(records.len() > acknowledged, "round {round}: {acknowledged} is missing");
         assert!(records.len() <= acknowledged + 2, "round {round}: only one was under way");
-        let good = records.iter().enumerate().all(|(n, found)| *found == record(n));
+        let good = records.iter().enumerate().all(|(n, found)| found == record(n));
         assert!(good, "round {round}: a record is not what was appended");
     }
+    fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Whether `strace` can stop a program here, which a sandbox may not allow.
+fn can_trace() -> bool {
+    let traced = Command::new("strace")
+        .args(["-o", "/dev/null", "true"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    traced.is_ok_and(|status| status.success())
+}
+
+/// What a file's state depends on: between two of these calls nothing changes on the disk, so to
+/// die at each is to die at every instruction.
+const CALLS: &str = "write,pwrite64,fsync,fdatasync,ftruncate,rename,renameat,renameat2,unlink,\
+                     unlinkat,openat,flock,fchmod,mkdir,mkdirat";
+
+#[test]
+fn killed_at_every_system_call_it_has_all_that_it_acknowledged() {
+    if !can_trace() {
+        eprintln!("skipped: strace is not here, or may not trace");
+        return;
+    }
+    let name = format!("cc-store-trace-{}", std::process::id());
+    let dir: PathBuf = std::env::temp_dir().join(name);
+    let mut kills = 0;
+    for call in 1.. {
+        // A directory of its own each time: the first start is among what may be interrupted.
+        fs::create_dir_all(&dir).unwrap();
+        let out = Command::new("strace")
+            .args(["-f", "-o", "/dev/null", "-e"])
+            .arg(format!("trace={CALLS}"))
+            .arg("-e")
+            .arg(format!("inject={CALLS}:signal=KILL:when={call}"))
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+            .env(DIR, dir.join("state"))
+            .env(RECORDS, "12")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        let acknowledged = said.lines().filter(|line| line.starts_with("ack ")).count();
+        let (store, records) = Store::open(&dir.join("state")).unwrap();
+        drop(store);
+        assert!(records.len() >= acknowledged, "call {call}: {acknowledged} and {}", records.len());
+        assert!(records.len() <= acknowledged + 1, "call {call}: only one was under way");
+        assert!(records.iter().enumerate().all(|(n, found)| found == record(n)), "call {call}");
+        fs::remove_dir_all(&dir).unwrap();
+        if out.status.success() {
+            assert_eq!(acknowledged, 12, "it ran to its end");
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 60, "only {kills} kills");
+}
+
+#[test]
+fn a_disk_that_is_full_in_the_middle_of_a_record_costs_that_record_alone() {
+    let name = format!("cc-store-full-{}", std::process::id());
+    let dir: PathBuf = std::env::temp_dir().join(name);
+    // A limit on the length of files fails as a full disk does: the write ends in the middle.
+    let out = Command::new("/bin/sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+        .env(DIR, &dir)
+        .env(RECORDS, "40")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    let acks: Vec<usize> =
+        lines.iter().filter_map(|line| line.strip_prefix("ack ")?.parse().ok()).collect();
+    let full = lines.iter().filter(|line| line.starts_with("full ")).count();
+    assert!(out.status.success() && full > 0 && acks.len() + full == 40, "{said}");
+    let first_full = lines.iter().position(|line| line.starts_with("full "));
+    let last_ack = lines.iter().rposition(|line| line.starts_with("ack "));
+    assert!(first_full < last_ack, "what is short enough still fits: {said}");
+    let (mut store, records) = Store::open(&dir).unwrap();
+    let expected: Vec<Vec<u8>> = acks.iter().map(|&n| record(n)).collect();
+    assert!(records.iter().eq(expected.iter().map(Vec::as_slice)), "nothing more and nothing less");
+    store.append(b"there is room again").unwrap();
     fs::remove_dir_all(&dir).unwrap();
 }

@@ -156,6 +156,19 @@ FILES
   DIR/admin-token   made at first start, mode 0600: the operator's key to the API
   DIR/ca.pem        with --tls-self-signed: the CA to give to agents and clients
 
+MANAGEMENT
+  The paths and shapes of Azure Resource Manager, with the admin token as a bearer token:
+  Microsoft's clients for Python azure-mgmt-hybridkubernetes, azure-mgmt-relay and
+  azure-mgmt-authorization work when they are pointed here. Below
+  /subscriptions/GUID/resourceGroups/GROUP/providers/:
+  Microsoft.Kubernetes/connectedClusters/NAME       the clusters: cluster-connect cluster
+  Microsoft.Relay/namespaces/ANY/hybridConnections/NAME
+                                                    for the SDKs of Azure Relay; authorizationRules
+                                                    with listKeys, regenerateKeys below it or ANY
+  Microsoft.Authorization/roleAssignments/GUID      behind one of these paths: who may listen and
+                                                    send there with a token of an issuer, as Azure
+                                                    Relay Owner, Listener or Sender
+
 ENVIRONMENT
   STATE_DIRECTORY, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
 

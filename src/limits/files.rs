@@ -35,5 +35,8 @@ pub const IDENTITY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Bytes of an answer to an operator: a list of ten thousand clusters.
 pub const OPERATOR_ANSWER_MAX: u64 = 32 * 1024 * 1024;
 
+/// Pages of a list that a command reads.
+pub const OPERATOR_PAGES_MAX: usize = 1000;
+
 /// How long a command waits for the relay, names and proxies included.
 pub const OPERATOR_TIMEOUT: Duration = Duration::from_secs(30);

@@ -105,7 +105,7 @@ pub const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer of the connected-clusters API that an agent reads.
 pub const API_ANSWER_MAX: usize = 64 * 1024;
 
-/// Connected clusters of one relay; each costs about 2 KiB of memory.
+/// Connected clusters of one relay; each costs about 9 KiB of memory, and 2 KiB of the journal.
 pub const CLUSTERS_MAX: usize = 100_000;
 
 /// Hybrid connections that belong to no cluster: what Azure allows in a namespace.
@@ -155,6 +155,9 @@ pub const API_BODY_MAX: usize = 64 * 1024;
 
 /// Bytes of a path: a resource id and an action.
 pub const API_PATH_MAX: usize = 512;
+
+/// Clusters in one page of a list: about 1 MiB of JSON.
+pub const LIST_PAGE: usize = 500;
 
 /// How long a challenge may be answered: one round trip over a bad line.
 pub const CHALLENGE_LIFE: Duration = Duration::from_secs(60);

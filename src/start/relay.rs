@@ -36,8 +36,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
     let (mut store, mut ledger) = open(&config.state_dir)?;
     initialise(&mut store, &mut ledger)?;
-    let copy = Ledger::replay(ledger.snapshot().iter().map(Vec::as_slice))
-        .map_err(|(_, why)| Error::new(Code::Internal, why.to_string()))?;
+    let copy = ledger.clone();
     let admin_token = store.admin_token().map_err(|why| unusable(&why))?;
     let token_path = store.admin_token_path();
     let keys = issuers::keys(&config.issuers, Possession::Off, None)?;
@@ -94,11 +93,11 @@ pub(super) fn port_taken(address: &str, err: &std::io::Error) -> Error {
 
 fn open(dir: &Path) -> Result<(Store, Ledger), Error> {
     let (mut store, records) = Store::open(dir).map_err(|why| unusable(&why))?;
-    let ledger = Ledger::replay(records.iter().map(Vec::as_slice)).map_err(|(number, why)| {
+    let ledger = Ledger::replay(records.iter()).map_err(|(number, why)| {
         Error::new(Code::StateUnusable, format!("{}: record {number}: {why}", dir.display()))
     })?;
     if store.wants_compaction() {
-        store.compact(&ledger.snapshot()).map_err(|why| unusable(&why))?;
+        store.compact(ledger.snapshot()).map_err(|why| unusable(&why))?;
     }
     Ok((store, ledger))
 }
@@ -114,7 +113,7 @@ fn journal(mut store: Store, mut copy: Ledger) -> Journal {
             copy.finish(true);
         }
         if store.wants_compaction()
-            && let Err(why) = store.compact(&copy.snapshot())
+            && let Err(why) = store.compact(copy.snapshot())
         {
             ::log::warn!("the journal was not rewritten, and goes on as it is: {why}");
         }
@@ -158,6 +157,8 @@ fn settings(config: &Config, verifier: &Verifier) -> Settings {
     issuers.dedup();
     Settings {
         public_name: config.public_name.clone(),
+        // With a name to give out and no TLS, something in front has it.
+        secure: config.tls != Tls::Off || config.public_name.is_some(),
         audiences: config.issuers.audiences(),
         issuers,
         send_token_life: config.send_token_lifetime,

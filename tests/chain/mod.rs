@@ -330,6 +330,7 @@ impl Chain {
         let ledger = Ledger::replay(disks.journal.iter().map(Vec::as_slice)).expect("readable");
         let settings = Settings {
             public_name: None,
+            secure: true,
             audiences: vec!["relay".to_owned()],
             issuers: vec![Issuer {
                 issuer: tokens::ISSUER.to_owned(),

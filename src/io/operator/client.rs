@@ -105,7 +105,8 @@ impl Relay {
         path: &str,
         body: Option<&Json>,
     ) -> Result<Value, Failure> {
-        let uri = format!("{}{path}?api-version=2021-10-01", self.url);
+        let mark = if path.contains('?') { '&' } else { '?' };
+        let uri = format!("{}{path}{mark}api-version=2021-10-01", self.url);
         let request = Request::builder()
             .method(method)
             .uri(uri)

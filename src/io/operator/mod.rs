@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
+use crate::limits::OPERATOR_PAGES_MAX;
 use crate::wire::json::{self, Object, Value};
 use crate::wire::resource::ResourceId;
 
@@ -144,13 +145,28 @@ fn list(relay: &Relay, subscription: &str, group: Option<&str>) -> Result<Report
         "/subscriptions/{subscription}{group}/providers/{}",
         crate::wire::resource::CLUSTER_TYPE
     );
-    let answer = object(relay.call("GET", &path, None)?)?;
-    let all = answer.optional_array("value").map_err(Failure::shape)?.unwrap_or_default();
-    let all = all.iter().map(|value| match value {
-        Value::Object(cluster) => Ok(cluster.clone()),
-        other => Err(Failure::Answer(format!("a cluster is {}", other.kind()))),
-    });
-    Ok(Report::Clusters(all.collect::<Result<_, _>>()?))
+    let mut all = Vec::new();
+    let mut next = path.clone();
+    for _ in 0..OPERATOR_PAGES_MAX {
+        let answer = object(relay.call("GET", &next, None)?)?;
+        let page = answer.optional_array("value").map_err(Failure::shape)?.unwrap_or_default();
+        for value in page {
+            match value {
+                Value::Object(cluster) => all.push(cluster.clone()),
+                other => return Err(Failure::Answer(format!("a cluster is {}", other.kind()))),
+            }
+        }
+        let Some(link) = answer.optional_text("nextLink").map_err(Failure::shape)? else {
+            return Ok(Report::Clusters(all));
+        };
+        // Wherever the link points to, the token goes to this relay alone.
+        let token = link.rsplit_once("skipToken=").map(|(_, token)| token);
+        let sane =
+            |token: &&str| token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let token = token.filter(sane).ok_or_else(|| Failure::shape("nextLink is not one"))?;
+        next = format!("{path}?%24skipToken={token}");
+    }
+    Err(Failure::Answer("the list has no end".to_owned()))
 }
 
 fn object(answer: Value) -> Result<Object, Failure> {

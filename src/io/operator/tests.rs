@@ -16,6 +16,7 @@ use crate::limits::OPERATOR_ANSWER_MAX;
 use crate::role::egress::Egress;
 use crate::secret::Secret;
 use crate::wire::arm::Kind;
+use crate::wire::resource::DEFAULT_SUBSCRIPTION;
 use crate::wire::url::Url;
 
 /// Answers one connection per script line and gives back the requests it read.
@@ -99,6 +100,27 @@ fn adding_puts_the_cluster_and_prints_a_join_token() {
         requests[1].contains("/createJoinToken?")
             && requests[1].ends_with(r#"{"expiresInSeconds":600}"#)
     );
+}
+
+#[test]
+fn a_list_is_read_to_its_end_and_the_token_goes_nowhere_else() {
+    let all = Action::List { subscription: DEFAULT_SUBSCRIPTION.to_owned(), group: None };
+    let page = |name: &str, next: &str| {
+        let next = match next {
+            "" => String::new(),
+            next => format!(r#","nextLink":"https://evil.example/x?%24skipToken={next}""#),
+        };
+        format!(r#"{{"value":[{{"name":"{name}","id":"{}"}}]{next}}}"#, edge().id())
+    };
+    let (one, two) = (page("edge-7", "b2Zm"), page("edge-8", ""));
+    let (report, requests) = play(&all, &[("200 OK", &one), ("200 OK", &two)]);
+    let Report::Clusters(found) = report.unwrap() else { panic!() };
+    assert_eq!(found.len(), 2);
+    assert!(requests[1].contains("?%24skipToken=b2Zm&api-version="), "{}", requests[1]);
+    for bad in ["a b", "x&api-version=1", "a/../b"] {
+        let (report, _) = play(&all, &[("200 OK", &page("edge-7", bad))]);
+        assert!(matches!(report, Err(Failure::Answer(_))), "{bad}");
+    }
 }
 
 #[test]

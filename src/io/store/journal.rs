@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
 use ring::digest::{Context, SHA256};
 
@@ -52,9 +53,9 @@ const SEAL: usize = 8;
 const SECTOR: usize = 512;
 
 impl<M: Medium> Journal<M> {
-    /// Goes on behind what was `read` from this medium.
-    pub(super) const fn new(medium: M, read: &Read) -> Self {
-        Self { medium, len: read.len, seal: read.seal, broken: false }
+    /// Goes on behind `end`, which is where this medium ends.
+    pub(super) const fn new(medium: M, end: End) -> Self {
+        Self { medium, len: end.len, seal: end.seal, broken: false }
     }
 
     /// Bytes up to the end of the last record.
@@ -98,9 +99,16 @@ pub(super) enum Unwritten {
 /// What a journal holds.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// The records, in order.
-    pub(super) records: Vec<Vec<u8>>,
-    /// Bytes up to the end of the last good record; what is behind is half a record.
+    /// Where the records are, in order.
+    pub(super) records: Vec<Range<usize>>,
+    /// Behind the last good record; what comes then is half a record.
+    pub(super) end: End,
+}
+
+/// Where a journal ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    /// Bytes up to there.
     pub(super) len: u64,
     seal: Seal,
 }
@@ -112,9 +120,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Damage> {
     let mut records = Vec::new();
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
         match next(rest, &seal) {
-            Next::Record(record, new_seal) => {
-                at = at.saturating_add(HEAD + SEAL + record.len());
-                records.push(record.to_vec());
+            Next::Record(len, new_seal) => {
+                let start = at.saturating_add(HEAD);
+                let end = start.saturating_add(len);
+                records.push(start..end);
+                at = end.saturating_add(SEAL);
                 seal = new_seal;
             }
             Next::Torn => break,
@@ -122,19 +132,25 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Damage> {
             Next::Changed(_) => return Err(Damage::Changed(at)),
         }
     }
-    Ok(Read { records, len: u64::try_from(at).unwrap_or(u64::MAX), seal })
+    Ok(Read { records, end: End { len: u64::try_from(at).unwrap_or(u64::MAX), seal } })
 }
 
-/// A whole journal with these records, as bytes.
-pub(super) fn write(records: &[Vec<u8>]) -> Result<Vec<u8>, Unwritten> {
-    let mut bytes = [TITLE, VERSION.to_string().as_bytes(), b"\n"].concat();
-    let mut seal = first_seal();
+/// Writes a whole journal with these records, one after another: all of them at once would take
+/// as much memory again as what they tell of.
+pub(super) fn write(
+    records: impl IntoIterator<Item = Vec<u8>>,
+    out: &mut impl io::Write,
+) -> Result<End, Unwritten> {
+    let title = [TITLE, VERSION.to_string().as_bytes(), b"\n"].concat();
+    out.write_all(&title).map_err(Unwritten::Io)?;
+    let mut end = End { len: u64::try_from(title.len()).unwrap_or(u64::MAX), seal: first_seal() };
     for record in records {
-        let (frame, new_seal) = frame(record, &seal).ok_or(Unwritten::TooLong(record.len()))?;
-        bytes.extend_from_slice(&frame);
-        seal = new_seal;
+        let framed = frame(&record, &end.seal).ok_or(Unwritten::TooLong(record.len()))?;
+        out.write_all(&framed.0).map_err(Unwritten::Io)?;
+        let len = u64::try_from(framed.0.len()).unwrap_or(u64::MAX);
+        end = End { len: end.len.saturating_add(len), seal: framed.1 };
     }
-    Ok(bytes)
+    Ok(end)
 }
 
 /// What is wrong with a journal.
@@ -166,15 +182,16 @@ impl fmt::Display for Damage {
     }
 }
 
-enum Next<'a> {
-    Record(&'a [u8], Seal),
+enum Next {
+    /// So many bytes long, and good.
+    Record(usize, Seal),
     /// Ends before it is complete.
     Torn,
     /// So many bytes are complete and wrong: the head, or the whole record.
     Changed(usize),
 }
 
-fn next<'a>(rest: &'a [u8], seal: &Seal) -> Next<'a> {
+fn next(rest: &[u8], seal: &Seal) -> Next {
     let Some((&[a, b, c, d, check @ ..], rest)) = rest.split_first_chunk::<HEAD>() else {
         return Next::Torn;
     };
@@ -187,7 +204,7 @@ fn next<'a>(rest: &'a [u8], seal: &Seal) -> Next<'a> {
     let Some((end, _)) = rest.split_first_chunk::<SEAL>() else { return Next::Torn };
     let expected = seal_of(head, record, seal);
     match *end == expected {
-        true => Next::Record(record, expected),
+        true => Next::Record(len, expected),
         false => Next::Changed(HEAD.saturating_add(len).saturating_add(SEAL)),
     }
 }
@@ -276,10 +293,21 @@ mod tests {
         vec![b"one".to_vec(), Vec::new(), vec![7; 700], b"four".to_vec()]
     }
 
+    fn write(records: &[Vec<u8>]) -> Result<Vec<u8>, Unwritten> {
+        let mut bytes = Vec::new();
+        super::write(records.to_vec(), &mut bytes).map(|_| bytes)
+    }
+
+    /// The records themselves.
+    fn all(bytes: &[u8]) -> Vec<Vec<u8>> {
+        let read = read(bytes).unwrap();
+        read.records.into_iter().map(|place| bytes[place].to_vec()).collect()
+    }
+
     fn open(room: usize) -> Journal<Disk> {
         let bytes = write(&[]).unwrap();
         let read = read(&bytes).unwrap();
-        Journal::new(Disk { bytes, room, ..Disk::default() }, &read)
+        Journal::new(Disk { bytes, room, ..Disk::default() }, read.end)
     }
 
     /// Where each record ends.
@@ -292,7 +320,7 @@ mod tests {
         let mut journal = open(usize::MAX);
         records().iter().for_each(|record| journal.append(record).unwrap());
         assert_eq!(journal.medium.bytes, write(&records()).unwrap());
-        assert_eq!(read(&journal.medium.bytes).unwrap().records, records());
+        assert_eq!(all(&journal.medium.bytes), records());
     }
 
     #[test]
@@ -306,15 +334,15 @@ mod tests {
             }
             let found = found.unwrap();
             let complete = ends[1..].iter().filter(|end| **end <= cut).count();
-            assert_eq!(found.records, records()[..complete], "cut at {cut}");
-            assert_eq!(found.len, ends[complete] as u64);
+            assert_eq!(all(&whole[..cut]), records()[..complete], "cut at {cut}");
+            assert_eq!(found.end.len, ends[complete] as u64);
             let bytes = whole[..ends[complete]].to_vec();
             let disk = Disk { bytes, room: usize::MAX, ..Disk::default() };
-            let mut journal = Journal::new(disk, &found);
+            let mut journal = Journal::new(disk, found.end);
             journal.append(b"next").unwrap();
-            let again = read(&journal.medium.bytes).unwrap();
-            assert_eq!(again.records.last().unwrap(), b"next");
-            assert_eq!(again.records.len(), complete + 1);
+            let again = all(&journal.medium.bytes);
+            assert_eq!(again.last().unwrap(), b"next");
+            assert_eq!(again.len(), complete + 1);
         }
     }
 
@@ -356,10 +384,10 @@ mod tests {
             let mut bytes = whole.clone();
             bytes[boundary..].fill(0);
             let complete = ends[1..].iter().filter(|end| **end <= boundary).count();
-            assert_eq!(read(&bytes).unwrap().records, records()[..complete]);
+            assert_eq!(all(&bytes), records()[..complete]);
         }
         let longer = [&whole[..], &[0; 100]].concat();
-        assert_eq!(read(&longer).unwrap().records, records());
+        assert_eq!(all(&longer), records());
     }
 
     #[test]
@@ -398,7 +426,7 @@ mod tests {
             journal.medium.room = usize::MAX;
             journal.append(b"after").unwrap();
             kept.push(b"after".to_vec());
-            assert_eq!(read(&journal.medium.bytes).unwrap().records, kept, "room {room}");
+            assert_eq!(all(&journal.medium.bytes), kept, "room {room}");
         }
     }
 
@@ -409,7 +437,7 @@ mod tests {
         journal.medium.fail_sync = true;
         assert!(matches!(journal.append(b"two"), Err(Unwritten::Io(_))));
         journal.append(b"three").unwrap();
-        let found = read(&journal.medium.bytes).unwrap().records;
+        let found = all(&journal.medium.bytes);
         assert_eq!(found, [b"one".to_vec(), b"three".to_vec()]);
     }
 
@@ -427,6 +455,6 @@ mod tests {
         let long = vec![0; RECORD_MAX + 1];
         assert!(matches!(journal.append(&long), Err(Unwritten::TooLong(_))));
         journal.append(&long[1..]).unwrap();
-        assert_eq!(read(&journal.medium.bytes).unwrap().records.len(), 1);
+        assert_eq!(all(&journal.medium.bytes).len(), 1);
     }
 }

@@ -17,7 +17,8 @@ mod tests;
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +27,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 
 pub use self::journal::Damage;
-use self::journal::{Journal, Medium, Unwritten};
+use self::journal::{End, Journal, Medium, Unwritten};
 use crate::limits::{COMPACT_AFTER, JOURNAL_MAX};
 use crate::secret::Secret;
 
@@ -47,7 +48,7 @@ impl Store {
     ///
     /// [`StoreError`] is a sentence for the operator. Nothing was changed then, except that a
     /// record which was never acknowledged may be cut off.
-    pub fn open(dir: &Path) -> Result<(Self, Vec<Vec<u8>>), StoreError> {
+    pub fn open(dir: &Path) -> Result<(Self, Records), StoreError> {
         let fail = |path: &Path, error| StoreError::io("open", path, error);
         DirBuilder::new()
             .recursive(true)
@@ -68,22 +69,23 @@ impl Store {
                 .map_err(|error| StoreError::io("remove", &unfinished, error))?;
         }
         if !path.exists() {
-            write_journal(dir, &[])?;
+            write_journal(dir, [])?;
             sync_dir(dir)?;
         }
         let (mut file, bytes) = read_file(&path)?;
         let read =
             journal::read(&bytes).map_err(|damage| StoreError::Damaged(path.clone(), damage))?;
-        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > read.len {
-            log::warn!("{}: cut off an unfinished record at byte {}", path.display(), read.len);
-            file.cut(read.len)
+        let len = read.end.len;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > len {
+            log::warn!("{}: cut off an unfinished record at byte {len}", path.display());
+            file.cut(len)
                 .and_then(|()| file.sync())
                 .map_err(|error| StoreError::io("repair", &path, error))?;
         }
-        let journal = Journal::new(file, &read);
+        let journal = Journal::new(file, read.end);
         // How small it would be is unknown; a second compaction right after a start does no harm.
         let store = Self { dir: dir.to_owned(), journal, compacted_len: 0, _lock: lock };
-        Ok((store, read.records))
+        Ok((store, Records { bytes, places: read.records }))
     }
 
     /// Makes `record` durable.
@@ -112,9 +114,14 @@ impl Store {
     /// # Errors
     ///
     /// Then the journal goes on as it was, or takes nothing more.
-    pub fn compact(&mut self, snapshot: &[Vec<u8>]) -> Result<(), StoreError> {
-        let (file, read) = write_journal(&self.dir, snapshot)?;
-        self.journal = Journal::new(file, &read);
+    pub fn compact(
+        &mut self,
+        snapshot: impl IntoIterator<Item = Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        // One that fails is not tried again with each record: a full disk is full for a while.
+        self.compacted_len = self.journal.len();
+        let (file, end) = write_journal(&self.dir, snapshot)?;
+        self.journal = Journal::new(file, end);
         self.compacted_len = self.journal.len();
         // The new file has the name, but perhaps not for good: a crash could bring the old one
         // back, and records that go to the new one would be lost.
@@ -143,7 +150,9 @@ impl Store {
             .fill(&mut bytes)
             .map_err(|_| StoreError::io("make", &path, io::Error::other("no randomness")))?;
         let token = format!("cca_{}", URL_SAFE_NO_PAD.encode(bytes));
-        replace(&self.dir, ADMIN_TOKEN, format!("{token}\n").as_bytes())?;
+        replace(&self.dir, ADMIN_TOKEN, |mut file| {
+            file.write_all(format!("{token}\n").as_bytes()).map_err(Unwritten::Io)
+        })?;
         sync_dir(&self.dir)?;
         Ok(Secret::new(token))
     }
@@ -151,6 +160,30 @@ impl Store {
     /// Where the operator finds the token.
     pub fn admin_token_path(&self) -> PathBuf {
         self.dir.join(ADMIN_TOKEN)
+    }
+}
+
+/// The records of a journal, in their order.
+#[derive(Debug)]
+pub struct Records {
+    bytes: Vec<u8>,
+    places: Vec<Range<usize>>,
+}
+
+impl Records {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.places.iter().map(|place| self.bytes.get(place.clone()).unwrap_or_default())
+    }
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.places.is_empty()
     }
 }
 
@@ -196,31 +229,40 @@ fn read_file(path: &Path) -> Result<(File, Vec<u8>), StoreError> {
     Ok((file, bytes))
 }
 
-fn write_journal(dir: &Path, records: &[Vec<u8>]) -> Result<(File, journal::Read), StoreError> {
-    let path = dir.join(JOURNAL);
-    let bytes = journal::write(records).map_err(|why| match why {
-        Unwritten::TooLong(len) => StoreError::TooLong(len),
-        Unwritten::Io(error) => StoreError::io("write", &path, error),
-        Unwritten::Broken => StoreError::Broken(path.clone()),
-    })?;
-    let read = journal::read(&bytes).map_err(|damage| StoreError::Damaged(path, damage))?;
-    replace(dir, JOURNAL, &bytes).map(|file| (file, read))
+fn write_journal(
+    dir: &Path,
+    records: impl IntoIterator<Item = Vec<u8>>,
+) -> Result<(File, End), StoreError> {
+    replace(dir, JOURNAL, |file| {
+        let mut out = BufWriter::new(file);
+        let end = journal::write(records, &mut out)?;
+        out.flush().map_err(Unwritten::Io)?;
+        Ok(end)
+    })
 }
 
 /// Writes beside, syncs, renames. It is there for good after [`sync_dir`].
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<File, StoreError> {
+fn replace<T>(
+    dir: &Path,
+    name: &str,
+    write: impl FnOnce(&File) -> Result<T, Unwritten>,
+) -> Result<(File, T), StoreError> {
     let (path, beside) = (dir.join(name), dir.join(format!("{name}.new")));
     let written = (|| {
-        let mut file = private().create(true).truncate(true).open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, &path)?;
-        Ok(file)
+        let opened = private().create(true).truncate(true).open(&beside);
+        let file = opened.map_err(Unwritten::Io)?;
+        let told = write(&file)?;
+        file.sync_all().and_then(|()| fs::rename(&beside, &path)).map_err(Unwritten::Io)?;
+        Ok((file, told))
     })();
-    written.map_err(|error| {
+    written.map_err(|why| {
         // On a full disk half a file would take the room that the journal needs.
         let _ = fs::remove_file(&beside);
-        StoreError::io("replace", &path, error)
+        match why {
+            Unwritten::TooLong(len) => StoreError::TooLong(len),
+            Unwritten::Io(error) => StoreError::io("replace", &path, error),
+            Unwritten::Broken => StoreError::Broken(path),
+        }
     })
 }
 

@@ -7,32 +7,43 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Answer, Call, Caller, Effect, Fault, Reply, Turn, body, done, known, name_of, operator, plan,
+    Answer, Api, Call, Caller, Effect, Fault, Reply, Turn, body, done, known, name_of, operator,
+    page, plan,
 };
-use crate::limits::{CERTIFICATE_MAX, CLAIM_MAX, TAGS_MAX, TEXT_MAX};
+use crate::limits::{CERTIFICATE_MAX, CLAIM_MAX, LIST_PAGE, TAGS_MAX, TEXT_MAX};
 use crate::role::relay::audit::rfc3339;
 use crate::role::relay::registry::{Change, Cluster, Presence, Request};
 use crate::wire::json::{Object, Value};
 use crate::wire::resource::{CLUSTER_TYPE, ResourceId};
 
 /// Of a subscription, or of one of its groups: all for the operator, for others those they may
-/// reach.
+/// reach. So many at a time: a list of all would hold up everybody else.
 pub(super) fn list(
-    caller: &Caller,
+    api: &Api,
+    call: &Call<'_>,
     subscription: &str,
     group: Option<&str>,
     turn: &Turn<'_, '_>,
-) -> Answer {
+) -> Result<Answer, Fault> {
+    let after = page::after(call.query)?.unwrap_or_default();
     let wanted = |cluster: &&Cluster| {
         let id = &cluster.facts.resource;
         id.subscription().eq_ignore_ascii_case(subscription)
             && group.is_none_or(|group| id.group().eq_ignore_ascii_case(group))
-            && may_see(caller, cluster)
+            && may_see(call.caller, cluster)
     };
-    let mut found: Vec<&Cluster> = turn.registry.clusters().filter(wanted).collect();
-    found.sort_by_cached_key(|cluster| cluster.facts.resource.id().to_ascii_lowercase());
-    let all: Vec<Json> = found.iter().map(|cluster| resource_json(cluster, turn)).collect();
-    Reply::json(200, &json!({ "value": all })).into()
+    let key = |cluster: &Cluster| cluster.facts.resource.id().to_ascii_lowercase();
+    let found = turn.registry.clusters().filter(wanted).map(|cluster| (key(cluster), cluster));
+    let mut found: Vec<_> = found.filter(|(key, _)| *key > after).collect();
+    found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    let more = found.len() > LIST_PAGE;
+    found.truncate(LIST_PAGE);
+    let all: Vec<Json> = found.iter().map(|(_, cluster)| resource_json(cluster, turn)).collect();
+    let mut list = json!({ "value": all });
+    if let (true, Some((last, _)), Json::Object(list)) = (more, found.last(), &mut list) {
+        list.insert("nextLink".into(), page::next_link(api, call, last)?.into());
+    }
+    Ok(Reply::json(200, &list).into())
 }
 
 /// What Azure's clients show as the operations of the provider.

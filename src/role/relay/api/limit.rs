@@ -18,6 +18,8 @@ pub enum Guess {
     Challenge,
     /// A bearer token.
     Bearer,
+    /// What a good token may do.
+    Right,
 }
 
 /// Who has guessed wrong, and how long ago.

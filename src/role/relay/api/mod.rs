@@ -11,6 +11,7 @@ mod fault;
 mod grants;
 mod limit;
 mod namespaces;
+mod page;
 mod roles;
 mod route;
 #[cfg(test)]
@@ -42,6 +43,8 @@ use crate::wire::resource::ResourceId;
 pub struct Settings {
     /// `host[:port]` for answers, instead of the `Host` of the request.
     pub public_name: Option<String>,
+    /// Callers come by TLS, here or to something in front.
+    pub secure: bool,
     /// The audiences of tokens for the relay.
     pub audiences: Vec<String>,
     /// Whose tokens the relay takes.
@@ -194,7 +197,10 @@ impl Api {
         let (event, resource) = describe(call.method, &route);
         let mut answer = match self.judge(call, &route, turn) {
             Ok(answer) => answer,
-            Err(fault) => refused(&fault, event, call, resource),
+            Err(fault) => match self.hurries(&fault, call, turn.now) {
+                Some(wait) => Fault::too_many(wait).into_reply().into(),
+                None => refused(&fault, event, call, resource),
+            },
         };
         answer.changes.extend(note_principal(call.caller, turn));
         answer
@@ -228,7 +234,7 @@ impl Api {
             }
             Route::Clusters { subscription, group } => {
                 allow(call, &["GET"])?;
-                Ok(clusters::list(call.caller, subscription, group.as_deref(), turn))
+                clusters::list(self, call, subscription, group.as_deref(), turn)
             }
             Route::Cluster(resource) => match allow(call, &["GET", "PUT", "PATCH", "DELETE"])? {
                 "GET" => clusters::get(call.caller, resource, turn),
@@ -298,6 +304,17 @@ impl Api {
                 Err(Fault::unauthenticated("a bearer token is required"))
             }
         }
+    }
+
+    /// Each refusal of somebody with a good token is a line of the audit log, so they have only so
+    /// many, as guesses have. What they may do is never held back.
+    fn hurries(&mut self, fault: &Fault, call: &Call<'_>, now: Instant) -> Option<Duration> {
+        if fault.status != 403 || !matches!(call.caller, Caller::User(_)) {
+            return None;
+        }
+        let wait = self.guesses.wait(Guess::Right, call.peer, now);
+        self.guesses.note(Guess::Right, call.peer, now);
+        wait
     }
 
     fn wrong_bearer(&mut self, peer: Option<IpAddr>, now: Instant) -> Result<(), Fault> {

@@ -5,7 +5,7 @@
 use super::{Change, Registry, Unreadable, decode, encode};
 
 /// The registry, and what is being made durable.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
     registry: Registry,
     in_flight: Option<Vec<Change>>,
@@ -66,7 +66,7 @@ impl Ledger {
     }
 
     /// Records that make this state from nothing.
-    pub fn snapshot(&self) -> Vec<Vec<u8>> {
-        self.registry.snapshot().iter().map(|changes| encode(changes)).collect()
+    pub fn snapshot(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.registry.snapshot().map(|changes| encode(&changes))
     }
 }

@@ -260,23 +260,18 @@ impl Registry {
     }
 
     /// Changes that make this state from nothing, one record for each item.
-    pub fn snapshot(&self) -> Vec<Vec<Change>> {
-        let rules = |entity: Option<&str>, rules: &BTreeMap<String, Rule>| -> Vec<Change> {
-            let change = |rule: &Rule| Change::Rule(entity.map(str::to_owned), rule.clone());
-            rules.values().map(change).collect()
-        };
-        let mut all = vec![rules(None, &self.namespace)];
-        all.extend(self.entities.values().map(|entity| {
+    pub fn snapshot(&self) -> impl Iterator<Item = Vec<Change>> {
+        let entities = self.entities.values().map(|entity| {
             let bare = Entity { rules: BTreeMap::new(), ..entity.clone() };
             let mut changes = vec![Change::Entity(bare)];
-            changes.extend(rules(Some(&entity.name), &entity.rules));
+            changes.extend(rule_changes(Some(&entity.name), &entity.rules));
             changes
-        }));
-        all.extend(self.clusters.iter().map(|(id, cluster)| cluster_changes(id, cluster)));
-        all.extend(self.directory.iter().map(|seen| vec![Change::Principal(seen.clone())]));
-        all.extend(self.roles.iter().map(|it| vec![Change::Role(Box::new(it.clone()))]));
-        all.retain(|changes| !changes.is_empty());
-        all
+        });
+        let clusters = self.clusters.iter().map(|(id, cluster)| cluster_changes(id, cluster));
+        let principals = self.directory.iter().map(|seen| vec![Change::Principal(seen.clone())]);
+        let roles = self.roles.iter().map(|it| vec![Change::Role(Box::new(it.clone()))]);
+        let all = std::iter::once_with(|| rule_changes(None, &self.namespace)).chain(entities);
+        all.chain(clusters).chain(principals).chain(roles).filter(|changes| !changes.is_empty())
     }
 
     fn put_cluster(&mut self, facts: Facts) {
@@ -323,6 +318,11 @@ fn send_tags(rule: &str) -> Option<(&str, &str)> {
     let (principal, grant) = rule.strip_prefix("send.")?.split_once('.')?;
     let tag = |text: &str| text.len() == TAG_LEN && text.bytes().all(|b| b.is_ascii_hexdigit());
     (tag(principal) && tag(grant)).then_some((principal, grant))
+}
+
+fn rule_changes(entity: Option<&str>, rules: &BTreeMap<String, Rule>) -> Vec<Change> {
+    let change = |rule: &Rule| Change::Rule(entity.map(str::to_owned), rule.clone());
+    rules.values().map(change).collect()
 }
 
 fn cluster_changes(id: &str, cluster: &Cluster) -> Vec<Change> {

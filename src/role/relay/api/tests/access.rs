@@ -4,6 +4,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 use crate::auth::assignments::Holder;
 use crate::auth::sas::Right;
+use crate::limits::{GUESS_REFILL, GUESSES};
 use crate::role::Revoked;
 use crate::role::relay::registry::Bearer;
 
@@ -241,4 +242,30 @@ fn a_host_that_could_rewrite_an_answer_is_refused() {
         };
         assert_eq!(world.send(&call).code(), (400, "InvalidHost"), "{host:?}");
     }
+}
+
+#[test]
+fn who_asks_for_too_much_too_often_waits_and_may_still_do_what_is_theirs() {
+    let mut world = with_cluster();
+    let (eve, ask) = (user("eve", "eve@contoso.com", &[]), path("/grant"));
+    for _ in 0..GUESSES {
+        let got = world.call(&eve, "POST", &ask, r#"{"user":"eve@contoso.com"}"#);
+        assert_eq!((got.status, got.audit().len()), (403, 1));
+    }
+    let got = world.call(&eve, "POST", &ask, r#"{"user":"eve@contoso.com"}"#);
+    assert_eq!((got.code(), got.audit().len()), ((429, "TooManyRequests"), 0), "no line");
+    assert_eq!(
+        world
+            .call(
+                &alice(),
+                "GET",
+                "/subscriptions/00000000-0000-0000-0000-000000000000/\
+        providers/Microsoft.Kubernetes/connectedClusters",
+                ""
+            )
+            .status,
+        200
+    );
+    world.start += GUESS_REFILL * 2;
+    assert_eq!(world.call(&eve, "POST", &ask, r#"{"user":"eve@contoso.com"}"#).status, 403);
 }

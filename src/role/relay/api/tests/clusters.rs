@@ -1,4 +1,5 @@
 use super::*;
+use crate::limits::LIST_PAGE;
 
 #[test]
 fn a_cluster_is_made_once_and_put_again_without_harm() {
@@ -138,4 +139,42 @@ fn hostile_properties_are_refused() {
 
 fn certificate(text: &str) -> String {
     format!(r#"{{"properties":{{"agentPublicKeyCertificate":"{text}"}}}}"#)
+}
+
+#[test]
+fn a_long_list_comes_in_pages_whatever_comes_and_goes_meanwhile() {
+    let mut world = world();
+    for n in 0..LIST_PAGE * 2 + 1 {
+        let path = ResourceId::parse(&format!("c{n:04}")).unwrap().id();
+        assert_eq!(world.operator("PUT", &path, "{}").status, 201);
+    }
+    let base = path("").rsplit_once('/').unwrap().0.to_owned();
+    let mut next = format!("{base}?API-Version=2024-01-01");
+    let (mut names, mut pages) = (Vec::new(), 0);
+    loop {
+        let got = world.operator("GET", &next, "");
+        assert_eq!(got.status, 200);
+        pages += 1;
+        let all = got.body["value"].as_array().unwrap().iter();
+        names.extend(all.map(|cluster| cluster["name"].as_str().unwrap().to_owned()));
+        if pages == 1 {
+            // The last one of this page, which the link names, one before it, and a new one.
+            for gone in ["c0499", "c0001"] {
+                let path = ResourceId::parse(gone).unwrap().id();
+                assert_eq!(world.operator("DELETE", &path, "").status, 200);
+            }
+            let path = ResourceId::parse("c0000-new").unwrap().id();
+            assert_eq!(world.operator("PUT", &path, "{}").status, 201);
+        }
+        let Some(link) = got.body["nextLink"].as_str() else { break };
+        next = link.strip_prefix("https://relay.contoso.com:8443").unwrap().to_owned();
+        assert!(next.contains("?api-version=2024-01-01&"), "{next}");
+    }
+    assert_eq!(pages, 3);
+    let expected: Vec<String> = (0..LIST_PAGE * 2 + 1).map(|n| format!("c{n:04}")).collect();
+    assert_eq!(names, expected, "each once, and those that were there all along are all there");
+    for token in ["!", "AA==", "_w"] {
+        let path = format!("{base}?api-version=2024-01-01&$skipToken={token}");
+        assert_eq!(world.operator("GET", &path, "").code(), (400, "InvalidSkipToken"), "{token}");
+    }
 }

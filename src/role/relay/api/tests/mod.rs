@@ -63,6 +63,7 @@ fn world() -> World {
     };
     let settings = Settings {
         public_name: None,
+        secure: true,
         audiences: vec!["https://relay.contoso.com".into()],
         issuers: vec![issuer(ENTRA, Some("tenant")), issuer(GITHUB, None)],
         send_token_life: TOKEN_LIFE,
@@ -305,7 +306,7 @@ fn noise_from_strangers_changes_nothing_and_from_the_operator_replays() {
     for _ in 0..20_000 {
         noise(&mut world, &mut rng, &Caller::Operator);
     }
-    let snapshot = world.ledger.snapshot();
+    let snapshot: Vec<Vec<u8>> = world.ledger.snapshot().collect();
     let replayed = Ledger::replay(snapshot.iter().map(Vec::as_slice)).unwrap();
     assert_eq!(replayed.registry(), world.ledger.registry());
 }
