@@ -426,7 +426,9 @@ ADMIN
   GET /sessions            live sessions and their requests, as JSON: ids, users, targets, bytes
   DELETE /sessions/ID      cuts a session, or one request of it (17 or 17.3)
   DELETE /sessions?user=NAME   cuts what is in flight for a user
-  A user that was cut can come back for as long as its token is good.
+  A user that was cut can come back for as long as its token is good. For example:
+    curl --unix-socket /run/cc/admin http://localhost/sessions
+    curl -X DELETE 'http://127.0.0.1:9090/sessions?user=alice@contoso.com'
 
 RIGHTS
   The account may impersonate users and groups, with extra attributes that are named one by one;

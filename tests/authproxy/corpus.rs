@@ -48,7 +48,7 @@ fn every_token_of_the_corpus_has_its_verdict_at_the_door() {
     let cases: Vec<Value> =
         cases.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     assert_eq!(cases.len(), 109);
-    let door = Door::of(site(), Keys::new(), answer, &["--spare-connections", "0"]);
+    let door = Door::of(site(), Keys::new(), answer, &[]);
     let (refused, passed): (Vec<_>, Vec<_>) =
         cases.iter().partition(|case| case["accept"] == false);
     let wrong = Mutex::new(Vec::new());

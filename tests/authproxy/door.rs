@@ -99,6 +99,10 @@ impl Door {
             "--no-require-least-privilege",
         ];
         words.extend(extra);
+        // Connections then come in the order of the requests, and end with them.
+        if !extra.contains(&"--spare-connections") {
+            words.extend(["--spare-connections", "0"]);
+        }
         let program = Path::new(env!("CARGO_BIN_EXE_kube-aad-proxy"));
         let ready = "auth proxy of edge-7 listens on ";
         let stopped = site.clock.map(|clock| stopped_clock(&scratch, clock));

@@ -30,7 +30,7 @@ pub(crate) fn answer(head: &RequestHead) -> Vec<u8> {
 
 #[test]
 fn every_request_of_the_corpus_ends_as_it_must() {
-    let door = Door::open(answer, &[]);
+    let door = Door::open(answer, &["--spare-connections", "2"]);
     let names = cases("");
     assert_eq!(names.len(), 427);
     // A user of its own for each case says whose bytes reached the upstream.

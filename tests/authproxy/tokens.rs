@@ -422,7 +422,7 @@ fn not_bearer(keys: &Keys) -> Vec<(String, u16, String)> {
 
 #[test]
 fn every_class_of_bad_token_is_refused_and_nothing_goes_upstream() {
-    let door = Door::open(answer, &["--spare-connections", "0"]);
+    let door = Door::open(answer, &[]);
     let keys = &door.keys;
     let bearer =
         |(what, status, token): Bad| (what, status, format!("Authorization: Bearer {token}\r\n"));
@@ -466,7 +466,7 @@ fn every_class_of_bad_token_is_refused_and_nothing_goes_upstream() {
 
 #[test]
 fn the_good_tokens_beside_them_are_taken() {
-    let door = Door::open(answer, &["--spare-connections", "0"]);
+    let door = Door::open(answer, &[]);
     let keys = &door.keys;
     let proof = Proof::new(keys);
     let v2 = json!({

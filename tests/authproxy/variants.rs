@@ -26,7 +26,7 @@ fn answer(head: &RequestHead) -> Vec<u8> {
 
 #[test]
 fn variants_of_every_class_end_as_they_must() {
-    let door = Door::open(answer, &[]);
+    let door = Door::open(answer, &["--spare-connections", "2"]);
     let mut rng = Rng(23);
     // A user of its own for each says whose bytes reached the upstream.
     let mut all: Vec<(String, Variant)> = Vec::new();
