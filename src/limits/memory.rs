@@ -23,11 +23,18 @@ const _: () = assert!(FRAME_MAX + WS_HEAD + TLS_RECORD_OVERHEAD <= BUFFER_SIZE);
 /// Bytes that a stream may be sent before the peer hears of it: yamux's own first window.
 pub const WINDOW: u32 = 256 * 1024;
 
-/// Bytes that one stream's window may grow to: 1 Gbit/s over 130 ms.
-pub const WINDOW_MAX: u32 = 16 * 1024 * 1024;
+/// Bytes that one stream's window may grow to: 1 Gbit/s over 300 ms, and the grant on its way.
+pub const WINDOW_MAX: u32 = 48 * 1024 * 1024;
 
-/// Bytes that all windows of a session together may grow beyond their first size.
-pub const SESSION_GROWTH: u32 = 32 * 1024 * 1024;
+/// Bytes that a window may shrink to, where a slow line makes others wait: four full frames.
+pub const WINDOW_MIN: u32 = 64 * 1024;
+
+/// What waits behind a full line may last a round trip and twice this.
+pub const WINDOW_SLACK: Duration = Duration::from_millis(5);
+
+/// Bytes that all windows of a session together may grow beyond their first size. The streams that
+/// have grown have equal shares.
+pub const SESSION_GROWTH: u32 = 64 * 1024 * 1024;
 
 /// Streams of one session at a time.
 pub const STREAMS_MAX: usize = 16 * 1024;

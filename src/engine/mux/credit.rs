@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::limits::{WINDOW, WINDOW_MAX};
+use crate::limits::{WINDOW, WINDOW_MIN, WINDOW_SLACK};
 
 /// The peer sent more than it had credit for, or granted more than can be counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,10 +22,21 @@ pub(super) struct RecvCredit {
     granted: u32,
     /// Received and not yet drained.
     held: u32,
-    /// Drained and not yet granted again.
-    owed: u32,
+    /// What `granted` and `held` together may come to.
     window: u32,
-    last_grant: Option<Instant>,
+    /// Since when bytes are counted to know how fast they leave, and how many there were.
+    span: Option<(Instant, u32)>,
+}
+
+/// What a session knows that windows go by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way {
+    /// The round trip, without what waits on the way.
+    pub(super) base: Duration,
+    /// More waits there than should.
+    pub(super) is_congested: bool,
+    /// What a window may grow to.
+    pub(super) most: u32,
 }
 
 impl SendCredit {
@@ -52,7 +63,7 @@ impl SendCredit {
 
 impl RecvCredit {
     pub(super) const fn new() -> Self {
-        Self { granted: WINDOW, held: 0, owed: 0, window: WINDOW, last_grant: None }
+        Self { granted: WINDOW, held: 0, window: WINDOW, span: None }
     }
 
     /// The peer has sent `len` bytes.
@@ -63,36 +74,55 @@ impl RecvCredit {
     }
 
     /// We have drained `len` bytes. Returns a grant once it is worth a frame.
-    ///
-    /// A window of which half is consumed in less than two round trips is what holds the sender
-    /// back: it doubles, as long as `spare` bytes of the session's memory allow.
-    pub(super) fn drained(
-        &mut self,
-        len: usize,
-        now: Instant,
-        round_trip: Option<Duration>,
-        spare: u32,
-    ) -> Option<u32> {
+    pub(super) fn drained(&mut self, len: usize, now: Instant, way: Option<Way>) -> Option<u32> {
         let len = u32::try_from(len).unwrap_or(u32::MAX).min(self.held);
         self.held -= len;
-        self.owed += len;
-        if self.owed < self.window / 2 {
+        if let Some(way) = way {
+            self.resize(len, now, way);
+        }
+        let grant = self.window.saturating_sub(self.granted + self.held);
+        // Four grants to a window: half of it in two would leave a sender idle that needs all.
+        if grant < self.window / 4 {
             return None;
         }
-        let hurried = self.last_grant.zip(round_trip).is_some_and(|(last, round_trip)| {
-            now.saturating_duration_since(last) < round_trip.saturating_mul(2)
-        });
-        let growth = if hurried { self.window.min(WINDOW_MAX - self.window).min(spare) } else { 0 };
-        self.window += growth;
-        self.last_grant = Some(now);
-        let grant = std::mem::take(&mut self.owed) + growth;
         self.granted += grant;
         Some(grant)
     }
 
+    /// A window is twice what fits on the way at the speed at which bytes leave here, and a little
+    /// more: then a line is full, and what waits for it delays others by a round trip and a little
+    /// more. While the window is what holds the sender back, the speed grows with it.
+    fn resize(&mut self, len: u32, now: Instant, way: Way) {
+        let Some((since, before)) = self.span else {
+            self.span = Some((now, 0));
+            return;
+        };
+        let bytes = before.saturating_add(len);
+        let (elapsed, unit) = (now.saturating_duration_since(since), way.base + WINDOW_SLACK);
+        if elapsed < unit {
+            self.span = Some((since, bytes));
+            return;
+        }
+        self.span = Some((now, 0));
+        // A pause of the sender's says nothing about the way.
+        if unit * 4 < elapsed {
+            return;
+        }
+        let fit = u128::from(bytes) * unit.as_nanos() / elapsed.as_nanos().max(1);
+        let want = u32::try_from(fit * 2).unwrap_or(u32::MAX);
+        let half = WINDOW_MIN.max(self.window / 2);
+        if way.most < self.window {
+            self.window = way.most.max(half);
+        } else if self.window < want {
+            self.window = want.min(self.window.saturating_mul(2)).min(way.most);
+        } else if way.is_congested {
+            self.window = want.max(half);
+        }
+    }
+
     /// Bytes of window beyond what every stream starts with.
     pub(super) const fn grown(&self) -> u32 {
-        self.window - WINDOW
+        self.window.saturating_sub(WINDOW)
     }
 }
 
@@ -106,7 +136,10 @@ impl std::error::Error for Overdraft {}
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
+    use crate::limits::WINDOW_MAX;
 
     #[test]
     fn a_sender_stops_at_its_window_and_resumes_on_a_grant() {
@@ -116,28 +149,97 @@ mod tests {
         assert_eq!(send.charge(1), 0);
         recv.used(WINDOW).unwrap();
         assert_eq!(recv.used(1), Err(Overdraft));
-        assert_eq!(recv.drained(WINDOW as usize / 2 - 1, now, None, 0), None);
-        assert_eq!(recv.drained(1, now, None, 0), Some(WINDOW / 2));
-        send.grant(WINDOW / 2).unwrap();
-        assert_eq!(send.left(), WINDOW / 2);
+        assert_eq!(recv.drained(WINDOW as usize / 4 - 1, now, None), None);
+        assert_eq!(recv.drained(1, now, None), Some(WINDOW / 4));
+        send.grant(WINDOW / 4).unwrap();
+        assert_eq!(send.left(), WINDOW / 4);
         assert_eq!(send.grant(u32::MAX), Err(Overdraft));
     }
 
+    /// A line that carries `rate` bytes per second, and a sender that always has something.
+    struct Line {
+        now: Instant,
+        rate: u64,
+        base: Duration,
+        credit: u32,
+        /// Sent, and waiting for the line.
+        queue: u64,
+        on_way: VecDeque<(Instant, u32)>,
+        grants: VecDeque<(Instant, u32)>,
+    }
+
+    impl Line {
+        fn new(mbits: u64, ms: u64) -> Self {
+            let (now, base) = (Instant::now(), Duration::from_millis(ms));
+            let (on_way, grants) = (VecDeque::new(), VecDeque::new());
+            Self { now, rate: mbits * 125_000, base, credit: WINDOW, queue: 0, on_way, grants }
+        }
+
+        /// How long the last byte sent waits for the line.
+        fn waits(&self) -> Duration {
+            Duration::from_secs_f64(self.queue as f64 / self.rate as f64)
+        }
+
+        /// Twenty seconds of it.
+        fn run(&mut self, recv: &mut RecvCredit, most: u32) {
+            for _ in 0..20_000 {
+                self.now += Duration::from_millis(1);
+                let now = self.now;
+                while let Some((_, grant)) = self.grants.pop_front_if(|(at, _)| *at <= now) {
+                    self.credit += grant;
+                }
+                self.queue += u64::from(std::mem::take(&mut self.credit));
+                let through = self.queue.min(self.rate / 1000);
+                self.queue -= through;
+                self.on_way.push_back((now + self.base / 2, u32::try_from(through).unwrap()));
+                while let Some((_, len)) = self.on_way.pop_front_if(|(at, _)| *at <= now) {
+                    recv.used(len).unwrap();
+                    let is_congested = self.base + WINDOW_SLACK * 2 < self.waits();
+                    let way = Way { base: self.base, is_congested, most };
+                    if let Some(grant) = recv.drained(len as usize, now, Some(way)) {
+                        self.grants.push_back((now + self.base / 2, grant));
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
-    fn a_window_consumed_in_a_hurry_grows_within_the_session_s_memory() {
-        let now = Instant::now();
-        let rtt = Some(Duration::from_millis(100));
+    fn a_window_fills_a_line_and_lets_nobody_else_wait() {
+        for mbits in [10, 100, 1000] {
+            for ms in [1, 20, 100, 300] {
+                let (mut line, mut recv) = (Line::new(mbits, ms), RecvCredit::new());
+                line.run(&mut recv, WINDOW_MAX);
+                let fit = line.rate as f64 * line.base.as_secs_f64();
+                let window = f64::from(recv.window);
+                assert!(fit * 1.3 <= window, "{mbits} Mbit/s, {ms} ms: {window} for {fit}");
+                // The smallest window is 50 ms of 10 Mbit/s.
+                let least = Duration::from_secs_f64(f64::from(WINDOW_MIN) / line.rate as f64);
+                let bearable = (line.base + WINDOW_SLACK * 2).max(least);
+                assert!(line.waits() <= bearable, "{mbits} Mbit/s, {ms} ms: {:?}", line.waits());
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_keeps_to_its_share_and_shrinks_to_it() {
+        let (mut line, mut recv) = (Line::new(1000, 100), RecvCredit::new());
+        line.run(&mut recv, WINDOW_MAX);
+        assert!(20_000_000 < recv.grown());
+        line.run(&mut recv, 1_000_000);
+        assert!(recv.window <= 1_000_000, "{}", recv.window);
+    }
+
+    #[test]
+    fn a_sender_that_pauses_keeps_its_window() {
+        let mut now = Instant::now();
         let mut recv = RecvCredit::new();
-        recv.used(WINDOW).unwrap();
-        assert_eq!(recv.drained(WINDOW as usize / 2, now, rtt, u32::MAX), Some(WINDOW / 2));
-        let soon = now + Duration::from_millis(150);
-        let grant = recv.drained(WINDOW as usize / 2, soon, rtt, u32::MAX);
-        assert_eq!((grant, recv.grown()), (Some(WINDOW / 2 + WINDOW), WINDOW));
-        recv.used(WINDOW).unwrap();
-        let soon = soon + Duration::from_millis(150);
-        assert_eq!(recv.drained(WINDOW as usize, soon, rtt, 0), Some(WINDOW), "no memory left");
-        recv.used(WINDOW).unwrap();
-        let late = soon + Duration::from_millis(250);
-        assert_eq!(recv.drained(WINDOW as usize, late, rtt, u32::MAX), Some(WINDOW), "no hurry");
+        let way = Way { base: Duration::from_millis(20), is_congested: true, most: WINDOW_MAX };
+        for _ in 0..50 {
+            now += Duration::from_secs(1);
+            recv.used(1000).unwrap();
+            recv.drained(1000, now, Some(way));
+        }
+        assert_eq!(recv.window, WINDOW);
     }
 }

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::credit::Overdraft;
+use super::credit::{Overdraft, Way};
+use super::round_trip::RoundTrip;
 use super::stream::Stream;
 use crate::buf::{Pressure, Slice};
 use crate::limits::{
-    FRAME_MAX, MUX_CONTROL_MAX, MUX_HEADER, SESSION_GROWTH, STREAM_ID_MAX, STREAMS_MAX,
+    FRAME_MAX, MUX_CONTROL_MAX, MUX_HEADER, SESSION_GROWTH, STREAM_ID_MAX, STREAMS_MAX, WINDOW,
+    WINDOW_MAX,
 };
 use crate::wire::mux::{Flags, Header, Kind, Malformed, StreamId};
 
@@ -29,8 +31,12 @@ pub struct Session {
     reader: Reader,
     /// When our last unanswered ping left, and its value.
     pinged: Option<(Instant, u32)>,
-    round_trip: Option<Duration>,
+    round_trip: RoundTrip,
+    /// The number of our next ping of our own accord.
+    next_ping: u32,
+    /// What windows have grown by, and how many have.
     grown: u32,
+    grown_streams: u32,
     closing: bool,
 }
 
@@ -97,8 +103,10 @@ impl Session {
             events: VecDeque::new(),
             reader: Reader::START,
             pinged: None,
-            round_trip: None,
+            round_trip: RoundTrip::new(),
+            next_ping: 0,
             grown: 0,
+            grown_streams: 0,
             closing: false,
         }
     }
@@ -148,12 +156,24 @@ impl Session {
         let Some(state) = self.streams.get_mut(&stream) else { return };
         let before = state.recv.grown();
         let spare = SESSION_GROWTH - self.grown;
-        let grant = state.recv.drained(len, now, self.round_trip, spare);
-        self.grown += state.recv.grown() - before;
+        let sharing = self.grown_streams + u32::from(before == 0);
+        let share = (SESSION_GROWTH / sharing).min(before + spare);
+        let most = WINDOW_MAX.min(WINDOW + share);
+        let is_congested = self.round_trip.is_congested();
+        let way = self.round_trip.base().map(|base| Way { base, is_congested, most });
+        let grant = state.recv.drained(len, now, way);
+        let after = state.recv.grown();
+        self.grown = self.grown - before + after;
+        self.grown_streams = self.grown_streams + u32::from(0 < after) - u32::from(0 < before);
         if let Some(grant) = grant
             && !state.got_finish
         {
             self.control.push_back(header(Kind::WindowUpdate, Flags::NONE, stream, grant));
+            // Who sends much is worth knowing the way to.
+            if self.round_trip.is_due(now) {
+                self.next_ping = self.next_ping.wrapping_add(1);
+                self.ping(self.next_ping, now);
+            }
         }
     }
 
@@ -292,7 +312,7 @@ impl Session {
                 // An answer to nothing, or to an older question, is of no use and no harm.
                 if let Some((at, _)) = self.pinged.take_if(|(_, value)| *value == head.length) {
                     let round_trip = now.saturating_duration_since(at);
-                    self.round_trip = Some(round_trip);
+                    self.round_trip.note(round_trip, now);
                     self.events.push_back(Event::Pong(round_trip));
                 }
                 Ok(())
@@ -331,7 +351,7 @@ impl Session {
         } else if known {
             self.enqueue(id);
         }
-        if crate::limits::WINDOW_MAX < len {
+        if WINDOW_MAX < len {
             return Err(Violation::TooLong(len));
         }
         if 0 < len {
@@ -376,7 +396,9 @@ impl Session {
 
     fn forget(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.remove(&id) else { return false };
-        self.grown -= stream.recv.grown();
+        let grown = stream.recv.grown();
+        self.grown -= grown;
+        self.grown_streams -= u32::from(0 < grown);
         true
     }
 

@@ -1,0 +1,119 @@
+//! How long the way to the peer and back is: the way itself, without what waits on it.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::WINDOW_SLACK;
+
+/// What pings have shown so far.
+#[derive(Debug)]
+pub(super) struct RoundTrip {
+    measured: Option<Measured>,
+}
+
+#[derive(Debug)]
+struct Measured {
+    /// The way alone.
+    base: Duration,
+    last: Duration,
+    at: Instant,
+    /// The least that was seen since `since`, none of it near `base`.
+    recent: Option<(Instant, Duration)>,
+}
+
+/// A round trip is measured again after this long.
+const REPEAT: Duration = Duration::from_secs(1);
+
+/// A way that was longer for all of this time has become longer.
+const CHANGE: Duration = Duration::from_secs(10);
+
+impl RoundTrip {
+    pub(super) const fn new() -> Self {
+        Self { measured: None }
+    }
+
+    pub(super) fn note(&mut self, round_trip: Duration, now: Instant) {
+        let Some(known) = &mut self.measured else {
+            self.measured =
+                Some(Measured { base: round_trip, last: round_trip, at: now, recent: None });
+            return;
+        };
+        (known.last, known.at) = (round_trip, now);
+        known.base = known.base.min(round_trip);
+        // What our own windows let wait stays below this.
+        if round_trip < known.base * 3 + WINDOW_SLACK * 4 {
+            known.recent = None;
+            return;
+        }
+        let (since, least) = known.recent.unwrap_or((now, round_trip));
+        let least = least.min(round_trip);
+        if CHANGE <= now.saturating_duration_since(since) {
+            (known.base, known.recent) = (least, None);
+        } else {
+            known.recent = Some((since, least));
+        }
+    }
+
+    /// It should be measured now.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let fresh =
+            |known: &Measured| now.saturating_duration_since(known.at) < REPEAT.max(known.last);
+        !self.measured.as_ref().is_some_and(fresh)
+    }
+
+    /// The way alone; `None` before the first measurement.
+    pub(super) fn base(&self) -> Option<Duration> {
+        self.measured.as_ref().map(|known| known.base)
+    }
+
+    /// More waits on the way than windows of the right size let wait.
+    pub(super) fn is_congested(&self) -> bool {
+        let queues = |known: &Measured| known.base * 2 + WINDOW_SLACK * 2 < known.last;
+        self.measured.as_ref().is_some_and(queues)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[test]
+    fn the_shortest_counts_and_a_queue_is_told_from_a_longer_way() {
+        let mut now = Instant::now();
+        let mut round_trip = RoundTrip::new();
+        assert!(round_trip.is_due(now) && !round_trip.is_congested());
+        round_trip.note(ms(30), now);
+        round_trip.note(ms(20), now);
+        assert_eq!((round_trip.base(), round_trip.is_congested()), (Some(ms(20)), false));
+        assert!(!round_trip.is_due(now + ms(999)) && round_trip.is_due(now + ms(1000)));
+        // Our own queue, for however long.
+        for _ in 0..60 {
+            now += ms(1000);
+            round_trip.note(ms(60), now);
+        }
+        assert_eq!((round_trip.base(), round_trip.is_congested()), (Some(ms(20)), true));
+        for _ in 0..10 {
+            now += ms(1000);
+            round_trip.note(ms(200), now);
+            assert_eq!(round_trip.base(), Some(ms(20)));
+        }
+        now += ms(1000);
+        round_trip.note(ms(210), now);
+        assert_eq!((round_trip.base(), round_trip.is_congested()), (Some(ms(200)), false));
+    }
+
+    #[test]
+    fn one_good_moment_shows_that_the_way_is_the_same() {
+        let mut now = Instant::now();
+        let mut round_trip = RoundTrip::new();
+        round_trip.note(ms(20), now);
+        for count in 0..100 {
+            now += ms(1000);
+            round_trip.note(ms(if count % 8 == 0 { 25 } else { 900 }), now);
+        }
+        assert_eq!(round_trip.base(), Some(ms(20)));
+    }
+}
