@@ -4,6 +4,7 @@
 pub mod backoff;
 pub mod exchange;
 pub mod mux;
+pub mod pace;
 pub mod probe;
 pub mod renewal;
 pub mod timers;

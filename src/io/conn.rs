@@ -6,17 +6,19 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut, Write};
+use std::time::Instant;
 
 use super::dial::Stage;
 use super::handoff::Guest;
 use super::link::Link;
 use crate::buf::{Lease, Outbox, Pool, Slice};
+use crate::engine::pace::Pace;
 use crate::engine::tls::{self, State};
-use crate::limits::CONN_OUTBOX;
+use crate::limits::{CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
 use crate::role::Close;
 
 /// Bytes read at a time, and sealed at a time.
-pub(super) const SCRATCH: usize = 128 * 1024;
+pub(super) const SCRATCH: usize = QUEUE_MAX;
 
 /// Plaintext bytes of one outer TLS record.
 const RECORD: usize = 16 * 1024;
@@ -43,6 +45,7 @@ pub(super) struct Conn {
     cipher: Outbox,
     /// Plaintext bytes behind what is in `cipher`.
     unreported: usize,
+    pace: Pace,
     pub(super) inbox: VecDeque<Lease>,
     pub(super) readable: bool,
     /// The peer's FIN is in the kernel already: no edge will tell of it again.
@@ -98,6 +101,7 @@ impl Conn {
             outbox: Outbox::new(CONN_OUTBOX),
             cipher: Outbox::new(usize::MAX),
             unreported: 0,
+            pace: Pace::new(),
             inbox: VecDeque::new(),
             readable: false,
             hung_up: false,
@@ -263,13 +267,23 @@ impl Conn {
     }
 
     /// Writes what the link takes now. Returns how many queued bytes that was.
-    pub(super) fn flush(&mut self, scratch: &mut Scratch, pool: &Pool) -> Result<usize, Close> {
+    pub(super) fn flush(
+        &mut self,
+        scratch: &mut Scratch,
+        pool: &Pool,
+        now: Instant,
+    ) -> Result<usize, Close> {
         let mut drained = 0;
         if self.writable {
             drained = match self.tls {
                 Some(_) => self.flush_tls(scratch, pool)?,
                 None => self.write_queue(Queue::Plain)?,
             };
+            if self.pace.note(drained, !self.writable, now) {
+                let share = self.pace.share();
+                self.outbox.set_limit((share / QUEUE_MIN).max(2));
+                self.link.limit_unsent(share);
+            }
         }
         if self.finishing && !self.shut && !self.has_output() {
             self.send_fin(scratch, pool)?;
@@ -291,7 +305,7 @@ impl Conn {
             }
             scratch.sealed.clear();
             let mut staged = 0;
-            while staged + RECORD <= SCRATCH && !self.outbox.is_empty() {
+            while staged + RECORD <= self.pace.share() && !self.outbox.is_empty() {
                 let record = self.outbox.record(&mut scratch.plain, RECORD);
                 staged += record.len();
                 tls.seal(&record, &mut scratch.sealed).map_err(|_| Close::Reset)?;

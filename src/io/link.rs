@@ -8,6 +8,7 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 
+use crate::limits::QUEUE_MAX;
 use crate::role::ConnId;
 
 /// Where the bytes of a connection come from and go to.
@@ -28,11 +29,26 @@ impl Link {
                 socket.set_nodelay(true).ok();
                 let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
                 SockRef::from(&*socket).set_tcp_keepalive(&keepalive).ok();
+                self.limit_unsent(QUEUE_MAX);
+                let Self::Tcp(socket) = self else { return Ok(()) };
                 registry.register(socket, token, both)
             }
             Self::Unix(socket) => registry.register(socket, token, both),
             Self::Memory(_) => Ok(()),
         }
+    }
+
+    /// Lets at most `bytes` wait in the kernel that it could not send yet: beyond those the socket
+    /// is full. What is on its way and unacknowledged does not count, so a long line stays full.
+    pub(super) fn limit_unsent(&self, bytes: usize) {
+        let limit = u32::try_from(bytes).unwrap_or(u32::MAX);
+        // A system without this option has longer queues.
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if let Self::Tcp(socket) = self {
+            SockRef::from(socket).set_tcp_notsent_lowat(limit).ok();
+        }
+        #[cfg(not(any(target_os = "android", target_os = "linux")))]
+        let _ = limit;
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {

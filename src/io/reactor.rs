@@ -409,7 +409,7 @@ impl<R: Role> Reactor<R> {
     fn last_words(&mut self, id: ConnId) {
         if let Some(conn) = self.net.conns.get_mut(&id) {
             // The connection ends whether or not the peer hears of it.
-            let _ = conn.flush(&mut self.scratch, &self.net.pool);
+            let _ = conn.flush(&mut self.scratch, &self.net.pool, self.net.now);
         }
     }
 
@@ -421,7 +421,7 @@ impl<R: Role> Reactor<R> {
                 self.flushed(id, moved);
                 continue;
             }
-            match conn.flush(&mut self.scratch, &self.net.pool) {
+            match conn.flush(&mut self.scratch, &self.net.pool, self.net.now) {
                 Ok(drained) => self.flushed(id, drained),
                 Err(why) => {
                     conn.failed.get_or_insert(why);

@@ -49,6 +49,16 @@ pub const STREAM_OUTBOX: usize = 4;
 /// Slices queued on one connection from which on its source is paused: 128 KiB of full frames.
 pub const CONN_OUTBOX: usize = 8;
 
+/// What may wait for a socket, in time: within the 10 ms that a keystroke may lose beside a copy.
+pub const QUEUE_TIME: Duration = Duration::from_millis(5);
+
+/// Bytes that may wait for a socket, at most: what is worth a system call.
+pub const QUEUE_MAX: usize = 128 * 1024;
+
+/// And at least: one full frame.
+pub const QUEUE_MIN: usize = 16 * 1024;
+const _: () = assert!(QUEUE_MAX == CONN_OUTBOX * QUEUE_MIN);
+
 /// Stream ids are not reused: a session that has come this far is replaced.
 pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
 
