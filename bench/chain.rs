@@ -1,6 +1,6 @@
 //! The chains that are measured, each in processes of its own.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -69,8 +69,13 @@ pub(crate) enum Way {
 impl Way {
     /// A stream that speaks the protocol of [`origin`].
     pub(crate) fn open(&self) -> Box<dyn Stream> {
-        match self {
-            Self::Tcp(to) => Box::new(connect(*to).expect("the chain takes connections")),
+        self.try_open().expect("the chain takes connections")
+    }
+
+    /// The same where the chain may not be up.
+    pub(crate) fn try_open(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Self::Tcp(to) => Box::new(connect(*to)?),
             Self::Proxy { prefix, token, .. } => {
                 let mut stream = self.connection();
                 let request = format!(
@@ -80,11 +85,13 @@ impl Way {
                      Content-Length: 0\r\n\r\n"
                 );
                 stream.write_all(request.as_bytes()).expect("the proxy reads");
-                let head = origin::head(&mut stream).expect("the proxy answers");
-                assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+                let head = origin::head(&mut stream)?;
+                if !head.starts_with("HTTP/1.1 101") {
+                    return Err(io::Error::other(head));
+                }
                 Box::new(stream)
             }
-        }
+        })
     }
 
     /// A connection as kubectl would make it.
@@ -160,6 +167,11 @@ impl Site {
 
     /// Client proxy, relay, and agent and auth proxy in one process.
     pub(crate) fn edge(&self) -> Chain {
+        self.edge_over(self.port)
+    }
+
+    /// The same with a client that reaches the relay at `port`.
+    pub(crate) fn edge_over(&self, port: u16) -> Chain {
         self.join("one");
         let kubeconfig = self.upstream("one");
         let mut words = vec!["edge", "--kubeconfig", &kubeconfig, "--no-bootstrap"];
@@ -168,7 +180,7 @@ impl Site {
         let own = issuer_words(&self.dir, &self.issuer, CLUSTER_AUDIENCE);
         words.extend(own.iter().map(String::as_str));
         let edge = self.joined("one", "edge", &words);
-        let (proxy, way) = self.client("one");
+        let (proxy, way) = self.client("one", port);
         Chain {
             name: "chain: client, relay, edge",
             processes: vec![proxy, edge],
@@ -194,7 +206,7 @@ impl Site {
         let mut words = vec!["agent", "--auth-proxy", place.trim(), "--auth-proxy-ca", &ca];
         words.extend(["--auth-proxy-audience", CLUSTER_AUDIENCE]);
         let agent = self.joined("two", "agent", &words);
-        let (proxy, way) = self.client("two");
+        let (proxy, way) = self.client("two", self.port);
         let processes = vec![proxy, agent, auth_proxy];
         Chain { name: "chain: client, relay, agent, auth proxy", processes, way, is_ours: true }
     }
@@ -234,9 +246,10 @@ impl Site {
         Process::role(name, &words, "is connected to").0
     }
 
-    fn client(&self, cluster: &str) -> (Process, Way) {
+    fn client(&self, cluster: &str, port: u16) -> (Process, Way) {
         self.operator(&["grant", cluster, "--user", ALICE]);
-        let (relay, ca) = (self.url(), text(&self.dir.join("relay/ca.pem")));
+        let relay = format!("https://localhost:{port}");
+        let ca = text(&self.dir.join("relay/ca.pem"));
         let file = |name: &str| text(&self.dir.join(name));
         let identity = format!("file:{},{}", file("relay.jwt"), file("cluster.jwt"));
         let kubeconfig = file(&format!("{cluster}-kubeconfig"));
@@ -299,6 +312,11 @@ impl Site {
         let config = &body["hybridConnectionConfig"];
         let field = |name: &str| config[name].as_str().unwrap_or_else(|| panic!("{answer}"));
         (field("hybridConnectionName").to_owned(), field("token").to_owned())
+    }
+
+    /// Where the relay listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
     }
 
     fn url(&self) -> String {

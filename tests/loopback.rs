@@ -64,11 +64,15 @@ impl Role for Splice {
 }
 
 fn serve(pki: &Pki, to: Endpoint, tls: bool) -> SocketAddr {
+    serve_with(pki, to, tls, 256)
+}
+
+fn serve_with(pki: &Pki, to: Endpoint, tls: bool, buffers: usize) -> SocketAddr {
     let config = tls.then(|| pki.server(&[]));
     let (tell, hear) = channel();
     thread::spawn(move || {
         let setup = Setup {
-            limits: Limits { conns: 64, buffers: 256, keep: 16 },
+            limits: Limits { conns: 64, buffers, keep: 16 },
             audit: AuditSink::nowhere(),
             journal: None,
             chore: None,
@@ -151,6 +155,24 @@ fn a_writer_that_never_reads_is_stopped_and_its_neighbour_served() {
     let mut back = Vec::new();
     neighbour.read_to_end(&mut back).unwrap();
     assert_eq!(back, b"hello");
+}
+
+/// What a process has left under a tight limit of memory.
+#[test]
+fn with_few_buffers_everybody_is_served_later() {
+    let pki = Pki::new();
+    let to = serve_with(&pki, Endpoint::Local(ListenerTag::AuthProxy), true, 32);
+    // It writes and never reads, and so holds what it can.
+    let mut greedy = dial(&pki, to);
+    greedy.sock.set_read_timeout(None).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| echo_over_tls(&pki, to, 500_000));
+        }
+        for _ in 0..10 {
+            greedy.write_all(&[1; 10_000]).unwrap();
+        }
+    });
 }
 
 #[test]

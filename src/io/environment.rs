@@ -32,3 +32,12 @@ pub fn own_executable() -> Option<Vec<u8>> {
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
+
+/// Bytes of memory that this process may use, where its control group (cgroup v2) has a limit.
+#[must_use]
+pub fn memory_limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?.trim_end_matches('/');
+    let text = std::fs::read_to_string(format!("/sys/fs/cgroup{own}/memory.max")).ok()?;
+    text.trim().parse().ok()
+}

@@ -118,6 +118,10 @@ pub const CONNS_MAX: usize = 60_000;
 /// Buffers in use at a time: 256 MiB.
 pub const BUFFERS: usize = 8 * 1024;
 
+/// Buffers that a loop has at least, however little memory there is: two full reads and their like
+/// on the way out.
+pub const BUFFERS_LEAST: usize = 32;
+
 /// Buffers kept when nobody uses them: 1 MiB.
 pub const BUFFERS_KEPT: usize = 32;
 

@@ -22,7 +22,7 @@ use crate::config::args::{Args, Page};
 use crate::config::errors::{Code, Error};
 use crate::config::{self, Command, Opened};
 use crate::io::{self, AuditSink, Chore, Journal, Limits, Reactor, Setup, environment};
-use crate::limits::{BUFFERS, BUFFERS_KEPT, CONNS_MAX};
+use crate::limits::{BUFFER_SIZE, BUFFERS, BUFFERS_KEPT, BUFFERS_LEAST, CONNS_MAX};
 use crate::role::{Fault, Notice, Role};
 
 /// Runs `cluster-connect`, whose first argument says what to do.
@@ -139,8 +139,17 @@ fn reactor<R: Role>(
     journal: Option<Journal>,
     chore: Option<Chore>,
 ) -> Result<Reactor<R>, Error> {
-    let limits = Limits { conns: CONNS_MAX, buffers: BUFFERS, keep: BUFFERS_KEPT };
+    let buffers = buffers(environment::memory_limit());
+    let limits = Limits { conns: CONNS_MAX, buffers, keep: BUFFERS_KEPT };
     Reactor::new(role, Setup { limits, audit, journal, chore }).map_err(|err| cannot_start(&err))
+}
+
+/// Buffers for a process that may use `limit` bytes of memory: half of them. The other half is for
+/// what connections are, and for the kernel's buffers, which count, too. With few buffers it reads
+/// later, and lives.
+fn buffers(limit: Option<u64>) -> usize {
+    let half = limit.map_or(u64::MAX, |limit| limit / 2 / BUFFER_SIZE as u64);
+    usize::try_from(half).unwrap_or(BUFFERS).clamp(BUFFERS_LEAST, BUFFERS)
 }
 
 fn cannot_start(err: &std::io::Error) -> Error {
@@ -198,5 +207,19 @@ fn announce(text: &str) {
     say(text);
     if let Some(err) = io::notify_ready().err() {
         log::warn!("systemd was not told that the process is ready: {err}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_take_half_of_the_memory_and_never_too_little_to_go_on() {
+        assert_eq!(buffers(None), BUFFERS);
+        assert_eq!(buffers(Some(u64::MAX)), BUFFERS);
+        assert_eq!(buffers(Some(16 << 20)), 256);
+        assert_eq!(buffers(Some(1 << 20)), BUFFERS_LEAST);
+        assert_eq!(buffers(Some(0)), BUFFERS_LEAST);
     }
 }

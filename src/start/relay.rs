@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
 use super::auth_proxy::listen_admin;
-use super::{announce, audit, cannot_start, drive, issuers, log, say, state};
+use super::{announce, audit, buffers, cannot_start, drive, issuers, log, say, state};
 use crate::auth::Verifier;
 use crate::auth::certify::Fingerprint;
 use crate::auth::pop::Possession;
@@ -20,7 +20,7 @@ use crate::io::files;
 use crate::io::store::Store;
 use crate::io::{Bind, Chore, Journal, Limits, Place, Reactor, Setup, environment};
 use crate::limits::{
-    BUFFERS, BUFFERS_KEPT, CERTIFICATE_CHECK, CERTIFICATES_MAX, CONNS_MAX, LOOPS_MAX,
+    BUFFERS_KEPT, BUFFERS_LEAST, CERTIFICATE_CHECK, CERTIFICATES_MAX, CONNS_MAX, LOOPS_MAX,
     SECRET_FILE_MAX,
 };
 use crate::role::relay::api::{Api, Issuer, Settings};
@@ -58,7 +58,8 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
         Box::new(provider),
     );
     let audit = audit(config.audit_log.as_deref())?;
-    let limits = Limits { conns: CONNS_MAX, buffers: BUFFERS / loops, keep: BUFFERS_KEPT };
+    let buffers = (buffers(environment::memory_limit()) / loops).max(BUFFERS_LEAST);
+    let limits = Limits { conns: CONNS_MAX, buffers, keep: BUFFERS_KEPT };
     let (place, others) = Place::first(loops).map_err(|err| cannot_start(&err))?;
     for other in others {
         other.spawn(Pump::new, limits).map_err(|err| cannot_start(&err))?;
