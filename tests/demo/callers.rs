@@ -3,16 +3,28 @@
 use std::fs;
 
 use super::demo::Server;
-use super::each;
-use super::kubectl::Session;
-use super::trial::Trial;
+use super::kubectl::{Session, since};
+use super::trial::{Absent, Trial, named};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let all = [
-        each(the_caller_is_told_who_he_is_and_what_he_may),
-        each(a_service_account_token_from_kubectl_is_a_credential),
-    ];
-    all.into_iter().flatten().collect()
+    vec![
+        named("callers::the_caller_is_told_who_he_is_and_what_he_may", || {
+            each(the_caller_is_told_who_he_is_and_what_he_may)
+        }),
+        named("callers::a_service_account_token_from_kubectl_is_a_credential", || {
+            each(a_service_account_token_from_kubectl_is_a_credential)
+        }),
+    ]
+}
+
+/// With each kubectl that has `auth whoami` and `create token`.
+fn each(check: impl Fn(&Server, &mut Session)) -> Result<(), Absent> {
+    for kubectl in since(27)? {
+        let server = super::server();
+        let kubeconfig = server.kubeconfig_admin().expect("a kubeconfig");
+        check(&server, &mut kubectl.with(&kubeconfig));
+    }
+    Ok(())
 }
 
 fn the_caller_is_told_who_he_is_and_what_he_may(server: &Server, kubectl: &mut Session) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::kubectl::newest;
+use super::kubectl::since;
 use super::raw::Response;
 use super::trial::{Absent, Trial, trial};
 use super::{admin, client, demo, server};
@@ -44,7 +44,7 @@ fn static_token(token: &str, user: &str, groups: &[&str]) -> demo::Server {
 }
 
 fn a_client_certificate_beats_a_bearer_token() -> Result<(), Absent> {
-    let kubectl = newest()?;
+    let kubectl = since(27)?[0];
     let server = static_token("alices-token", "alice", &[]);
     let kubectl = kubectl.with(&server.kubeconfig_admin().expect("a kubeconfig"));
     let me = kubectl.output(&["auth", "whoami", "-o", "json", "--token", "alices-token"]);

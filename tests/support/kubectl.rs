@@ -69,6 +69,12 @@ pub(crate) fn newest() -> Result<&'static Kubectl, Absent> {
     all().last().ok_or_else(|| Absent(WHAT.to_owned()))
 }
 
+/// Those of this minor version or a later one; what was added later than the oldest here.
+pub(crate) fn since(minor: u32) -> Result<Vec<&'static Kubectl>, Absent> {
+    let new: Vec<_> = all().iter().filter(|kubectl| minor <= kubectl.minor).collect();
+    if new.is_empty() { Err(Absent(format!("kubectl 1.{minor} or later"))) } else { Ok(new) }
+}
+
 /// The oldest and the newest.
 pub(crate) fn ends() -> Vec<&'static Kubectl> {
     chosen(|all| [all.first(), all.last(), None])

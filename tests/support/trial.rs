@@ -2,8 +2,8 @@
 //!
 //! The standard harness counts every test that returns as passed. Programs whose tests are made
 //! here have `harness = false`, list their tests, and count a test that lacks what it needs as
-//! ignored, with what is lacking; the summary says it once more. Filters and options are those of
-//! the standard harness.
+//! ignored, with what is lacking; the summary says it once more. Options are those of the standard
+//! harness; there is one filter at a time.
 
 use std::any::type_name;
 use std::collections::BTreeMap;
