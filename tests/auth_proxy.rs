@@ -296,6 +296,27 @@ fn a_flood_of_bad_credentials_is_throttled_until_time_has_passed() {
 }
 
 #[test]
+fn a_session_on_which_nothing_is_let_through_takes_a_place_for_a_minute() {
+    for token in [None, Some("garbage".to_owned())] {
+        let mut gate = Gate::new(|_| ());
+        if let Some(token) = token {
+            let _ = gate.ask(&request(&token, ""));
+        }
+        gate.pass(Duration::from_secs(59));
+        assert!(!gate.net.ended.contains(&gate.session));
+        gate.pass(Duration::from_secs(2));
+        assert!(gate.net.ended.contains(&gate.session));
+        assert_eq!(gate.proxy.leftovers(), (0, 0, 0));
+    }
+    let mut gate = Gate::new(|_| ());
+    gate.ask(&request(&alice(), ""));
+    let (conn, ..) = gate.upstream();
+    gate.reply(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    gate.pass(Duration::from_secs(600));
+    assert!(!gate.net.ended.contains(&gate.session), "it is known");
+}
+
+#[test]
 fn what_cannot_be_written_down_does_not_go_on_unless_configured() {
     let mut gate = Gate::new(|_| ());
     gate.net.is_audit_broken = true;

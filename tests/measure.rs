@@ -82,6 +82,11 @@ fn a_session_that_measures_carries_no_requests() {
     assert_eq!((gate.net.dialled.len(), gate.net.jobs.len()), (0, 0), "nothing goes upstream");
     let lines: Vec<&String> = gate.net.audit.iter().filter(|it| it.contains(TARGET)).collect();
     assert!(lines.len() == 2 && lines.iter().all(|line| line.contains("alice")), "{lines:?}");
+    let times = |line: &String| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        [line["requestReceivedTimestamp"].clone(), line["stageTimestamp"].clone()]
+    };
+    assert_eq!(times(lines[0]), times(lines[1]), "the clock has not moved");
 
     // And one that carries requests does not measure.
     let mut gate = Gate::new(|_| ());

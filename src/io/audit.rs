@@ -103,13 +103,15 @@ impl Rotating {
 
     /// Appends all or nothing: behind half a line the next one could not be read.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Somebody else may have added to the file, or emptied it.
+        let before = self.file.metadata()?.len();
         match self.file.write_all(bytes) {
             Ok(()) => {
-                self.written = self.written.saturating_add(bytes.len() as u64);
+                self.written = before.saturating_add(bytes.len() as u64);
                 Ok(())
             }
             Err(why) => {
-                self.is_torn = self.file.set_len(self.written).is_err();
+                self.is_torn = self.file.set_len(before).is_err();
                 Err(why)
             }
         }

@@ -24,7 +24,7 @@ pub const REFUSAL_NOTES: u32 = 30;
 /// See [`REFUSAL_NOTES`].
 pub const REFUSAL_NOTE_REFILL: Duration = Duration::from_secs(3);
 
-/// Bytes of a stranger's text in the audit log.
+/// Bytes of one text of a caller's in the audit log: a target, an agent's name, a name of an object.
 pub const AUDIT_TEXT_MAX: usize = 1024;
 
 /// Requests in flight for one caller, on one session, and in all.
@@ -36,6 +36,10 @@ pub const IN_FLIGHT_MAX: usize = 2000;
 
 /// How long a new session may take for its TLS handshake.
 pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a session may stand on which no request was let through. Whoever holds a right to reach
+/// the auth proxy and none to be served takes a place for no longer than this.
+pub const STRANGER_SESSION: Duration = Duration::from_secs(60);
 
 /// How long exec, attach and port-forward may last, unless configured.
 pub const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);

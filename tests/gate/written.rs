@@ -40,6 +40,20 @@ fn check(line: &Value) {
 }
 
 #[test]
+fn no_caller_fills_the_log_with_a_few_requests() {
+    let mut gate = Gate::new(|_| ());
+    let (agent, name) = ("k".repeat(20_000), "p".repeat(20_000));
+    let target = format!("/api/v1/namespaces/a/pods/{name}?pretty={name}");
+    gate.ask(&get(&target, &alice(), &format!("User-Agent: {agent}\r\n")));
+    let (conn, ..) = gate.upstream();
+    gate.reply(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(gate.net.audit.len(), 2);
+    for line in &gate.net.audit {
+        assert!(line.len() < 6_000, "{} bytes", line.len());
+    }
+}
+
+#[test]
 fn a_request_is_written_down_before_it_goes_on_and_when_it_ends() {
     let mut gate = Gate::new(|_| ());
     gate.ask(&get("/api/v1/namespaces/a/pods/b?pretty=1", &alice(), "User-Agent: k\r\n"));

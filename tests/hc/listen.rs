@@ -6,7 +6,7 @@ use cluster_connect::role::{Close, Event, Notice, Revoked, Signal};
 use cluster_connect::wire::ws::{Opcode, close_reason};
 
 use crate::net::Fate;
-use crate::table::token;
+use crate::table::{Table, token};
 use crate::{auth, frames, masked, relay, upgrade};
 
 #[test]
@@ -164,6 +164,34 @@ fn the_dead_make_room_for_the_listener_too_many() {
     stage.pass(6);
     let (status, answer) = stage.status(refused);
     assert_eq!(status, 403, "{answer}");
+}
+
+#[test]
+fn a_right_taken_away_while_the_others_are_counted_opens_no_channel() {
+    let (mut stage, table) = relay();
+    for _ in 0..25 {
+        stage.listener("ent", "");
+    }
+    let more = stage.request(&upgrade("/$hc/ent?sb-hc-action=listen", &auth("ent", "Listen")));
+    table.order(Order::Revoke(Revoked::Entity("ent".to_owned())));
+    stage.event(Event::Deadline);
+    assert_eq!(stage.status(more).0, 404);
+    stage.pass(6);
+    assert_eq!(table.0.borrow().counts["ent"], 0, "the room that was made is not for it");
+}
+
+#[test]
+fn a_token_for_a_longer_name_renews_no_channel_of_the_shorter_one() {
+    let (mut stage, table) = relay();
+    let control = stage.listener("ent/sub", "");
+    let later = Table::with(&["ent/sub"]).0.borrow().entities[0].clone();
+    table.0.borrow_mut().entities.push(later);
+    let token = token("http://relay.example/ent/sub", "Listen", stage.net.unix + 7200);
+    let renew = format!(r#"{{"renewToken":{{"token":"{token}"}}}}"#);
+    stage.data(control, &masked(Opcode::Text, renew.as_bytes()));
+    let closing = frames(Side::Client, &stage.take(control));
+    let (code, reason) = close_reason(&closing[0].2).unwrap();
+    assert!(code == 1008 && reason.starts_with("InvalidAudience: "), "{code} {reason}");
 }
 
 #[test]

@@ -130,10 +130,10 @@ fn base(audit_id: &str, stage: &str, received: Micros, at: Micros) -> Value {
 
 fn event(admitted: &Admitted, stage: &str, at: Micros) -> Value {
     let mut event = base(&admitted.audit_id, stage, admitted.received, at);
-    set(&mut event, "requestURI", json!(clean_uri(&admitted.target)));
-    set(&mut event, "verb", json!(admitted.info.verb));
+    set(&mut event, "requestURI", json!(short(&clean_uri(&admitted.target))));
+    set(&mut event, "verb", json!(short(&admitted.info.verb)));
     set(&mut event, "user", user(&admitted.principal));
-    set(&mut event, "userAgent", json!(admitted.user_agent));
+    set(&mut event, "userAgent", json!(short(&admitted.user_agent)));
     if admitted.info.is_resource {
         set(&mut event, "objectRef", object_ref(&admitted.info));
     }
@@ -191,7 +191,7 @@ fn object_ref(info: &RequestInfo) -> Value {
     ];
     let parts = parts.into_iter().filter(|(_, value)| !value.is_empty());
     parts
-        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .map(|(key, value)| (key.to_owned(), json!(short(value))))
         .collect::<serde_json::Map<_, _>>()
         .into()
 }
@@ -210,7 +210,8 @@ pub(super) fn peer_text(peer: Peer) -> String {
     }
 }
 
-/// The beginning of what a stranger has sent: enough to see what it was.
+/// The beginning of what a caller has sent: enough to see what it was, and too little to push
+/// everybody else's lines out of a log that rotates.
 fn short(text: &str) -> &str {
     text.get(..text.floor_char_boundary(AUDIT_TEXT_MAX)).unwrap_or(text)
 }

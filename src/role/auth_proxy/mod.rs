@@ -55,7 +55,7 @@ use crate::engine::exchange::Times;
 use crate::engine::timers::Timers;
 use crate::limits::{
     AUTH_PROXY_DRAIN, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, PROBE_RATE,
-    SESSION_HANDSHAKE, SESSION_MAX, SESSIONS_MAX,
+    SESSION_HANDSHAKE, SESSION_MAX, SESSIONS_MAX, STRANGER_SESSION,
 };
 use crate::wire::mux::StreamId;
 
@@ -264,10 +264,9 @@ impl AuthProxy {
         session.carried.0 += data.len() as u64;
         match session.tunnel.receive(data.filled_mut(), &pool, net.now()) {
             Ok(()) => {
-                if session.tunnel.is_established()
-                    && self.timers.get(Key::Handshake(conn)).is_some()
-                {
-                    self.timers.cancel(Key::Handshake(conn));
+                if session.tunnel.is_established() && !session.was_established {
+                    session.was_established = true;
+                    self.timers.set(Key::Handshake(conn), net.now() + STRANGER_SESSION);
                     self.warm(net);
                 }
                 drop(data);
@@ -320,7 +319,7 @@ impl AuthProxy {
         while let Some(key) = self.timers.expire(now) {
             match key {
                 Key::Handshake(conn) => {
-                    debug!("conn={} session not established in time", conn.0);
+                    debug!("conn={} session without a request that was let through", conn.0);
                     net.abort(conn);
                     self.on_session_gone(conn, net);
                 }

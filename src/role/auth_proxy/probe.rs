@@ -41,6 +41,7 @@ impl AuthProxy {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         if head.status() == 200 {
             session.is_known = true;
+            self.timers.cancel(Key::Handshake(conn));
             session.probe = Some(Far::new(self.config.probe_rate, net.pool(), now));
             self.timers.set(Key::ProbeEnd(conn), now + PROBE_LIFE);
             info!("conn={} user={:?} measures the tunnel", conn.0, admitted.principal.user);
@@ -49,7 +50,7 @@ impl AuthProxy {
             stream.exchange.respond(&head, &body, now, out);
         }
         let (stage, status) = (Stage::ResponseComplete, head.status());
-        let line = audit::served(admitted, stage, status, None, net.unix_time());
+        let line = audit::served(admitted, stage, status, None, net.unix_micros());
         // That the request came is written down; nothing of it goes upstream.
         let _ = net.record(&line);
     }

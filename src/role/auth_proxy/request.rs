@@ -173,7 +173,9 @@ impl AuthProxy {
         *self.callers.entry(admit::caller(&admitted.principal)).or_default() += 1;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         session.in_flight += 1;
-        session.is_known = true;
+        if !std::mem::replace(&mut session.is_known, true) {
+            self.timers.cancel(Key::Handshake(conn));
+        }
         if let Some(stream) = session.streams.get_mut(&id) {
             let (status, retry, cut) = (0, Retry::Possible, None);
             let served = Served { admitted, head: outgoing, status, retry, since: now, cut };

@@ -30,6 +30,8 @@ pub(super) struct Session {
     pub(super) since: u64,
     /// Bytes that came over the rendezvous, and that went over it.
     pub(super) carried: (u64, u64),
+    /// The handshake is done, and that was noticed.
+    pub(super) was_established: bool,
     /// A request on it was let through.
     pub(super) is_known: bool,
     /// Whoever is at the other end has shown that it may measure, and does.
@@ -53,6 +55,7 @@ impl Session {
             throttle,
             since,
             carried: (0, 0),
+            was_established: false,
             is_known: false,
             probe: None,
         })

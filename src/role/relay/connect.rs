@@ -9,7 +9,7 @@ use super::fault::{Fault, Tracking};
 use super::target::Target;
 use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
 use crate::engine::upgrade::{Fields, Upgrade, refusal};
-use crate::limits::{COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
+use crate::limits::{ACCEPT_TIMEOUT, COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
 use crate::role::{ConnId, Pair, Peer, Revoked};
 use crate::wire::control::{Accept, Command, Remote, joined};
 use crate::wire::ws::Opcode;
@@ -321,11 +321,13 @@ impl Relay {
         self.dismiss(conn, &answer, net);
     }
 
-    /// A listener that comes now is told that the sender has gone.
+    /// A listener that comes now is told that the sender has gone; however long it may take to
+    /// accept one that waits, this is not remembered for longer than usual.
     pub(super) fn on_sender_gone(&mut self, waiting: &Waiting, now: Instant) {
         for handle in &waiting.meetings {
             if self.settle(*handle) {
-                self.timers.set(Key::Meeting(*handle), now + waiting.deadlines.accept);
+                self.timers
+                    .set(Key::Meeting(*handle), now + waiting.deadlines.accept.min(ACCEPT_TIMEOUT));
             }
         }
     }

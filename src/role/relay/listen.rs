@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use log::{debug, info};
 
 use super::authority::{Entity, Grant, Request as Question, Right};
-use super::connect::Handle;
+use super::connect::{Handle, gone};
 use super::fault::{Fault, Tracking};
 use super::open::{is_sane_id, without_port};
 use super::{Arrival, Conn, Key, Net, Relay, write};
+use crate::auth::sas;
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
 use crate::engine::ws::{self, Message, Messages, Side};
@@ -72,6 +73,12 @@ impl Control {
     }
 }
 
+impl Crowded {
+    pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
+        revoked.covers(&self.entity.name, &self.grant.bearer)
+    }
+}
+
 impl Relay {
     pub(super) fn listen(
         &mut self,
@@ -113,6 +120,12 @@ impl Relay {
             let fault = Fault::new(403, "MaximumListenersPerEndpoint: too many listeners");
             self.refuse_listen(&arrival, &fault, net);
         }
+    }
+
+    /// Its right was taken away while the others were counted.
+    pub(super) fn refuse_crowded(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(Conn::Crowded(crowded)) = self.forget(conn) else { return };
+        self.refuse_listen(&crowded.arrival, &gone(), net);
     }
 
     fn open_control(
@@ -264,16 +277,20 @@ impl Relay {
             // What is not even text is as malformed as any other text that is no token.
             token: Some(token.unwrap_or("not text")),
         };
-        match self.authority.authorize(&question, net) {
-            Ok(grant) => {
+        // A hybrid connection may have been made under a longer name since: a token for that one is
+        // none for the one that this channel serves.
+        let serves = self.authority.entity(&control.path);
+        let is_its_own = serves.is_some_and(|entity| entity.name == control.entity);
+        let fault = match self.authority.authorize(&question, net) {
+            Ok(grant) if is_its_own => {
                 control.bearer = grant.bearer;
-                self.timers.set(Key::Token(conn), token_end(grant.expires, net));
+                return self.timers.set(Key::Token(conn), token_end(grant.expires, net));
             }
-            Err(refusal) => {
-                let phrase = Fault::from(refusal).phrase(&control.tracking);
-                self.close_control(conn, 1008, &phrase, net);
-            }
-        }
+            Ok(_) => Fault::new(401, &sas::Refusal::Audience.to_string()),
+            Err(refusal) => Fault::from(refusal),
+        };
+        let phrase = fault.phrase(&control.tracking);
+        self.close_control(conn, 1008, &phrase, net);
     }
 
     pub(super) fn on_token_expired(&mut self, conn: ConnId, net: &mut dyn Net) {

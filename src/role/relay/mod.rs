@@ -365,6 +365,9 @@ impl Relay {
                 Some(Conn::Control(control)) if control.is_among(revoked) => {
                     self.close_control(conn, 1001, "the hybrid connection is gone", net);
                 }
+                Some(Conn::Crowded(crowded)) if crowded.is_among(revoked) => {
+                    self.refuse_crowded(conn, net);
+                }
                 Some(Conn::Waiting(waiting)) if waiting.is_among(revoked) => {
                     self.refuse_waiting(conn, &connect::gone(), net);
                 }

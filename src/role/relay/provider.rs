@@ -162,7 +162,7 @@ impl Authority for Provider {
                 let who = self.keys.verifier().verify(token, net.unix_time());
                 let who = who.map_err(|why| {
                     self.keys.on_denied(&why, net);
-                    log::info!("a token for {} was refused: {why}", request.path);
+                    log::debug!("a token for {} was refused: {why}", request.path);
                     refusal(&why)
                 })?;
                 self.desk.registry().authorize_principal(&who, request.path, right)

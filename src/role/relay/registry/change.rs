@@ -16,6 +16,7 @@ use super::model::{Agent, Entity, Facts, JoinToken};
 use crate::auth::assignments::{Grant, Holder, Kind};
 use crate::auth::roles::{PrincipalKind, Role, RoleAssignment};
 use crate::auth::sas::{Right, Rights, Rule};
+use crate::limits::DEADLINE_MAX;
 use crate::role::relay::authority::Deadlines;
 use crate::role::relay::directory::Principal;
 use crate::secret::Secret;
@@ -219,7 +220,7 @@ fn entity(all: &Members<'_>) -> Result<Entity, Unreadable> {
     let usual = Deadlines::default();
     // Records of the first version have none.
     let deadline = |name, usual| match all.0.contains_key(name) {
-        true => all.number(name).map(Duration::from_secs),
+        true => all.number(name).map(|it| Duration::from_secs(it).min(DEADLINE_MAX)),
         false => Ok(usual),
     };
     let deadlines = Deadlines {
