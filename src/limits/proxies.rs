@@ -70,6 +70,9 @@ pub const QUESTION_UNANSWERED: Duration = Duration::from_secs(1);
 /// Requests that wait for answers at a time, each with its head.
 pub const PARKED_MAX: usize = 256;
 
+/// The same for one session: nobody's requests take all the places.
+pub const PARKED_SESSION: usize = 64;
+
 /// How long a request waits for all of its answers.
 pub const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -122,6 +122,10 @@ pub const BUFFERS: usize = 8 * 1024;
 /// on the way out.
 pub const BUFFERS_LEAST: usize = 32;
 
+/// Buffers that a loop of several has where memory is not short: 32 MiB, enough for a hundred
+/// readers that stall.
+pub const LOOP_BUFFERS_MIN: usize = 1024;
+
 /// Buffers kept when nobody uses them: 1 MiB.
 pub const BUFFERS_KEPT: usize = 32;
 

@@ -20,8 +20,8 @@ use crate::io::files;
 use crate::io::store::Store;
 use crate::io::{Bind, Chore, Journal, Limits, Place, Reactor, Setup, environment};
 use crate::limits::{
-    BUFFERS_KEPT, BUFFERS_LEAST, CERTIFICATE_CHECK, CERTIFICATES_MAX, CONNS_MAX, LOOPS_MAX,
-    SECRET_FILE_MAX,
+    BUFFERS, BUFFERS_KEPT, BUFFERS_LEAST, CERTIFICATE_CHECK, CERTIFICATES_MAX, CONNS_MAX,
+    LOOP_BUFFERS_MIN, LOOPS_MAX, SECRET_FILE_MAX,
 };
 use crate::role::relay::api::{Api, Issuer, Settings};
 use crate::role::relay::desk::Desk;
@@ -58,7 +58,9 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
         Box::new(provider),
     );
     let audit = audit(config.audit_log.as_deref())?;
-    let buffers = (buffers(environment::memory_limit()) / loops).max(BUFFERS_LEAST);
+    let all = buffers(environment::memory_limit());
+    let least = if all == BUFFERS { LOOP_BUFFERS_MIN } else { BUFFERS_LEAST };
+    let buffers = (all / loops).max(least);
     let limits = Limits { conns: CONNS_MAX, buffers, keep: BUFFERS_KEPT };
     let (place, others) = Place::first(loops).map_err(|err| cannot_start(&err))?;
     for other in others {

@@ -1,7 +1,7 @@
 //! Relayed WebSockets: what goes in at one end comes out at the other, and every way to end.
 
 use cluster_connect::engine::ws::Side;
-use cluster_connect::role::Close;
+use cluster_connect::role::{Close, Net as _};
 use cluster_connect::wire::ws::{Opcode, close_reason};
 
 use crate::net::Fate;
@@ -226,4 +226,21 @@ fn a_leg_that_is_not_read_is_not_called_dead() {
         stage.data(listener, &masked(Opcode::Pong, b""));
     }
     assert_eq!(stage.fate(sender), None);
+}
+
+#[test]
+fn a_leg_that_takes_nothing_goes_when_others_wait_for_its_buffers() {
+    let (mut stage, _) = relay();
+    let (sender, listener) = stage.joined();
+    let neighbours = stage.joined();
+    stage.net.full.insert(listener);
+    stage.data(sender, &masked(Opcode::Binary, b"x"));
+    let taken: Vec<_> = std::iter::from_fn(|| stage.net.lease()).collect();
+    assert!(!taken.is_empty());
+    stage.pass(59);
+    assert_eq!(stage.fate(listener), None, "a reader may pause");
+    stage.pass(31);
+    let fates = [sender, listener].map(|conn| stage.fate(conn));
+    assert_eq!(fates, [Some(Fate::Aborted), Some(Fate::Aborted)]);
+    assert_eq!([neighbours.0, neighbours.1].map(|conn| stage.fate(conn)), [None, None]);
 }

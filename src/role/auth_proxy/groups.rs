@@ -73,6 +73,8 @@ pub(super) struct Groups {
 struct Tenant {
     source: Source,
     access: Access,
+    /// Microsoft Graph has failed: nobody asks again before this.
+    quiet_until: Option<Instant>,
 }
 
 /// The proxy's own token for Microsoft Graph.
@@ -113,9 +115,12 @@ impl Member {
 
 impl Groups {
     pub(super) fn new(sources: Vec<Source>) -> Self {
-        let tenants = sources
-            .into_iter()
-            .map(|source| (source.graph.issuer.clone(), Tenant { source, access: Access::None }));
+        let tenants = sources.into_iter().map(|source| {
+            (
+                source.graph.issuer.clone(),
+                Tenant { source, access: Access::None, quiet_until: None },
+            )
+        });
         Self {
             tenants: tenants.collect(),
             memory: Memory::new(&[0; 32]),
@@ -145,7 +150,8 @@ impl Groups {
     ) -> Result<(), Unasked> {
         let now = net.now();
         let tenant = self.tenants.get(&member.issuer).ok_or(Unasked)?;
-        let is_down = matches!(tenant.access, Access::Failed(until) if now < until);
+        let is_down = matches!(tenant.access, Access::Failed(until) if now < until)
+            || tenant.quiet_until.is_some_and(|until| now < until);
         let is_new = !self.open.contains_key(&member);
         if is_down || (is_new && GROUPS_OPEN <= self.open.len()) {
             return Err(Unasked);
@@ -309,11 +315,20 @@ impl Groups {
             }
             Err(why) => Err(why),
         };
-        let found = found.unwrap_or_else(|why| {
-            warn!("issuer={} Microsoft Graph does not give groups: {why}", member.issuer);
-            Found::Unanswered
-        });
-        self.close(member, found, now)
+        match found {
+            Ok(found) => self.close(member, found, now),
+            Err(why) => {
+                warn!("issuer={} Microsoft Graph does not give groups: {why}", member.issuer);
+                // Each further question would keep a worker thread as long as this one, from
+                // those who need it for something else.
+                if let Some(tenant) = self.tenants.get_mut(&member.issuer) {
+                    tenant.quiet_until = Some(now + GROUPS_RETRY);
+                }
+                let mut over = self.close(member, Found::Unanswered, now);
+                over.extend(self.give_up(&member.issuer, now));
+                over
+            }
+        }
     }
 
     /// The proxy's own token cannot be had, so nobody of this tenant can be asked for.

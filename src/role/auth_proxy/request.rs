@@ -7,10 +7,11 @@ use log::debug;
 
 use super::admit::{self, Admitted, Decision, Refusal, Wanted};
 use super::question::Waiting;
+use super::session::Session;
 use super::stream::{Retry, Served};
 use super::{AuthProxy, Key, audit};
 use crate::engine::exchange::{Failure, Output, Patience, status_response};
-use crate::limits::{PARKED_MAX, PARKED_TIMEOUT};
+use crate::limits::{PARKED_MAX, PARKED_SESSION, PARKED_TIMEOUT};
 use crate::role::{ConnId, Net};
 use crate::wire::h1::RequestHead;
 use crate::wire::mux::StreamId;
@@ -70,8 +71,9 @@ impl AuthProxy {
     }
 
     fn ask(&mut self, wanted: Wanted, waiting: Waiting, net: &mut dyn Net) -> bool {
-        let streams = self.sessions.values().flat_map(|session| session.streams.values());
-        if PARKED_MAX <= streams.filter(|stream| stream.parked.is_some()).count() {
+        let own = self.sessions.get(&waiting.0).map_or(0, Session::parked);
+        let all: usize = self.sessions.values().map(Session::parked).sum();
+        if PARKED_SESSION <= own || PARKED_MAX <= all {
             return false;
         }
         match wanted {

@@ -61,6 +61,11 @@ impl Session {
         })
     }
 
+    /// Requests that wait for answers about their callers.
+    pub(super) fn parked(&self) -> usize {
+        self.streams.values().filter(|stream| stream.parked.is_some()).count()
+    }
+
     /// No request is in flight and nothing is half read.
     pub(super) fn is_idle(&self) -> bool {
         self.streams.values().all(|stream| stream.exchange.is_idle())
