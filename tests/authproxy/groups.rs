@@ -260,4 +260,10 @@ fn a_graph_that_cannot_be_trusted_is_not_asked() {
     let around = Around::new(|_| asked(&stranger, json!({"secretFile": "secret"})));
     assert_eq!(status(&around.door, &around.overage(1)), "503");
     assert!(stranger.asked("/").is_empty(), "its certificate is of another authority");
+    // It is left alone for some seconds, so that its silence keeps no thread busy.
+    for at in 2..6 {
+        assert_eq!(status(&around.door, &around.overage(at)), "503");
+    }
+    let tried = around.door.log().matches("Microsoft Graph does not give groups").count();
+    assert!((1..5).contains(&tried), "{tried}");
 }

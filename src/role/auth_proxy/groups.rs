@@ -73,7 +73,7 @@ pub(super) struct Groups {
 struct Tenant {
     source: Source,
     access: Access,
-    /// Microsoft Graph has failed: nobody asks again before this.
+    /// Microsoft Graph did not answer at all: nobody asks again before this.
     quiet_until: Option<Instant>,
 }
 
@@ -290,6 +290,9 @@ impl Groups {
         verifier: &Verifier,
         now: Instant,
     ) -> Vec<Waiting> {
+        // Each further question would keep a worker thread as long as this one did, from those who
+        // need it for something else.
+        let is_silent = answer.is_err();
         let found = match answer {
             Ok(answer) if answer.status == 200 => match read_groups(&answer.body) {
                 Ok(ids) => match verifier.group_names(&member.issuer, &ids) {
@@ -319,14 +322,10 @@ impl Groups {
             Ok(found) => self.close(member, found, now),
             Err(why) => {
                 warn!("issuer={} Microsoft Graph does not give groups: {why}", member.issuer);
-                // Each further question would keep a worker thread as long as this one, from
-                // those who need it for something else.
-                if let Some(tenant) = self.tenants.get_mut(&member.issuer) {
+                if is_silent && let Some(tenant) = self.tenants.get_mut(&member.issuer) {
                     tenant.quiet_until = Some(now + GROUPS_RETRY);
                 }
-                let mut over = self.close(member, Found::Unanswered, now);
-                over.extend(self.give_up(&member.issuer, now));
-                over
+                self.close(member, Found::Unanswered, now)
             }
         }
     }
