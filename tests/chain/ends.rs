@@ -11,6 +11,17 @@ use super::{Chain, Shape};
 const ENDLESS: Ask = Ask::Watch { events: 1_000_000 };
 const GET: Ask = Ask::Get { salt: 1, size: 5_000, mode: 1 };
 
+impl Chain {
+    /// One request of kubectl's, and time for what it leaves open to end. The client's session may
+    /// have ended by then, as one does on which nothing was let through: this opens the next.
+    pub fn is_served(&mut self) {
+        self.ask(vec![vec![GET]]);
+        assert!(self.run_asks(Duration::from_secs(60)), "{:?}", self.report.borrow());
+        assert_eq!(self.report.borrow().whole, 1, "{:?}", self.report.borrow());
+        self.world.run_for(Duration::from_secs(75));
+    }
+}
+
 /// Runs `ask` until its connection breaks, and says after how many seconds that was.
 fn seconds_until_broken(chain: &mut Chain, ask: Ask, limit: u64) -> u64 {
     let start = chain.world.now;

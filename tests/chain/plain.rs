@@ -174,6 +174,7 @@ fn a_plain_connection_ends_when_nothing_more_comes() {
         // Longer than any connection may idle.
         chain.world.run_for(Duration::from_secs(120));
         assert!(got.borrow().has_ended, "{what}");
+        chain.is_served();
         assert_eq!(chain.leftovers(), [""; 0], "{what}");
     }
 }
