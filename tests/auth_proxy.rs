@@ -111,6 +111,16 @@ fn a_review_counts_for_ten_seconds_and_for_its_token_only() {
 }
 
 #[test]
+fn the_requests_of_one_session_do_not_take_every_place_to_wait() {
+    let mut gate = passing();
+    let streams: Vec<_> = (0..70).map(|_| gate.ask(&request(&account(1), ""))).collect();
+    let refused = streams.iter().filter(|id| status(&gate.heard(**id)) == "503").count();
+    assert_eq!((refused, gate.net.jobs.len()), (6, 1), "64 wait");
+    gate.answer(known());
+    assert_eq!(gate.net.dialled.len(), 64);
+}
+
+#[test]
 fn requests_with_one_token_share_one_question() {
     let mut gate = passing();
     for _ in 0..5 {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cluster_connect::role::relay::authority::Deadlines;
+use cluster_connect::role::{Close, Event};
 use cluster_connect::wire::ws::Opcode;
 
 use crate::http::{get, head, post, response, serving};
@@ -41,6 +42,22 @@ fn a_sender_waits_for_as_long_as_its_entity_says() {
         alive(&mut stage);
     }
     assert_eq!(stage.status(late).0, 504);
+}
+
+#[test]
+fn a_sender_that_left_is_remembered_no_longer_than_usual() {
+    let (mut stage, table) = relay();
+    table.0.borrow_mut().entities[0].deadlines = LONG;
+    let control = stage.listener("ent", "");
+    for (seconds, status) in [(29, 410), (31, 403)] {
+        let sender = stage.sender("ent");
+        let accept = stage.accept_command(control);
+        stage.event(Event::Closed(sender, Close::Reset));
+        stage.pass(seconds);
+        stage.data(control, &masked(Opcode::Pong, b""));
+        let late = stage.rendezvous(&accept, "", "");
+        assert_eq!(stage.status(late).0, status, "after {seconds} s");
+    }
 }
 
 #[test]
