@@ -242,9 +242,10 @@ impl Session {
     }
 }
 
-/// What `script` is told in order to run a command line at a terminal and to end as it does.
-pub(crate) fn in_terminal(line: &str) -> [&str; 3] {
-    ["-qefc", line, "/dev/null"]
+/// What `script` is told in order to run one command at a terminal and to end as it does. A shell
+/// that stays between them would be interrupted with it, and some end then as interrupted.
+pub(crate) fn in_terminal(command: &str) -> [String; 3] {
+    ["-qefc".to_owned(), format!("exec {command}"), "/dev/null".to_owned()]
 }
 
 impl Running {

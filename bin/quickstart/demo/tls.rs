@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,6 +113,8 @@ pub(crate) struct Wire {
     plain: Mutex<Vec<u8>>,
     /// Held from sealing to sending, so that records leave in the order they were sealed.
     order: Mutex<()>,
+    /// Set while `tls` is held.
+    said_goodbye: AtomicBool,
 }
 
 impl Wire {
@@ -128,7 +131,13 @@ impl Wire {
         }
         let mut plain = Vec::new();
         drain(&mut tls, &mut plain)?;
-        Ok(Self { tcp, tls: Mutex::new(tls), plain: Mutex::new(plain), order: Mutex::new(()) })
+        Ok(Self {
+            tcp,
+            tls: Mutex::new(tls),
+            plain: Mutex::new(plain),
+            order: Mutex::new(()),
+            said_goodbye: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn peer_certificate(&self) -> Option<Vec<u8>> {
@@ -188,6 +197,7 @@ impl Wire {
             let sealed = {
                 let mut tls = lock(&self.tls);
                 tls.send_close_notify();
+                self.said_goodbye.store(true, Ordering::Relaxed);
                 seal(&mut tls).unwrap_or_default()
             };
             // The peer may be gone; then there is nobody to say goodbye to.
@@ -212,6 +222,10 @@ impl Wire {
         };
         let (open, wants_write) = {
             let mut tls = lock(&self.tls);
+            // From then on `close` takes records off the socket, and what is left makes no sense.
+            if self.said_goodbye.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
             while !raw.is_empty() {
                 tls.read_tls(&mut raw)?;
                 let processed = tls.process_new_packets();
