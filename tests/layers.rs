@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// In order: each may use itself, what stands before it, and what has no layer (`limits`, `secret`).
 const LAYERS: [&str; 8] = ["buf", "wire", "engine", "auth", "role", "io", "config", "start"];
@@ -166,4 +167,23 @@ fn nothing_is_left_to_a_harness_that_is_not_there() {
         .map(|source| source.path.display().to_string())
         .collect();
     assert!(faults.is_empty(), "list them in trials(): {faults:?}");
+}
+
+/// In what is shipped; tests may hold more.
+#[test]
+fn no_executable_holds_a_crate_in_two_versions() {
+    let tree = |more: &[&str]| {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--offline", "--edges", "normal", "--prefix", "none"])
+            .args(["--target", "x86_64-unknown-linux-musl"])
+            .args(more)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert!(tree(&[]).contains("rustls v"), "this is how dependencies are listed");
+    let twice = tree(&["--duplicates"]);
+    assert!(twice.trim().is_empty(), "{twice}");
 }

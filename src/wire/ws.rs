@@ -1,17 +1,27 @@
-//! RFC 6455 frame heads over tungstenite's codec, masking in place, and the payload of a Close.
+//! RFC 6455 frame heads (5.2), masking in place, and the payload of a Close.
+//!
+//! tungstenite is the judge of these in tests, and not here: its generator of masks, which nothing
+//! here would call, brings a second `getrandom` beside ring's.
 
 use std::fmt;
-use std::io::Cursor;
 use std::ops::Deref;
-
-use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 /// Bytes of the longest head: 64-bit length and a mask.
 pub const HEAD_MAX: usize = 14;
 
 /// Bytes of the longest control payload (RFC 6455, 5.5).
 pub const CONTROL_MAX: usize = 125;
+
+/// Of a head's first byte: the frame ends its message, bits that are zero, and what it is.
+const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const OPCODE: u8 = 0x0f;
+
+/// Of its second byte: a key follows, and the length, or where it is: in 16 or 64 bits behind.
+const MASKED: u8 = 0x80;
+const LEN: u8 = 0x7f;
+const LEN_U16: u8 = 126;
+const LEN_U64: u8 = 127;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,28 +73,26 @@ impl Opcode {
         matches!(self, Self::Close | Self::Ping | Self::Pong)
     }
 
-    const fn decode(code: OpCode) -> Result<Self, UnknownOpcode> {
-        match code {
-            OpCode::Data(Data::Continue) => Ok(Self::Continuation),
-            OpCode::Data(Data::Text) => Ok(Self::Text),
-            OpCode::Data(Data::Binary) => Ok(Self::Binary),
-            OpCode::Control(Control::Close) => Ok(Self::Close),
-            OpCode::Control(Control::Ping) => Ok(Self::Ping),
-            OpCode::Control(Control::Pong) => Ok(Self::Pong),
-            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
-                Err(UnknownOpcode)
-            }
+    const fn decode(bits: u8) -> Result<Self, UnknownOpcode> {
+        match bits {
+            0x0 => Ok(Self::Continuation),
+            0x1 => Ok(Self::Text),
+            0x2 => Ok(Self::Binary),
+            0x8 => Ok(Self::Close),
+            0x9 => Ok(Self::Ping),
+            0xa => Ok(Self::Pong),
+            _ => Err(UnknownOpcode),
         }
     }
 
-    const fn encode(self) -> OpCode {
+    const fn encode(self) -> u8 {
         match self {
-            Self::Continuation => OpCode::Data(Data::Continue),
-            Self::Text => OpCode::Data(Data::Text),
-            Self::Binary => OpCode::Data(Data::Binary),
-            Self::Close => OpCode::Control(Control::Close),
-            Self::Ping => OpCode::Control(Control::Ping),
-            Self::Pong => OpCode::Control(Control::Pong),
+            Self::Continuation => 0x0,
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xa,
         }
     }
 }
@@ -103,35 +111,55 @@ impl Head {
     ///
     /// [`UnknownOpcode`]. The other rules of RFC 6455 are the state machine's to enforce.
     pub fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, UnknownOpcode> {
-        let mut cursor = Cursor::new(bytes);
-        let parsed = FrameHeader::parse(&mut cursor).map_err(|_| UnknownOpcode)?;
-        let Some((header, len)) = parsed else { return Ok(None) };
-        let head_len = usize::try_from(cursor.position()).expect("at most 14");
-        let head = Self {
-            opcode: Opcode::decode(header.opcode)?,
-            fin: header.is_final,
-            reserved: header.rsv1 || header.rsv2 || header.rsv3,
-            key: header.mask,
-            len,
+        let Some((&[first, second], rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        let opcode = Opcode::decode(first & OPCODE)?;
+        let extended = match second & LEN {
+            LEN_U16 => {
+                rest.split_first_chunk().map(|(len, rest)| (u16::from_be_bytes(*len).into(), rest))
+            }
+            LEN_U64 => rest.split_first_chunk().map(|(len, rest)| (u64::from_be_bytes(*len), rest)),
+            len => Some((len.into(), rest)),
         };
-        Ok(Some((head, head_len)))
+        let Some((len, mut rest)) = extended else { return Ok(None) };
+        let mut key = None;
+        if second & MASKED != 0 {
+            let Some((bytes, behind)) = rest.split_first_chunk() else { return Ok(None) };
+            (key, rest) = (Some(*bytes), behind);
+        }
+        let (fin, reserved) = (first & FIN != 0, first & RESERVED != 0);
+        Ok(Some((Self { opcode, fin, reserved, key, len }, bytes.len() - rest.len())))
     }
 
     /// The shortest encoding, which is the only one allowed. A masked head for 126 to 65,535 bytes
     /// takes eight bytes, so that the payload after it stays aligned.
     #[must_use]
     pub fn encode(&self) -> HeadBytes {
-        let header = FrameHeader {
-            is_final: self.fin,
-            rsv1: false,
-            rsv2: false,
-            rsv3: false,
-            opcode: self.opcode.encode(),
-            mask: self.key,
-        };
-        let mut bytes = [0; HEAD_MAX];
-        header.format(self.len, &mut bytes.as_mut_slice()).expect("a head fits in 14 bytes");
-        HeadBytes { bytes, len: header.len(self.len) }
+        let mut head = HeadBytes { bytes: [0; HEAD_MAX], len: 0 };
+        let masked = if self.key.is_some() { MASKED } else { 0 };
+        let fin = if self.fin { FIN } else { 0 };
+        head.push([fin | self.opcode.encode()]);
+        match (u8::try_from(self.len), u16::try_from(self.len)) {
+            (Ok(len @ ..LEN_U16), _) => head.push([masked | len]),
+            (_, Ok(len)) => {
+                head.push([masked | LEN_U16]);
+                head.push(len.to_be_bytes());
+            }
+            _ => {
+                head.push([masked | LEN_U64]);
+                head.push(self.len.to_be_bytes());
+            }
+        }
+        if let Some(key) = self.key {
+            head.push(key);
+        }
+        head
+    }
+}
+
+impl HeadBytes {
+    fn push<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.bytes[self.len..self.len + N].copy_from_slice(&bytes);
+        self.len += N;
     }
 }
 
@@ -182,7 +210,60 @@ impl fmt::Debug for HeadBytes {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
+    use tungstenite::protocol::frame::FrameHeader;
+
     use super::*;
+
+    #[test]
+    fn tungstenite_reads_and_writes_the_same_heads() {
+        let lengths: [&[u8]; 9] = [
+            &[0],
+            &[125],
+            &[126, 0, 125],
+            &[126, 0, 126],
+            &[126, 255, 255],
+            &[127, 0, 0, 0, 0, 0, 0, 255, 255],
+            &[127, 0, 0, 0, 0, 0, 1, 0, 0],
+            &[127, 127, 255, 255, 255, 255, 255, 255, 255],
+            &[127, 255, 255, 255, 255, 255, 255, 255, 255],
+        ];
+        for (first, len, masked) in (0..=255u8)
+            .flat_map(|first| lengths.map(|len| (first, len)))
+            .flat_map(|(first, len)| [(first, len, false), (first, len, true)])
+        {
+            let mut bytes = vec![first];
+            bytes.extend(len);
+            if masked {
+                bytes[1] |= MASKED;
+                bytes.extend([1, 2, 3, 4]);
+            }
+            let whole = bytes.len();
+            bytes.extend([0xaa; 3]);
+            for cut in 0..=bytes.len() {
+                let mut cursor = Cursor::new(&bytes[..cut]);
+                let ours = Head::parse(&bytes[..cut]);
+                let Ok(theirs) = FrameHeader::parse(&mut cursor) else {
+                    assert_eq!(ours, Err(UnknownOpcode), "{bytes:02x?} cut at {cut}");
+                    continue;
+                };
+                let Some((header, len)) = theirs else {
+                    // Ours refuses as soon as it has seen the opcode.
+                    assert!(matches!(ours, Ok(None) | Err(UnknownOpcode)), "{bytes:02x?}");
+                    continue;
+                };
+                let (head, head_len) = ours.expect("theirs is a head").expect("and whole");
+                assert_eq!(head_len, whole);
+                assert_eq!((head.fin, head.key, head.len), (header.is_final, header.mask, len));
+                assert_eq!(head.reserved, header.rsv1 || header.rsv2 || header.rsv3);
+                let mut written = Vec::new();
+                let plain = FrameHeader { rsv1: false, rsv2: false, rsv3: false, ..header };
+                plain.format(len, &mut written).expect("into memory");
+                assert_eq!(*head.encode(), *written);
+            }
+        }
+    }
 
     #[test]
     fn masking_in_pieces_equals_masking_at_once() {

@@ -8,7 +8,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tungstenite::handshake::derive_accept_key;
+use ring::digest;
 
 use crate::limits::{FIELDS_MAX, HEAD_LIMIT};
 use crate::secret::Secret;
@@ -185,8 +185,17 @@ impl Request {
             return Err(Malformed::Upgrade);
         }
         let protocols = self.fields.elements("Sec-WebSocket-Protocol").map(str::to_owned).collect();
-        Ok(Some(Upgrade { accept: derive_accept_key(key.as_bytes()), protocols }))
+        Ok(Some(Upgrade { accept: accept_key(key), protocols }))
     }
+}
+
+/// What a server answers to `key` (RFC 6455, 4.2.2): it has understood, and is no cache. SHA-1 does
+/// for that.
+fn accept_key(key: &str) -> String {
+    let mut hash = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(key.as_bytes());
+    hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    STANDARD.encode(hash.finish())
 }
 
 impl Answer {
@@ -245,7 +254,7 @@ impl Dial<'_> {
             push_field(&mut head, "ServiceBusAuthorization", token.expose());
         }
         head.push_str("\r\n");
-        let accept = derive_accept_key(key.as_bytes());
+        let accept = accept_key(&key);
         (Secret::new(head.into_bytes()), Handshake { accept, head: Vec::new() })
     }
 }
