@@ -11,8 +11,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cluster_connect::auth::network::NetworkRules;
 use cluster_connect::buf::Pressure;
 use cluster_connect::engine::upgrade::{Dial, Handshake};
 use cluster_connect::engine::ws::{self, Side, Splice, Step, push_frame};
@@ -347,6 +349,11 @@ fn spread(seed: u64) -> (World, Table, usize, Rc<RefCell<Vec<Fate>>>) {
     (world, table, node, fates)
 }
 
+/// Network rules that admit nobody.
+fn nobody() -> NetworkRules {
+    NetworkRules::new(false, true, Vec::new()).unwrap()
+}
+
 #[test]
 fn revoking_cuts_a_sender_on_whichever_loop_it_is() {
     for seed in (2..40).step_by(3) {
@@ -357,7 +364,10 @@ fn revoking_cuts_a_sender_on_whichever_loop_it_is() {
         world.run_for(Duration::from_millis(50));
         assert!(fates.borrow().iter().all(|fate| !fate.is_over), "seed {seed}");
 
-        table.order(revoke("Send"));
+        table.order(match seed % 2 {
+            0 => revoke("Send"),
+            _ => Order::Revoke(Revoked::Outside(Arc::new(nobody()))),
+        });
         world.poke(RELAY, Event::Deadline);
         let over = |_: &World| fates.borrow().iter().all(|fate| fate.is_over);
         assert!(world.run_until(Duration::from_secs(60), over), "seed {seed}");

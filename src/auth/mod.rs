@@ -17,6 +17,7 @@ pub mod fields;
 pub mod impersonate;
 pub mod jwks;
 pub mod names;
+pub mod network;
 pub mod overage;
 pub mod pop;
 pub mod profile;

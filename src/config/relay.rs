@@ -165,9 +165,16 @@ MANAGEMENT
   Microsoft.Relay/namespaces/ANY/hybridConnections/NAME
                                                     for the SDKs of Azure Relay; authorizationRules
                                                     with listKeys, regenerateKeys below it or ANY
+  Microsoft.Relay/namespaces/ANY/networkRuleSets/default
+                                                    from which addresses anybody may listen and send,
+                                                    as the socket has them: behind a proxy, its own.
+                                                    A change ends what is open from others
   Microsoft.Authorization/roleAssignments/GUID      behind one of these paths: who may listen and
                                                     send there with a token of an issuer, as Azure
-                                                    Relay Owner, Listener or Sender
+                                                    Relay Owner, Listener or Sender. There is one
+                                                    namespace: a role at a subscription, a group or
+                                                    a namespace, whatever its name, holds for every
+                                                    hybrid connection but those of clusters
 
 ENVIRONMENT
   STATE_DIRECTORY, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY

@@ -120,6 +120,9 @@ pub const ENTITIES_MAX: usize = 10_000;
 /// Authorization rules on a namespace or a hybrid connection: what Azure allows.
 pub const RULES_MAX: usize = 12;
 
+/// Addresses and ranges in the network rules: what Azure allows.
+pub const NETWORK_MASKS_MAX: usize = 128;
+
 /// Join tokens of one cluster that are neither expired nor obsolete.
 pub const JOIN_TOKENS_MAX: usize = 16;
 

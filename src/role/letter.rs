@@ -1,7 +1,10 @@
 //! What the loops of one process send each other. A loop shares nothing with another: connections
 //! and counts go from hand to hand in letters, and no lock is ever taken where bytes are carried.
 
-use super::ConnId;
+use std::sync::Arc;
+
+use super::{ConnId, Peer};
+use crate::auth::network::NetworkRules;
 
 /// Names a loop of this process. The one that listens, and decides, is 0.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -27,16 +30,24 @@ pub enum Revoked {
     At(String, String),
     /// Those that tokens of this bearer have opened, wherever.
     Bearer(String),
+    /// Those from addresses that these rules do not admit.
+    Outside(Arc<NetworkRules>),
 }
 
 impl Revoked {
-    /// Whether a connection at `entity` that `bearer` has opened is among them.
-    pub fn covers(&self, entity: &str, bearer: &str) -> bool {
+    /// Whether a connection of `peer` at `entity` that `bearer` has opened is among them.
+    pub fn covers(&self, entity: &str, bearer: &str, peer: Peer) -> bool {
         match self {
             Self::Entity(of) => of == entity,
             Self::At(of, by) => of == entity && by == bearer,
             Self::Bearer(by) => by == bearer,
+            Self::Outside(_) => self.shuts_out(peer),
         }
+    }
+
+    /// Whether `peer` may not come any more, whatever it has opened.
+    pub fn shuts_out(&self, peer: Peer) -> bool {
+        matches!(self, Self::Outside(rules) if !rules.admit(peer.address()))
     }
 }
 
@@ -49,6 +60,8 @@ pub struct Pair {
     pub entity: String,
     /// Whose token has let the sender in.
     pub bearer: String,
+    /// From where the two have come.
+    pub peers: [Peer; 2],
     /// What the sender has sent before it was answered.
     pub early: Vec<u8>,
     /// What has come behind the listener's request.

@@ -1,7 +1,7 @@
 //! The two traits between what a process decides and what it can do, and the values they exchange.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -156,6 +156,16 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A Unix socket, or the same process.
     Local,
+}
+
+impl Peer {
+    /// Its address, where it has one.
+    pub const fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Local => None,
+        }
+    }
 }
 
 /// Where to connect to.

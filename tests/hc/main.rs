@@ -15,6 +15,7 @@ mod http;
 mod http_ends;
 mod listen;
 mod net;
+mod network;
 mod operators;
 mod pair;
 mod pump;

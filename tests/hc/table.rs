@@ -5,17 +5,19 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
+use cluster_connect::auth::network::NetworkRules;
 use cluster_connect::auth::sas::{self, Rights, Rule};
 use cluster_connect::role::relay::authority::{
     Answer, Authority, Call, Deadlines, Description, Entity, Grant, Order, Refusal, Request, Right,
     Ticket,
 };
-use cluster_connect::role::{Event, Net};
+use cluster_connect::role::{Event, Net, Peer};
 use cluster_connect::secret::Secret;
 
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) loading: bool,
+    pub(crate) network: NetworkRules,
     pub(crate) entities: Vec<Entity>,
     pub(crate) counts: BTreeMap<String, usize>,
     pub(crate) calls: Vec<(Ticket, Call)>,
@@ -64,6 +66,10 @@ fn rules() -> [Rule; 3] {
 impl Authority for Table {
     fn is_ready(&self) -> bool {
         !self.0.borrow().loading
+    }
+
+    fn admits(&self, peer: Peer) -> bool {
+        self.0.borrow().network.admit(peer.address())
     }
 
     fn entity(&self, path: &str) -> Option<Entity> {

@@ -3,7 +3,10 @@
 Arguments: the relay's URL, its CA, and the file with the admin token.
 """
 
+import ssl
 import sys
+import urllib.error
+import urllib.request
 import uuid
 
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
@@ -41,6 +44,50 @@ def namespaces(relay):
     raises(ResourceExistsError, "Conflict", delete)
     names = [operation.name for operation in relay.operations.list()]
     assert "Microsoft.Relay/namespaces/hybridConnections/write" in names, names
+
+
+def network_rules(relay):
+    put = lambda **wish: relay.namespaces.create_or_update_network_rule_set(
+        GROUP,
+        NAMESPACE,
+        models.NetworkRuleSet(properties=models.NetworkRuleSetProperties(**wish)),
+    )
+    office = [
+        models.NWRuleSetIpRules(ip_mask=mask, action="Allow")
+        for mask in ("192.0.2.0/24", "2001:db8::/32")
+    ]
+    made = put(default_action="Deny", public_network_access="Enabled", ip_rules=office)
+    found = relay.namespaces.get_network_rule_set(GROUP, NAMESPACE)
+    for rules in (made, found):
+        assert rules.name == "default" and rules.properties.default_action == "Deny", rules
+        masks = [rule.ip_mask for rule in rules.properties.ip_rules]
+        assert masks == ["192.0.2.0/24", "2001:db8::/32"], rules
+    assert prevented(), "this address is none of them"
+    bad = [models.NWRuleSetIpRules(ip_mask="10.0.0.4/8")]
+    refused = lambda: put(default_action="Deny", ip_rules=bad)
+    raises(HttpResponseError, "InvalidRequestContent", refused)
+    here = [models.NWRuleSetIpRules(ip_mask=mask) for mask in ("127.0.0.0/8", "::1")]
+    put(default_action="Deny", ip_rules=here)
+    assert not prevented(), "this address is one of them"
+    update = models.RelayUpdateParameters(
+        properties=models.RelayNamespaceProperties(public_network_access="Disabled")
+    )
+    updated = relay.namespaces.update(GROUP, NAMESPACE, update)
+    assert updated.properties.public_network_access == "Disabled", updated
+    assert prevented(), "nobody comes"
+    put(default_action="Allow", public_network_access="Enabled")
+    assert not prevented()
+
+
+def prevented():
+    """Whether a sender without a token hears of its address, and not of its token."""
+    context = ssl.create_default_context(cafile=CA)
+    try:
+        urllib.request.urlopen(URL + "/lab", context=context)
+    except urllib.error.HTTPError as error:
+        assert error.code == 401 and "TrackingId:" in error.reason, error
+        return error.reason.startswith("Generic: Ip has been prevented to connect to the endpoint.")
+    raise AssertionError("a sender without a token was let in")
 
 
 def keys_of(operations, *place):
@@ -133,6 +180,7 @@ def roles(authorization, scope):
 
 relay, authorization = clients()
 namespaces(relay)
+network_rules(relay)
 entity = hybrid_connections(relay)
 roles(authorization, entity)
 roles(authorization, f"/subscriptions/{SUBSCRIPTION}")

@@ -61,7 +61,7 @@ pub(super) enum Stage {
 
 impl Asking {
     pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
-        revoked.covers(&self.entity, &self.bearer)
+        revoked.covers(&self.entity, &self.bearer, self.peer)
     }
 
     /// Whether this is the request `id`, and `listener` the one that has it.
@@ -335,6 +335,9 @@ impl Relay {
 
     pub(super) fn refuse_asking(&mut self, conn: ConnId, fault: &Fault, net: &mut dyn Net) {
         let Some(Conn::Asking(asking)) = self.conns.get(&conn) else { return };
+        if asking.is_answered {
+            return self.abort_exchange(conn, net);
+        }
         let answer = fault.for_http(&asking.tracking);
         self.metrics.senders.failed(fault.status);
         self.dismiss(conn, &answer, net);

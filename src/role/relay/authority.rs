@@ -14,6 +14,9 @@ pub trait Authority: std::fmt::Debug {
     /// 404 would stop some listeners for good.
     fn is_ready(&self) -> bool;
 
+    /// Whether anybody may use an entity from where `peer` is, whatever their token.
+    fn admits(&self, peer: Peer) -> bool;
+
     /// The entity whose name is the longest whole-segment prefix of `path`, which is decoded and
     /// in lower case.
     fn entity(&self, path: &str) -> Option<Entity>;

@@ -108,7 +108,7 @@ impl Handle {
 
 impl Waiting {
     pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
-        revoked.covers(&self.entity, &self.bearer)
+        revoked.covers(&self.entity, &self.bearer, self.peer)
     }
 }
 
@@ -396,9 +396,9 @@ impl Relay {
         debug!("conn={} joined to conn={} id={}", sender.0, listener.0, waiting.tracking.id);
         self.metrics.senders.succeeded();
         self.forget(listener);
-        let Waiting { entity, bearer, early, .. } = *waiting;
-        let conns = [sender, listener];
-        self.carry(Pair { conns, entity, bearer, early, rest: arrival.rest }, net);
+        let Waiting { entity, bearer, early, peer, .. } = *waiting;
+        let (conns, peers) = ([sender, listener], [peer, arrival.peer]);
+        self.carry(Pair { conns, entity, bearer, peers, early, rest: arrival.rest }, net);
     }
 }
 

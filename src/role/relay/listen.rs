@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::{debug, info};
 
 use super::authority::{Entity, Grant, Request as Question, Right};
-use super::connect::{Handle, gone};
+use super::connect::Handle;
 use super::fault::{Fault, Tracking};
 use super::open::{is_sane_id, without_port};
 use super::{Arrival, Conn, Key, Net, Relay, write};
@@ -18,7 +18,7 @@ use crate::limits::{
     CLOSE_ANSWER, COMMAND_MAX, CONTROL_BODY_MAX, CONTROL_PINGS, CONTROL_QUEUE_MAX, PING_INTERVAL,
     TOKEN_GRACE,
 };
-use crate::role::{ConnId, Revoked};
+use crate::role::{ConnId, Peer, Revoked};
 use crate::wire::control::{Reply, Response};
 use crate::wire::ws::Opcode;
 
@@ -33,6 +33,7 @@ pub(super) struct Control {
     path: String,
     tracking: Tracking,
     bearer: String,
+    peer: Peer,
     messages: Messages,
     due: Due,
     heard: Instant,
@@ -69,13 +70,13 @@ pub(super) struct Crowded {
 
 impl Control {
     pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
-        revoked.covers(&self.entity, &self.bearer)
+        revoked.covers(&self.entity, &self.bearer, self.peer)
     }
 }
 
 impl Crowded {
     pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
-        revoked.covers(&self.entity.name, &self.grant.bearer)
+        revoked.covers(&self.entity.name, &self.grant.bearer, self.arrival.peer)
     }
 }
 
@@ -123,9 +124,9 @@ impl Relay {
     }
 
     /// Its right was taken away while the others were counted.
-    pub(super) fn refuse_crowded(&mut self, conn: ConnId, net: &mut dyn Net) {
+    pub(super) fn refuse_crowded(&mut self, conn: ConnId, fault: &Fault, net: &mut dyn Net) {
         let Some(Conn::Crowded(crowded)) = self.forget(conn) else { return };
-        self.refuse_listen(&crowded.arrival, &gone(), net);
+        self.refuse_listen(&crowded.arrival, fault, net);
     }
 
     fn open_control(
@@ -147,6 +148,7 @@ impl Relay {
             path: arrival.target.path,
             tracking: arrival.tracking,
             bearer: grant.bearer,
+            peer: arrival.peer,
             messages: Messages::new(Side::Server, COMMAND_MAX, CONTROL_BODY_MAX),
             due: Due::Nothing,
             heard: now,

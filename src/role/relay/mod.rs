@@ -359,20 +359,28 @@ impl Relay {
     }
 
     fn revoke(&mut self, revoked: &Revoked, net: &mut dyn Net) {
+        let fault = match revoked {
+            Revoked::Outside(_) => open::prevented(),
+            Revoked::Entity(_) | Revoked::At(..) | Revoked::Bearer(_) => connect::gone(),
+        };
         let conns: Vec<ConnId> = self.conns.keys().copied().collect();
         for conn in conns {
             match self.conns.get(&conn) {
                 Some(Conn::Control(control)) if control.is_among(revoked) => {
-                    self.close_control(conn, 1001, "the hybrid connection is gone", net);
+                    self.close_control(conn, 1001, &fault.text, net);
                 }
                 Some(Conn::Crowded(crowded)) if crowded.is_among(revoked) => {
-                    self.refuse_crowded(conn, net);
+                    self.refuse_crowded(conn, &fault, net);
                 }
                 Some(Conn::Waiting(waiting)) if waiting.is_among(revoked) => {
-                    self.refuse_waiting(conn, &connect::gone(), net);
+                    self.refuse_waiting(conn, &fault, net);
                 }
                 Some(Conn::Asking(asking)) if asking.is_among(revoked) => {
-                    self.refuse_asking(conn, &connect::gone(), net);
+                    self.refuse_asking(conn, &fault, net);
+                }
+                Some(Conn::Replying(replying)) if replying.is_among(revoked) => {
+                    net.abort(conn);
+                    self.on_gone(conn, net);
                 }
                 _ => (),
             }

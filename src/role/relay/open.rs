@@ -78,6 +78,9 @@ impl Relay {
             let fault = Fault::new(503, "The relay is starting or stopping");
             return self.dismiss(conn, &arrival.error(&fault), net);
         }
+        if !self.authority.admits(peer) {
+            return self.shut_out(&arrival, net);
+        }
         if arrival.asks_for_description() {
             return self.describe(&arrival, net);
         }
@@ -88,6 +91,17 @@ impl Relay {
             let (arrival, fault) = *fault;
             self.dismiss(arrival.conn, &fault.for_upgrade(&arrival.tracking), net);
         }
+    }
+
+    /// Nobody may come from there. That is said first, so a token is not even looked at.
+    fn shut_out(&mut self, arrival: &Arrival, net: &mut dyn Net) {
+        let fault = prevented();
+        match arrival.action().as_str() {
+            "listen" => return self.refuse_listen(arrival, &fault, net),
+            "connect" => self.metrics.senders.failed(fault.status),
+            _ => (),
+        }
+        self.dismiss(arrival.conn, &arrival.error(&fault), net);
     }
 
     fn on_websocket(
@@ -103,13 +117,12 @@ impl Relay {
             }
             Err(why) => return Err(Box::new((arrival, Fault::new(400, &why.to_string())))),
         };
-        let action = arrival.target.parameters.action.as_deref().map(str::to_ascii_lowercase);
-        match action.as_deref() {
-            Some("listen") => self.on_listen(arrival, upgrade, net),
-            None | Some("connect") => self.on_connect(arrival, upgrade, net),
-            Some("accept") => self.on_accept(arrival, &upgrade, net),
-            Some("request") => self.on_request(arrival, &upgrade, net),
-            Some(_) => {
+        match arrival.action().as_str() {
+            "listen" => self.on_listen(arrival, upgrade, net),
+            "connect" => self.on_connect(arrival, upgrade, net),
+            "accept" => self.on_accept(arrival, &upgrade, net),
+            "request" => self.on_request(arrival, &upgrade, net),
+            _ => {
                 let fault = Fault::new(400, "The sb-hc-action is not one of this endpoint");
                 return Err(Box::new((arrival, fault)));
             }
@@ -186,6 +199,13 @@ impl Relay {
 }
 
 impl Arrival {
+    /// What it wants of a WebSocket, in lower case. Whoever does not say wants to connect, as do
+    /// requests that want no WebSocket.
+    fn action(&self) -> String {
+        let said = self.target.parameters.action.as_deref().filter(|_| self.target.is_hc);
+        said.unwrap_or("connect").to_ascii_lowercase()
+    }
+
     /// The token, wherever the caller has put it.
     pub(super) fn token(&self) -> Option<&str> {
         let header = self.request.fields.get("ServiceBusAuthorization");
@@ -211,6 +231,11 @@ impl Arrival {
             fault.for_http(&self.tracking)
         }
     }
+}
+
+/// The network rules do not admit the address.
+pub(super) fn prevented() -> Fault {
+    Fault::new(401, "Generic: Ip has been prevented to connect to the endpoint")
 }
 
 /// A client may choose an id, within reason.

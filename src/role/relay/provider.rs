@@ -2,7 +2,6 @@
 //! verifier about callers of the API, and its desk answers them, durably.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -131,6 +130,10 @@ impl Authority for Provider {
         true
     }
 
+    fn admits(&self, peer: Peer) -> bool {
+        self.desk.registry().network().admit(peer.address())
+    }
+
     fn entity(&self, path: &str) -> Option<Entity> {
         let (entity, _) = self.desk.registry().resolve(path)?;
         Some(Entity {
@@ -198,7 +201,7 @@ impl Authority for Provider {
             query,
             host: call.fields.get("Host").unwrap_or_default().to_owned(),
             body: call.body,
-            peer: address(call.peer),
+            peer: call.peer.address(),
             caller,
         };
         self.desk.handle_call(ticket.0, query, net);
@@ -280,11 +283,4 @@ fn refused(why: &Denied) -> Caller {
 
 fn denied(status: u16, reason: &'static str, message: &str) -> Caller {
     Caller::Denied { status, reason, message: message.to_owned() }
-}
-
-fn address(peer: Peer) -> Option<IpAddr> {
-    match peer {
-        Peer::Tcp(address) => Some(address.ip()),
-        Peer::Local => None,
-    }
 }

@@ -17,7 +17,7 @@ use crate::engine::timers::Timers;
 use crate::engine::ws::{self, Control, Splice, Step, Violation};
 use crate::limits::{BUFFERS_SHORT, CLOSE_TIMEOUT, PING_INTERVAL, RELAYED_PINGS, STALLED};
 use crate::role::frames::{send_steps, write};
-use crate::role::{Close, ConnId, Event, Letter, LoopId, Net, Pair, Revoked, Role, Tally};
+use crate::role::{Close, ConnId, Event, Letter, LoopId, Net, Pair, Peer, Revoked, Role, Tally};
 use crate::wire::ws::Opcode;
 
 /// The relayed WebSockets of one loop.
@@ -73,6 +73,7 @@ struct Leg {
     delivered: Instant,
     entity: String,
     bearer: String,
+    peer: Peer,
 }
 
 impl Leg {
@@ -88,11 +89,12 @@ impl Leg {
             delivered: now,
             entity: pair.entity.clone(),
             bearer: pair.bearer.clone(),
+            peer: if is_sender { pair.peers[0] } else { pair.peers[1] },
         }
     }
 
     fn is_among(&self, revoked: &Revoked) -> bool {
-        revoked.covers(&self.entity, &self.bearer)
+        revoked.covers(&self.entity, &self.bearer, self.peer)
     }
 }
 
@@ -158,11 +160,11 @@ impl Pump {
     }
 
     pub(super) fn revoke(&mut self, revoked: &Revoked, net: &mut dyn Net) {
-        let ends =
-            |conn: &Conn| matches!(conn, Conn::Leg(leg) if leg.is_sender && leg.is_among(revoked));
-        let senders = self.conns.iter().filter(|(_, conn)| ends(conn));
-        let senders: Vec<ConnId> = senders.map(|(&id, _)| id).collect();
-        for conn in senders {
+        let ends = |conn: &Conn| matches!(conn, Conn::Leg(leg) if leg.is_among(revoked));
+        let legs = self.conns.iter().filter(|(_, conn)| ends(conn));
+        let legs: Vec<ConnId> = legs.map(|(&id, _)| id).collect();
+        // With one leg its pair ends, and then there is no other.
+        for conn in legs {
             self.close_pair(conn, 1001, "revoked", net);
         }
     }

@@ -13,7 +13,7 @@ use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::Upgrade;
 use crate::engine::ws::{self, Connection, Control, Item, Side};
 use crate::limits::{CLOSE_ANSWER, COMMAND_MAX, PING_INTERVAL, RELAYED_PINGS};
-use crate::role::ConnId;
+use crate::role::{ConnId, Peer, Revoked};
 use crate::wire::control::{Reply, Response};
 use crate::wire::h1::BodyWriter;
 use crate::wire::ws::{Opcode, close_reason};
@@ -23,6 +23,7 @@ use crate::wire::ws::{Opcode, close_reason};
 pub(super) struct Replying {
     sender: ConnId,
     id: String,
+    peer: Peer,
     frames: Connection,
     fin: bool,
     stage: Stage,
@@ -40,6 +41,12 @@ enum Stage {
     Body(Option<BodyWriter>),
     /// We have sent our Close.
     Done,
+}
+
+impl Replying {
+    pub(super) fn is_among(&self, revoked: &Revoked) -> bool {
+        revoked.shuts_out(self.peer)
+    }
 }
 
 impl Relay {
@@ -62,6 +69,7 @@ impl Relay {
         let replying = Replying {
             sender,
             id: id.clone(),
+            peer: arrival.peer,
             frames: Connection::new(Side::Server),
             fin: false,
             stage: Stage::Head,

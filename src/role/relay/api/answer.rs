@@ -1,10 +1,12 @@
 //! What comes of a request.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
 use super::Fault;
+use crate::auth::network::NetworkRules;
 use crate::role::Revoked;
 use crate::role::relay::audit::Entry;
 use crate::role::relay::registry::{Bearer, Change};
@@ -40,6 +42,8 @@ pub enum Effect {
     },
     /// Close what was opened by tokens with the data-plane role assignment of this name.
     CutRole(String),
+    /// Close what has come from addresses that these rules do not admit.
+    ShutOut(Arc<NetworkRules>),
 }
 
 impl Effect {
@@ -51,6 +55,7 @@ impl Effect {
                 Revoked::At(entity.to_ascii_lowercase(), Bearer::Agent.to_string())
             }
             Self::Cut { entity, grant } => Revoked::At(entity.to_ascii_lowercase(), grant),
+            Self::ShutOut(rules) => Revoked::Outside(rules),
             Self::CutRole(name) => Revoked::Bearer(Bearer::Role(name).to_string()),
         }
     }

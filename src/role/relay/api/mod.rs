@@ -11,6 +11,7 @@ mod fault;
 mod grants;
 mod limit;
 mod namespaces;
+mod network;
 mod page;
 mod roles;
 mod route;
@@ -247,7 +248,7 @@ impl Api {
                 self.act(call, resource, *action, turn)
             }
             Route::Relay(namespace) => namespaces::answer(self, call, namespace, turn),
-            Route::Namespaces { prefix } => namespaces::list(self, call, prefix),
+            Route::Namespaces { prefix } => namespaces::list(self, call, prefix, turn),
             Route::NameAvailable => namespaces::name_available(call),
             Route::RelayOperations => {
                 allow(call, &["GET"])?;

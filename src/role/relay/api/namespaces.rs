@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::route::{Item, Namespace};
-use super::{Answer, Api, Call, Effect, Fault, Reply, Turn, allow, body, operator, plan};
+use super::{Answer, Api, Call, Effect, Fault, Reply, Turn, allow, body, network, operator, plan};
+use crate::auth::network::NetworkRules;
 use crate::auth::sas::Rule;
 use crate::limits::{DEADLINE_MAX, TEXT_MAX, USER_METADATA_MAX};
 use crate::role::relay::audit::{Entry, Who, rfc3339};
@@ -29,26 +30,8 @@ pub(super) fn answer(
 ) -> Result<Answer, Fault> {
     operator(call)?;
     match &at.item {
-        Item::Namespace => match allow(call, &["GET", "PUT", "PATCH", "DELETE"])? {
-            "GET" => Ok(Reply::json(200, &namespace_json(api, call, at)?).into()),
-            "DELETE" => {
-                let message = "the relay has one namespace, which stays; remove its hybrid \
-                               connections one by one";
-                Err(Fault::new(409, "Conflict", message))
-            }
-            // It is there whatever it is called, and has nothing that could be changed.
-            _ => {
-                body(call)?;
-                if !is_namespace_name(&at.name) {
-                    return Err(Fault::bad_request("InvalidResourceName", NAMESPACE_NAME));
-                }
-                Ok(Reply::json(200, &namespace_json(api, call, at)?).into())
-            }
-        },
-        Item::NetworkRules => {
-            allow(call, &["GET"])?;
-            Ok(Reply::json(200, &network_rules_json(at)).into())
-        }
+        Item::Namespace => namespace(api, call, at, turn),
+        Item::NetworkRules => network::answer(call, at, turn),
         Item::Entities => {
             allow(call, &["GET"])?;
             let own = turn.registry.entities().filter(|entity| entity.cluster.is_none());
@@ -74,14 +57,7 @@ pub(super) fn answer(
                 Ok(Reply::json(200, &rule_json(at, entity.as_deref(), rule)).into())
             }
             "PUT" => put_rule(call, at, entity.clone(), name, turn),
-            _ => {
-                if rule_of(entity.as_deref(), name, turn).is_err_and(|fault| fault.status == 404) {
-                    return Ok(Reply::empty(204).into());
-                }
-                let request = Request::RemoveRule { entity: entity.clone(), name: name.clone() };
-                let changes = plan(request, turn)?;
-                Ok(changed(call, at, "rule-delete", name, changes, Reply::empty(200)))
-            }
+            _ => delete_rule(call, at, entity.clone(), name, turn),
         },
         Item::ListKeys(entity, name) => {
             allow(call, &["POST"])?;
@@ -96,8 +72,46 @@ pub(super) fn answer(
     }
 }
 
+/// The namespace itself: it is there whatever it is called, and stays.
+fn namespace(
+    api: &Api,
+    call: &Call<'_>,
+    at: &Namespace,
+    turn: &mut Turn<'_, '_>,
+) -> Result<Answer, Fault> {
+    match allow(call, &["GET", "PUT", "PATCH", "DELETE"])? {
+        "GET" => {
+            let shown = namespace_json(api, call, at, turn.registry.network())?;
+            Ok(Reply::json(200, &shown).into())
+        }
+        "DELETE" => {
+            let message = "the relay has one namespace, which stays; remove its hybrid \
+                           connections one by one";
+            Err(Fault::new(409, "Conflict", message))
+        }
+        _ => {
+            if !is_namespace_name(&at.name) {
+                return Err(Fault::bad_request("InvalidResourceName", NAMESPACE_NAME));
+            }
+            let mut answer = network::put_access(call, at, turn)?;
+            let changed = answer.changes.iter().find_map(|change| match change {
+                Change::Network(rules) => Some(rules),
+                _ => None,
+            });
+            let rules = changed.unwrap_or_else(|| turn.registry.network());
+            answer.reply = Reply::json(200, &namespace_json(api, call, at, rules)?);
+            Ok(answer)
+        }
+    }
+}
+
 /// The one namespace, under the name that the host has in Azure.
-pub(super) fn list(api: &Api, call: &Call<'_>, prefix: &str) -> Result<Answer, Fault> {
+pub(super) fn list(
+    api: &Api,
+    call: &Call<'_>,
+    prefix: &str,
+    turn: &Turn<'_, '_>,
+) -> Result<Answer, Fault> {
     operator(call)?;
     allow(call, &["GET"])?;
     let host = api.relay_name(call.host)?;
@@ -108,7 +122,8 @@ pub(super) fn list(api: &Api, call: &Call<'_>, prefix: &str) -> Result<Answer, F
     let group = if prefix.contains("/resourceGroups/") { "" } else { "/resourceGroups/default" };
     let prefix = format!("{prefix}{group}/providers/Microsoft.Relay/namespaces/{name}");
     let at = Namespace { prefix, subscription, name, item: Item::Namespace };
-    Ok(Reply::json(200, &json!({ "value": [namespace_json(api, call, &at)?] })).into())
+    let shown = namespace_json(api, call, &at, turn.registry.network())?;
+    Ok(Reply::json(200, &json!({ "value": [shown] })).into())
 }
 
 pub(super) fn name_available(call: &Call<'_>) -> Result<Answer, Fault> {
@@ -153,17 +168,6 @@ fn is_namespace_name(name: &str) -> bool {
         && name.bytes().all(letter)
         && name.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
         && !name.ends_with('-')
-}
-
-/// Whoever has a key or a role may come from anywhere.
-fn network_rules_json(at: &Namespace) -> Json {
-    json!({
-        "id": format!("{}/networkRuleSets/default", at.prefix), "name": "default",
-        "type": "Microsoft.Relay/Namespaces/NetworkRuleSets",
-        "properties": {
-            "defaultAction": "Allow", "publicNetworkAccess": "Enabled", "ipRules": [],
-        },
-    })
 }
 
 fn put_entity(
@@ -244,6 +248,20 @@ fn put_rule(
     Ok(changed(call, at, "rule-put", name, changes, reply))
 }
 
+fn delete_rule(
+    call: &Call<'_>,
+    at: &Namespace,
+    entity: Option<String>,
+    name: &str,
+    turn: &mut Turn<'_, '_>,
+) -> Result<Answer, Fault> {
+    if rule_of(entity.as_deref(), name, turn).is_err_and(|fault| fault.status == 404) {
+        return Ok(Reply::empty(204).into());
+    }
+    let changes = plan(Request::RemoveRule { entity, name: name.to_owned() }, turn)?;
+    Ok(changed(call, at, "rule-delete", name, changes, Reply::empty(200)))
+}
+
 fn regenerate(
     api: &Api,
     call: &Call<'_>,
@@ -313,7 +331,7 @@ fn unknown() -> Fault {
     Fault::new(404, "ResourceNotFound", "there is no such hybrid connection or rule")
 }
 
-fn changed(
+pub(super) fn changed(
     call: &Call<'_>,
     at: &Namespace,
     event: &'static str,
@@ -327,7 +345,12 @@ fn changed(
     Answer { audit, changes, effects: Vec::new(), reply }
 }
 
-fn namespace_json(api: &Api, call: &Call<'_>, at: &Namespace) -> Result<Json, Fault> {
+fn namespace_json(
+    api: &Api,
+    call: &Call<'_>,
+    at: &Namespace,
+    rules: &NetworkRules,
+) -> Result<Json, Fault> {
     let host = api.relay_name(call.host)?;
     let port = if without_port(&host) == host { ":443" } else { "" };
     Ok(json!({
@@ -337,7 +360,7 @@ fn namespace_json(api: &Api, call: &Call<'_>, at: &Namespace) -> Result<Json, Fa
             "provisioningState": "Succeeded", "status": "Active",
             "serviceBusEndpoint": format!("https://{host}{port}/"),
             "metricId": format!("{}:{}", at.subscription, at.name),
-            "publicNetworkAccess": "Enabled", "privateEndpointConnections": [],
+            "publicNetworkAccess": network::access_word(rules), "privateEndpointConnections": [],
         },
     }))
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::model::{Agent, Entity, Facts, JoinToken};
 use crate::auth::assignments::{Grant, Holder, Kind};
+use crate::auth::network::{Mask, NetworkRules};
 use crate::auth::roles::{PrincipalKind, Role, RoleAssignment};
 use crate::auth::sas::{Right, Rights, Rule};
 use crate::limits::DEADLINE_MAX;
@@ -53,10 +54,13 @@ pub enum Change {
     Seen(String, u64),
     /// Somebody has shown a valid token.
     Principal(Principal),
+    /// From where anybody may come at all, as it is now.
+    Network(NetworkRules),
 }
 
-/// The version of the records written here. The first one had no deadlines and no roles.
-const VERSION: u64 = 2;
+/// The version of the records written here. The first one had no deadlines and no roles, the second
+/// no network rules.
+const VERSION: u64 = 3;
 
 /// The oldest version that is read.
 const OLDEST: u64 = 1;
@@ -149,6 +153,10 @@ fn to_json(change: &Change) -> Value {
             "op": "principal", "issuer": seen.issuer, "subject": seen.subject, "user": seen.user,
             "display": seen.display, "at": seen.seen_at,
         }),
+        Change::Network(rules) => json!({
+            "op": "network", "public": rules.is_public, "others": rules.allows_others,
+            "masks": rules.masks().iter().map(Mask::to_string).collect::<Vec<_>>(),
+        }),
     }
 }
 
@@ -212,6 +220,7 @@ fn from_json(value: &Value) -> Result<Change, Unreadable> {
             display: all.owned("display")?,
             seen_at: all.number("at")?,
         }),
+        "network" => Change::Network(network(&all)?),
         op => return Err(Unreadable::Unknown(op.to_owned())),
     })
 }
@@ -292,6 +301,13 @@ fn role(all: &Members<'_>) -> Result<RoleAssignment, Unreadable> {
         entity: all.optional("entity")?,
         grant: Grant { display, granted_at: all.number("at")?, granted_by },
     })
+}
+
+fn network(all: &Members<'_>) -> Result<NetworkRules, Unreadable> {
+    let masks = all.texts("masks")?;
+    let masks = masks.iter().map(|mask| Mask::parse(mask)).collect::<Result<_, _>>().ok();
+    let rules = |masks| Ok(NetworkRules::new(all.flag("public")?, all.flag("others")?, masks));
+    masks.map(rules).transpose()?.flatten().ok_or(Unreadable::Member("masks"))
 }
 
 fn holder(all: &Members<'_>) -> Result<Holder, Unreadable> {
@@ -392,12 +408,16 @@ mod tests {
             ("", Unreadable::NotJson),
             ("[]", Unreadable::NotJson),
             ("{}", Unreadable::Member("v")),
-            (r#"{"v":3,"changes":[]}"#, Unreadable::Newer(3)),
+            (r#"{"v":4,"changes":[]}"#, Unreadable::Newer(4)),
             (r#"{"v":1}"#, Unreadable::Member("changes")),
             (r#"{"v":1,"changes":[7]}"#, Unreadable::Member("changes")),
             (r#"{"v":1,"changes":[{"op":"x"}]}"#, Unreadable::Unknown("x".into())),
             (r#"{"v":1,"changes":[{"op":"seen","cluster":"c"}]}"#, Unreadable::Member("at")),
             (r#"{"v":1,"changes":[{"op":"cluster","id":"%2e"}]}"#, Unreadable::Member("id")),
+            (
+                r#"{"v":3,"changes":[{"op":"network","public":true,"others":false,"masks":["x"]}]}"#,
+                Unreadable::Member("masks"),
+            ),
         ] {
             assert_eq!(decode(record.as_bytes()), Err(why), "{record}");
         }

@@ -28,6 +28,7 @@ pub use plan::{EntityWish, Random, Refusal, Request};
 
 use super::directory::Directory;
 use crate::auth::assignments::TAG_LEN;
+use crate::auth::network::NetworkRules;
 use crate::auth::roles::RoleAssignments;
 use crate::auth::sas::{self, Right, Rule, Target};
 use crate::limits::ENTITY_NAME_MAX;
@@ -51,6 +52,7 @@ pub struct Registry {
     clusters: BTreeMap<String, Cluster>,
     directory: Directory,
     roles: RoleAssignments,
+    network: NetworkRules,
 }
 
 /// A token that was good.
@@ -109,6 +111,11 @@ impl Registry {
     /// Principals that have shown a valid token.
     pub const fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// From where anybody may come at all.
+    pub const fn network(&self) -> &NetworkRules {
+        &self.network
     }
 
     /// The hybrid connection with exactly this name, in any case.
@@ -255,6 +262,7 @@ impl Registry {
             Change::RoleRemoved(name) => {
                 self.roles.remove(&name);
             }
+            Change::Network(rules) => self.network = rules,
             Change::Seen(id, at) => self.with(&id, |cluster| cluster.last_seen = Some(at)),
         }
     }
@@ -270,7 +278,13 @@ impl Registry {
         let clusters = self.clusters.iter().map(|(id, cluster)| cluster_changes(id, cluster));
         let principals = self.directory.iter().map(|seen| vec![Change::Principal(seen.clone())]);
         let roles = self.roles.iter().map(|it| vec![Change::Role(Box::new(it.clone()))]);
-        let all = std::iter::once_with(|| rule_changes(None, &self.namespace)).chain(entities);
+        let namespace = std::iter::once_with(|| {
+            let mut changes = rule_changes(None, &self.namespace);
+            let usual = self.network == NetworkRules::default();
+            changes.extend((!usual).then(|| Change::Network(self.network.clone())));
+            changes
+        });
+        let all = namespace.chain(entities);
         all.chain(clusters).chain(principals).chain(roles).filter(|changes| !changes.is_empty())
     }
 

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::model::{Agent, Cluster, Entity, Facts, JoinToken};
 use super::{Change, LISTEN_RULE, Registry, SEND_RULE};
 use crate::auth::assignments::{Grant, Holder};
+use crate::auth::network::NetworkRules;
 use crate::auth::roles::RoleAssignment;
 use crate::auth::sas::{Rights, Rule};
 use crate::limits::{ASSIGNMENTS_MAX, CLUSTERS_MAX, JOIN_TOKENS_MAX};
@@ -119,6 +120,8 @@ pub enum Request {
     PutRole(Box<RoleAssignment>),
     /// Take the role assignment of this name away.
     RemoveRole(String),
+    /// Say from where anybody may come at all.
+    PutNetwork(NetworkRules),
     /// Give a rule a new key.
     RegenerateKey {
         /// Of which hybrid connection; `None` is the namespace.
@@ -208,6 +211,8 @@ impl Registry {
             Request::RemoveRule { entity, name } => self.plan_remove_rule(entity, name),
             Request::PutRole(wish) => self.plan_put_role(*wish),
             Request::RemoveRole(name) => self.plan_remove_role(name),
+            Request::PutNetwork(rules) if rules == self.network => Ok(Vec::new()),
+            Request::PutNetwork(rules) => Ok(vec![Change::Network(rules)]),
             Request::RegenerateKey { entity, name, primary, key } => {
                 let key = key.unwrap_or_else(|| new_key(random));
                 self.plan_new_key(entity, &name, primary, key)

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::auth::assignments::Holder;
+use crate::auth::network::Mask;
 use crate::auth::sas::{Refusal as Denied, Rights};
 use crate::role::relay::directory::Principal;
 use crate::wire::resource::ResourceId;
@@ -49,6 +50,11 @@ fn enrol(name: &str, hash: &str, key: u8) -> Request {
     Request::Enrol { cluster, hash, key, certificate: vec![0x30, 0], audiences: vec!["a".into()] }
 }
 
+fn network(masks: &[&str]) -> Request {
+    let masks: Vec<Mask> = masks.iter().map(|mask| Mask::parse(mask).unwrap()).collect();
+    Request::PutNetwork(NetworkRules::new(true, masks.is_empty(), masks).unwrap())
+}
+
 fn issue(name: &str, hash: &str, expires: u64) -> Request {
     Request::IssueJoinToken { cluster: id(name), hash: hash.to_owned(), expires }
 }
@@ -82,7 +88,7 @@ fn any_request(rng: &mut Rng) -> Request {
     };
     let entity = (rng.next(3) > 0).then(|| format!("Lab/hc{}", rng.next(3)));
     let rule = format!("rule{}", rng.next(3));
-    match rng.next(15) {
+    match rng.next(16) {
         0 => Request::Initialise,
         1 => put(&name),
         2 => {
@@ -117,6 +123,11 @@ fn any_request(rng: &mut Rng) -> Request {
             },
         },
         12 => Request::RemoveEntity(entity.unwrap_or(rule)),
+        14 => match rng.next(3) {
+            0 => network(&[]),
+            1 => network(&["10.0.0.0/8", "2001:db8::/32"]),
+            _ => network(&["192.0.2.7"]),
+        },
         13 => match rng.next(2) {
             0 => Request::PutRule { entity, name: rule, rights: Rights::SEND },
             _ => Request::RemoveRule { entity, name: rule },

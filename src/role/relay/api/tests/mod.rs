@@ -4,6 +4,7 @@ mod access;
 mod clusters;
 mod edge;
 mod namespaces;
+mod network;
 mod roles;
 
 use std::cell::Cell;

@@ -166,6 +166,6 @@ fn the_one_namespace_is_there_under_any_good_name() {
     let rules = at("/networkRuleSets/default");
     let got = world.operator("GET", &rules, "");
     assert_eq!(got.body["properties"]["defaultAction"], "Allow");
-    assert_eq!(world.operator("PUT", &rules, "{}").code(), (405, "MethodNotAllowed"));
+    assert_eq!(world.operator("DELETE", &rules, "").code(), (405, "MethodNotAllowed"));
     assert_eq!(world.operator("GET", &at("/networkRuleSets/other"), "").status, 404);
 }
