@@ -12,7 +12,7 @@ use cluster_connect::engine::ws::{self, Side, Splice, Step, push_frame};
 use cluster_connect::io::{AuditSink, Bind, Limits, Place, Reactor, Setup, Stopper};
 use cluster_connect::role::relay::pump::Pump;
 use cluster_connect::role::{
-    ConnId, Event, Letter, ListenerTag, LoopId, Net, Notice, Pair, Role, Signal,
+    ConnId, Event, Letter, ListenerTag, LoopId, Net, Notice, Pair, Peer, Role, Signal,
 };
 use cluster_connect::wire::ws::Opcode;
 use rustls::{ClientConnection, StreamOwned};
@@ -48,7 +48,8 @@ impl Role for Matcher {
                     return;
                 };
                 let (entity, bearer) = ("ent".to_owned(), String::new());
-                let pair = Pair { conns: [other, conn], entity, bearer, early, rest: said };
+                let (conns, peers) = ([other, conn], [Peer::Local; 2]);
+                let pair = Pair { conns, entity, bearer, peers, early, rest: said };
                 net.post(LoopId(1), Letter::Pair(Box::new(pair)));
             }
             Event::Letter(LoopId(1), Letter::Tally(tally)) if self.ended < tally.ended => {

@@ -161,20 +161,17 @@ MANAGEMENT
   Microsoft's clients for Python azure-mgmt-hybridkubernetes, azure-mgmt-relay and
   azure-mgmt-authorization work when they are pointed here. Below
   /subscriptions/GUID/resourceGroups/GROUP/providers/:
-  Microsoft.Kubernetes/connectedClusters/NAME       the clusters: cluster-connect cluster
+  Microsoft.Kubernetes/connectedClusters/NAME
+      the clusters: cluster-connect cluster
   Microsoft.Relay/namespaces/ANY/hybridConnections/NAME
-                                                    for the SDKs of Azure Relay; authorizationRules
-                                                    with listKeys, regenerateKeys below it or ANY
+      for the SDKs of Azure Relay; authorizationRules with listKeys, regenerateKeys below it or ANY
   Microsoft.Relay/namespaces/ANY/networkRuleSets/default
-                                                    from which addresses anybody may listen and send,
-                                                    as the socket has them: behind a proxy, its own.
-                                                    A change ends what is open from others
-  Microsoft.Authorization/roleAssignments/GUID      behind one of these paths: who may listen and
-                                                    send there with a token of an issuer, as Azure
-                                                    Relay Owner, Listener or Sender. There is one
-                                                    namespace: a role at a subscription, a group or
-                                                    a namespace, whatever its name, holds for every
-                                                    hybrid connection but those of clusters
+      from which addresses anybody may listen and send, clusters included: the socket's own, so
+      behind a proxy the proxy's. A change ends what is open from elsewhere
+  Microsoft.Authorization/roleAssignments/GUID
+      behind one of these paths: who may listen and send there with a token of an issuer, as Azure
+      Relay Owner, Listener or Sender. There is one namespace: a role at a subscription, a resource
+      group or a namespace, whatever its name, is one for every hybrid connection but the clusters'
 
 ENVIRONMENT
   STATE_DIRECTORY, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
