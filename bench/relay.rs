@@ -65,6 +65,8 @@ impl Site {
         let at = state.to_string_lossy().into_owned();
         let mut words = vec!["relay", "--listen", "127.0.0.1:0", "--state-dir", &at];
         words.extend(["--tls-self-signed", "localhost", "--log-level", "warn"]);
+        // All senders have one key.
+        words.extend(["--max-senders-per-caller", "10000"]);
         let (relay, place) = Process::role("relay", &words, "relay listens on ");
         let address = place.split(';').next().and_then(|it| it.parse().ok()).expect("an address");
         let place = Place::new(address, &state);

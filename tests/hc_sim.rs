@@ -331,6 +331,54 @@ fn after_any_accident_nothing_is_left_and_things_work_again() {
     }
 }
 
+/// A relay that serves two senders at a time.
+fn small_relay(seed: u64) -> Relay {
+    let loops = 1 + other_loops(seed).len();
+    let config = relay::Config { secure: false, loops, senders_max: 2, ..Default::default() };
+    Relay::new(config, Box::new(Table::with(&["ent"])))
+}
+
+#[test]
+fn one_sender_too_many_is_refused_and_after_any_accident_there_is_room_for_as_many() {
+    for seed in 0..45 {
+        let mut world = world_with(seed, small_relay(seed));
+        let plans: Vec<Vec<u8>> = (0..3).map(|n| plan(seed + n, LONG)).collect();
+        let (node, fates) = sender(&mut world, &plans);
+        let refused = |fate: &Fate| fate.is_over && fate.got.is_empty() && fate.closed.is_none();
+        let settled = |_: &World| {
+            let fates = fates.borrow();
+            fates.iter().all(|fate| refused(fate) || !fate.got.is_empty())
+        };
+        assert!(world.run_until(Duration::from_secs(60), settled), "seed {seed}");
+        let count = fates.borrow().iter().filter(|fate| refused(fate)).count();
+        assert_eq!(count, 1, "seed {seed}");
+
+        let steps = world.rng.below(300);
+        world.run_steps(steps);
+        match seed / 3 % 5 {
+            0 => world.break_one(),
+            1 => world.break_conns(node),
+            2 => world.break_conns(AGENT),
+            3 => world.replace(AGENT, new_agent()),
+            _ => (),
+        }
+        let over = |_: &World| fates.borrow().iter().all(|fate| fate.is_over);
+        assert!(world.run_until(Duration::from_secs(600), over), "seed {seed}");
+        // The last goodbyes leave, and an agent that was cut off is back.
+        world.run_for(Duration::from_secs(240));
+        assert_eq!(relay_leftovers(&world, seed), (0, 1), "seed {seed}");
+
+        world.set_up(node, false);
+        let plans = [plan(seed + 4, 50_000), plan(seed + 5, 50_000)];
+        let (_, fates) = sender(&mut world, &plans);
+        let over = |_: &World| fates.borrow().iter().all(|fate| fate.is_over);
+        assert!(world.run_until(Duration::from_secs(600), over), "seed {seed}");
+        for (fate, plan) in fates.borrow().iter().zip(&plans) {
+            assert!(fate.got == *plan, "seed {seed}: a seat was lost");
+        }
+    }
+}
+
 /// Bytes of a session that is not over soon.
 const LONG: usize = 600_000;
 

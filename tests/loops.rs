@@ -1,5 +1,6 @@
 //! Several loops in one process, on real sockets: connections with TLS change hands whole, count
 //! against one limit, and do not outlive the loop that accepted them.
+#![allow(clippy::unwrap_used)]
 
 mod support;
 
@@ -49,7 +50,7 @@ impl Role for Matcher {
                 };
                 let (entity, bearer) = ("ent".to_owned(), String::new());
                 let (conns, peers) = ([other, conn], [Peer::Local; 2]);
-                let pair = Pair { conns, entity, bearer, peers, early, rest: said };
+                let pair = Pair { conns, entity, bearer, peers, seat: None, early, rest: said };
                 net.post(LoopId(1), Letter::Pair(Box::new(pair)));
             }
             Event::Letter(LoopId(1), Letter::Tally(tally)) if self.ended < tally.ended => {

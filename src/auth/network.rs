@@ -57,6 +57,15 @@ impl NetworkRules {
     }
 }
 
+/// What counts as one: an address of IPv4, and the whole /64 that an IPv6 host has.
+#[must_use]
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) >> 64 << 64).into()),
+    }
+}
+
 /// An address, or all that begin with the same bits.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Mask {

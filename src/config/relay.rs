@@ -9,7 +9,7 @@ use super::auth_config::AuthConfig;
 use super::auth_proxy::admin;
 use super::errors::Error;
 use super::values::{Level, Place, duration, listen_address, number};
-use crate::limits::LOOPS_MAX;
+use crate::limits::{CALLER_SENDERS_MAX, CONNS_MAX, LOOPS_MAX, SENDERS_MAX};
 use crate::wire::url::authority_parts;
 
 /// What a relay was started with.
@@ -31,6 +31,10 @@ pub struct Relay {
     pub admin: Option<Place>,
     /// Threads that carry traffic, if it was said.
     pub loops: Option<usize>,
+    /// Senders of one hybrid connection at a time.
+    pub senders_max: usize,
+    /// Senders of one caller at a time.
+    pub caller_senders_max: usize,
     /// Life of the tokens that let a client send.
     pub send_token_lifetime: Duration,
     /// How much to log.
@@ -75,6 +79,12 @@ impl Relay {
             audit_log: args.path("--audit-log")?,
             admin: admin(&mut args)?,
             loops: args.value("--loops", |text| number(text, 1, LOOPS_MAX))?,
+            senders_max: args
+                .value("--max-senders", |text| number(text, 1, CONNS_MAX))?
+                .unwrap_or(SENDERS_MAX),
+            caller_senders_max: args
+                .value("--max-senders-per-caller", |text| number(text, 1, CONNS_MAX))?
+                .unwrap_or(CALLER_SENDERS_MAX),
             send_token_lifetime: args.value("--send-token-lifetime", duration)?.unwrap_or(HOUR),
             log: args.log_level()?,
         };
@@ -145,6 +155,10 @@ OPTIONS
   --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --loops N                    threads that carry traffic                       [one per core]
+  --max-senders N              senders of one hybrid connection at a time, each relayed socket and
+                               each HTTP request; one more is answered 429      [10000]
+  --max-senders-per-caller N   the same of one user, of one key of a hybrid connection, or where
+                               no token is needed of one address                [5000]
   --send-token-lifetime TIME   life of a client's right to send                 [1h]
   --audit-log FILE             one JSON line for each grant, credential and refusal
   --admin-listen PLACE         health and metrics: ADDR:PORT of this machine, or unix:PATH  [none]

@@ -70,6 +70,13 @@ pub const CLOSE_ANSWER: Duration = Duration::from_secs(5);
 /// Control channels of one entity (Azure's own number).
 pub const LISTENERS_MAX: usize = 25;
 
+/// Senders of one hybrid connection at a time, waiting, relayed or with a request. Each has two of the
+/// connections of a process when it is joined: this is a third of them.
+pub const SENDERS_MAX: usize = 10_000;
+
+/// Senders of one caller at a time: what Azure allows a whole namespace.
+pub const CALLER_SENDERS_MAX: usize = 5_000;
+
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;
 

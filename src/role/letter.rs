@@ -51,6 +51,18 @@ impl Revoked {
     }
 }
 
+/// A sender's place among those that are served at a time. It is taken for as long as it is
+/// somewhere, and free once it was dropped, on whichever loop.
+#[derive(Debug)]
+pub struct Seat(#[expect(dead_code, reason = "to be there is all they are for")] [Arc<()>; 2]);
+
+impl Seat {
+    /// A share of the counters that it counts in.
+    pub(super) const fn new(shares: [Arc<()>; 2]) -> Self {
+        Self(shares)
+    }
+}
+
 /// A sender and the listener's connection that it has met, both with their 101 behind them.
 #[derive(Debug)]
 pub struct Pair {
@@ -62,6 +74,8 @@ pub struct Pair {
     pub bearer: String,
     /// From where the two have come.
     pub peers: [Peer; 2],
+    /// The sender's.
+    pub seat: Option<Seat>,
     /// What the sender has sent before it was answered.
     pub early: Vec<u8>,
     /// What has come behind the listener's request.

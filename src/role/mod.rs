@@ -17,7 +17,7 @@ pub mod relay;
 pub mod shared_key;
 
 pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
-pub use letter::{Letter, LoopId, Pair, Revoked, Tally};
+pub use letter::{Letter, LoopId, Pair, Revoked, Seat, Tally};
 pub use net::{
     Busy, Close, ConnId, Endpoint, Event, Fault, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
     Unrecorded, Via,

@@ -52,6 +52,8 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
         relay::Config {
             public_host: config.public_name.clone(),
             secure: tls.is_some(),
+            senders_max: config.senders_max,
+            caller_senders_max: config.caller_senders_max,
             loops,
             ..relay::Config::default()
         },

@@ -46,7 +46,7 @@ impl ConnectionString {
             }
             let (name, value) = pair.split_once('=').ok_or(Malformed::Pair)?;
             let known = |known: &&str| known.eq_ignore_ascii_case(name.trim());
-            let Some(at) = NAMES.iter().position(|name| known(name)) else {
+            let Some(at) = NAMES.iter().position(known) else {
                 return match OTHERS.iter().find(|name| known(name)) {
                     Some(name) => Err(Malformed::NotSupported(name)),
                     None if name.trim().eq_ignore_ascii_case("OperationTimeout") => continue,

@@ -20,6 +20,7 @@ mod operators;
 mod pair;
 mod pump;
 mod rendezvous;
+mod seats;
 mod table;
 
 use cluster_connect::engine::upgrade::Request;

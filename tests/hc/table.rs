@@ -104,7 +104,10 @@ impl Authority for Table {
             Right::Send => sas::Right::Send,
         };
         match sas::verify(request.token, &target, right, net.unix_time()) {
-            Ok(grant) => Ok(Grant { expires: grant.expires, bearer: grant.rule }),
+            Ok(grant) => {
+                let caller = format!("key {}", grant.rule);
+                Ok(Grant { expires: grant.expires, bearer: grant.rule, caller })
+            }
             Err(why) => Err(Refusal { status: why.status(), text: why.to_string() }),
         }
     }

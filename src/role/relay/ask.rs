@@ -12,7 +12,7 @@ use crate::buf::Pressure;
 use crate::engine::upgrade::Request;
 use crate::engine::ws::{self, FORWARD_MAX, push_frame};
 use crate::limits::{COMMAND_MAX, EARLY_MAX, INLINE_BODY_MAX, INLINE_WAIT};
-use crate::role::{ConnId, Peer, Revoked};
+use crate::role::{ConnId, Peer, Revoked, Seat};
 use crate::wire::control::{self, Command};
 use crate::wire::h1::{BodyReader, Framing};
 use crate::wire::ws::Opcode;
@@ -22,6 +22,8 @@ use crate::wire::ws::Opcode;
 pub(super) struct Asking {
     pub(super) entity: String,
     pub(super) bearer: String,
+    /// Held, never read.
+    _seat: Seat,
     pub(super) deadlines: Deadlines,
     pub(super) peer: Peer,
     pub(super) request: Request,
@@ -123,10 +125,12 @@ impl Relay {
         if !self.listeners.contains_key(&entity.name) {
             return Err(connect::nobody());
         }
+        let seat = self.seat(arrival, &entity.name, &grant.caller)?;
         let framing = arrival.request.framing;
         let asking = Asking {
             entity: entity.name,
             bearer: grant.bearer,
+            _seat: seat,
             deadlines: entity.deadlines,
             peer: arrival.peer,
             request: arrival.request.clone(),

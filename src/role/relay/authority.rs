@@ -124,6 +124,8 @@ pub struct Grant {
     pub expires: u64,
     /// Whom it was made for, in the authority's own words; [`Order::Revoke`] names the same.
     pub bearer: String,
+    /// Whose senders are counted together, in the authority's own words.
+    pub caller: String,
 }
 
 /// A token was not good.

@@ -10,7 +10,7 @@ use super::target::Target;
 use super::{Arrival, Conn, Key, Net, Relay, random_u128, write};
 use crate::engine::upgrade::{Fields, Upgrade, refusal};
 use crate::limits::{ACCEPT_TIMEOUT, COMMAND_MAX, EARLY_MAX, SECOND_OFFER};
-use crate::role::{ConnId, Pair, Peer, Revoked};
+use crate::role::{ConnId, Pair, Peer, Revoked, Seat};
 use crate::wire::control::{Accept, Command, Remote, joined};
 use crate::wire::ws::Opcode;
 
@@ -19,6 +19,7 @@ use crate::wire::ws::Opcode;
 pub(super) struct Waiting {
     pub(super) entity: String,
     pub(super) bearer: String,
+    seat: Seat,
     deadlines: Deadlines,
     pub(super) upgrade: Upgrade,
     /// What it has sent already; delivered first.
@@ -95,7 +96,6 @@ impl Meeting {
 }
 
 impl Handle {
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half of 128 bits")]
     const fn of(key: u128) -> Self {
         Self((key >> 64) as u64)
     }
@@ -115,7 +115,11 @@ impl Waiting {
 impl Relay {
     pub(super) fn on_connect(&mut self, arrival: Arrival, upgrade: Upgrade, net: &mut dyn Net) {
         let conn = arrival.conn;
-        let (entity, grant) = match self.admit(&arrival, Right::Send, net) {
+        let admitted = self.admit(&arrival, Right::Send, net).and_then(|(entity, grant)| {
+            let seat = self.seat(&arrival, &entity.name, &grant.caller)?;
+            Ok((entity, grant, seat))
+        });
+        let (entity, grant, seat) = match admitted {
             Ok(admitted) => admitted,
             Err(fault) => {
                 self.metrics.senders.failed(fault.status);
@@ -125,6 +129,7 @@ impl Relay {
         let waiting = Waiting {
             entity: entity.name,
             bearer: grant.bearer,
+            seat,
             deadlines: entity.deadlines,
             upgrade,
             early: arrival.rest,
@@ -234,17 +239,7 @@ impl Relay {
         asked: &[ConnId],
         net: &mut dyn Net,
     ) -> Result<ConnId, Fault> {
-        let listeners = self.listeners.get(entity).ok_or_else(nobody)?;
-        let admitted: Vec<ConnId> =
-            listeners.iter().copied().filter(|&l| self.is_admitted(l, fields)).collect();
-        if admitted.is_empty() {
-            return Err(Fault::new(
-                404,
-                "None of the connected listeners meet the AllowedListeners/DisallowedListeners \
-                 criteria",
-            ));
-        }
-        let mut fresh = admitted;
+        let mut fresh = self.admitted(entity, fields)?;
         fresh.retain(|l| !asked.contains(l) && self.keeps_up(*l));
         let now = net.now();
         let is_prompt = |l: &ConnId| self.is_prompt(*l, now);
@@ -253,6 +248,21 @@ impl Relay {
         let index = random_u128(net).checked_rem(pool.len() as u128).unwrap_or(0);
         let index = usize::try_from(index).unwrap_or(0);
         pool.get(index).copied().ok_or_else(|| Fault::new(503, "The listeners do not keep up"))
+    }
+
+    /// The listeners that the sender admits.
+    pub(super) fn admitted(&self, entity: &str, fields: &Fields) -> Result<Vec<ConnId>, Fault> {
+        let listeners = self.listeners.get(entity).ok_or_else(nobody)?;
+        let admitted = listeners.iter().copied().filter(|&l| self.is_admitted(l, fields));
+        let admitted: Vec<ConnId> = admitted.collect();
+        if admitted.is_empty() {
+            return Err(Fault::new(
+                404,
+                "None of the connected listeners meet the AllowedListeners/DisallowedListeners \
+                 criteria",
+            ));
+        }
+        Ok(admitted)
     }
 
     /// Whether `listener` owes no sender an answer for long.
@@ -396,9 +406,11 @@ impl Relay {
         debug!("conn={} joined to conn={} id={}", sender.0, listener.0, waiting.tracking.id);
         self.metrics.senders.succeeded();
         self.forget(listener);
-        let Waiting { entity, bearer, early, peer, .. } = *waiting;
+        let Waiting { entity, bearer, seat, early, peer, .. } = *waiting;
+        let seat = Some(seat);
         let (conns, peers) = ([sender, listener], [peer, arrival.peer]);
-        self.carry(Pair { conns, entity, bearer, peers, early, rest: arrival.rest }, net);
+        let pair = Pair { conns, entity, bearer, peers, seat, early, rest: arrival.rest };
+        self.carry(pair, net);
     }
 }
 

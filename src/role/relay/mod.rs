@@ -23,6 +23,7 @@ pub mod provider;
 pub mod pump;
 pub mod registry;
 mod reply;
+mod seats;
 mod storm;
 pub mod target;
 
@@ -42,12 +43,15 @@ use self::metrics::Metrics;
 use self::open::{Arrival, Opening};
 use self::pump::Pump;
 use self::reply::Replying;
+use self::seats::Seats;
 use self::storm::{Pair, Storm};
 use super::frames::write;
 use super::{Close, ConnId, Event, ListenerTag, Net, Notice, Peer, Revoked, Role, Signal};
 use crate::buf::Lease;
 use crate::engine::timers::Timers;
-use crate::limits::{LISTENERS_MAX, OPENING_TIMEOUT, STOP_TIMEOUT};
+use crate::limits::{
+    CALLER_SENDERS_MAX, LISTENERS_MAX, OPENING_TIMEOUT, SENDERS_MAX, STOP_TIMEOUT,
+};
 
 /// What differs from relay to relay.
 #[derive(Clone, Debug)]
@@ -60,6 +64,10 @@ pub struct Config {
     pub secure: bool,
     /// Control channels of one entity.
     pub listeners_max: usize,
+    /// Senders of one entity at a time, requests included.
+    pub senders_max: usize,
+    /// Senders of one caller at a time, on all entities.
+    pub caller_senders_max: usize,
     /// Loops of the process, this one included. The others run a [`pump::Pump`] each.
     pub loops: usize,
 }
@@ -81,6 +89,7 @@ pub struct Relay {
     /// Senders of HTTP requests, by the same.
     asks: BTreeMap<Handle, ConnId>,
     timers: Timers<Key>,
+    seats: Seats,
     storm: Storm,
     metrics: Metrics,
     calls: BTreeMap<Ticket, ConnId>,
@@ -140,7 +149,15 @@ enum Key {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { node: 0, public_host: None, secure: true, listeners_max: LISTENERS_MAX, loops: 1 }
+        Self {
+            node: 0,
+            public_host: None,
+            secure: true,
+            listeners_max: LISTENERS_MAX,
+            senders_max: SENDERS_MAX,
+            caller_senders_max: CALLER_SENDERS_MAX,
+            loops: 1,
+        }
     }
 }
 
@@ -150,6 +167,7 @@ impl Relay {
     pub fn new(config: Config, authority: Box<dyn Authority>) -> Self {
         Self {
             loops: Loops::new(config.loops),
+            seats: Seats::new(config.senders_max, config.caller_senders_max),
             config,
             authority,
             conns: BTreeMap::new(),
@@ -173,6 +191,12 @@ impl Relay {
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize) {
         (self.conns.len() + self.pump.tally().sockets + self.loops.sockets(), self.meetings.len())
+    }
+
+    /// Senders that are served now, on all loops.
+    #[must_use]
+    pub fn senders(&self) -> usize {
+        self.seats.taken()
     }
 
     fn on_accepted(&mut self, conn: ConnId, peer: Peer, net: &dyn Net) {

@@ -5,6 +5,7 @@ use super::fault::{Fault, Tracking};
 use super::storm::{Verdict, pair};
 use super::target::Target;
 use super::{Conn, Key, Net, Relay, connect, random_u128};
+use crate::auth::network::site;
 use crate::engine::upgrade::{Malformed, Request, Upgrade};
 use crate::role::{ConnId, Peer};
 use crate::wire::h1::Scan;
@@ -149,7 +150,9 @@ impl Relay {
         let entity = self.authority.entity(&arrival.target.path);
         let is_open = right == Right::Send && entity.as_ref().is_some_and(|e| !e.needs_token);
         let grant = if is_open {
-            Grant { expires: u64::MAX, bearer: String::new() }
+            let site = arrival.peer.address().map(site);
+            let caller = site.map_or_else(|| "local".to_owned(), |site| format!("address {site}"));
+            Grant { expires: u64::MAX, bearer: String::new(), caller }
         } else {
             let question = Question {
                 right,

@@ -176,8 +176,8 @@ impl Authority for Provider {
             }
         };
         match authorized {
-            Ok(Authorized { expires, bearer, .. }) => {
-                Ok(Grant { expires, bearer: bearer.to_string() })
+            Ok(Authorized { expires, bearer, caller, .. }) => {
+                Ok(Grant { expires, bearer: bearer.to_string(), caller })
             }
             Err(why) => Err(Refusal { status: why.status(), text: why.to_string() }),
         }

@@ -17,7 +17,9 @@ use crate::engine::timers::Timers;
 use crate::engine::ws::{self, Control, Splice, Step, Violation};
 use crate::limits::{BUFFERS_SHORT, CLOSE_TIMEOUT, PING_INTERVAL, RELAYED_PINGS, STALLED};
 use crate::role::frames::{send_steps, write};
-use crate::role::{Close, ConnId, Event, Letter, LoopId, Net, Pair, Peer, Revoked, Role, Tally};
+use crate::role::{
+    Close, ConnId, Event, Letter, LoopId, Net, Pair, Peer, Revoked, Role, Seat, Tally,
+};
 use crate::wire::ws::Opcode;
 
 /// The relayed WebSockets of one loop.
@@ -38,8 +40,17 @@ pub struct Pump {
 enum Conn {
     /// One end of a relayed WebSocket.
     Leg(Box<Leg>),
-    /// Both ends have said goodbye; what is queued still goes out.
-    Ending,
+    /// Both ends have said goodbye; what is queued still goes out. The sender has its seat until then.
+    Ending(Option<Seat>),
+}
+
+impl Conn {
+    fn into_seat(self) -> Option<Seat> {
+        match self {
+            Self::Leg(leg) => leg.seat,
+            Self::Ending(seat) => seat,
+        }
+    }
 }
 
 /// What a deadline is for.
@@ -74,6 +85,8 @@ struct Leg {
     entity: String,
     bearer: String,
     peer: Peer,
+    /// The sender's.
+    seat: Option<Seat>,
 }
 
 impl Leg {
@@ -90,6 +103,7 @@ impl Leg {
             entity: pair.entity.clone(),
             bearer: pair.bearer.clone(),
             peer: if is_sender { pair.peers[0] } else { pair.peers[1] },
+            seat: None,
         }
     }
 
@@ -139,12 +153,13 @@ impl Pump {
     }
 
     /// Both ends have their 101: moves frames from here on.
-    pub(super) fn carry(&mut self, pair: Pair, net: &mut dyn Net) {
+    pub(super) fn carry(&mut self, mut pair: Pair, net: &mut dyn Net) {
         let now = net.now();
         let [sender, listener] = pair.conns;
         self.joined += 1;
         for (conn, other) in [(sender, listener), (listener, sender)] {
-            let leg = Leg::new(other, conn == sender, &pair, now);
+            let mut leg = Leg::new(other, conn == sender, &pair, now);
+            leg.seat = pair.seat.take();
             self.conns.insert(conn, Conn::Leg(Box::new(leg)));
             self.timers.set(Key::Ping(conn), now + PING_INTERVAL);
         }
@@ -178,7 +193,7 @@ impl Pump {
     pub(super) fn on_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
         match self.conns.get(&conn) {
             Some(Conn::Leg(_)) => self.on_leg_drained(conn, net),
-            Some(Conn::Ending) => self.expect_end(conn, net),
+            Some(Conn::Ending(_)) => self.expect_end(conn, net),
             None => (),
         }
     }
@@ -283,14 +298,14 @@ impl Pump {
             return;
         }
         for conn in [conn, other] {
-            self.forget(conn);
-            self.end(conn, net);
+            let seat = self.forget(conn).and_then(Conn::into_seat);
+            self.end(conn, seat, net);
         }
     }
 
     /// Lets what is queued for `conn` go out, for as long as its peer takes it.
-    fn end(&mut self, conn: ConnId, net: &mut dyn Net) {
-        self.conns.insert(conn, Conn::Ending);
+    fn end(&mut self, conn: ConnId, seat: Option<Seat>, net: &mut dyn Net) {
+        self.conns.insert(conn, Conn::Ending(seat));
         net.resume(conn);
         net.finish(conn);
         self.expect_end(conn, net);
@@ -356,9 +371,9 @@ impl Pump {
 
     /// A leg is gone, and so must the other be: at once, or after the Close it is owed.
     fn on_leg_gone(&mut self, leg: &Leg, net: &mut dyn Net) {
-        self.forget(leg.other);
+        let seat = self.forget(leg.other).and_then(Conn::into_seat);
         if leg.splice.is_closed() {
-            self.end(leg.other, net);
+            self.end(leg.other, seat, net);
         } else {
             net.abort(leg.other);
         }
@@ -375,7 +390,7 @@ impl Pump {
                     self.abort_pair(conn, net);
                 }
             }
-            Some(Conn::Ending) => {
+            Some(Conn::Ending(_)) => {
                 net.abort(conn);
                 self.forget(conn);
             }

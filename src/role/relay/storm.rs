@@ -8,9 +8,10 @@
 //! relay from another one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::auth::network::site;
 use crate::limits::ENTITY_NAME_MAX;
 use crate::role::{ConnId, Peer};
 
@@ -74,13 +75,7 @@ struct Refused {
 /// The key under which refusals of `peer` at `path` count. An IPv6 host has a whole /64.
 #[must_use]
 pub(super) fn pair(peer: Peer, path: &str) -> Pair {
-    let address = match peer {
-        Peer::Tcp(address) => Some(match address.ip().to_canonical() {
-            IpAddr::V4(v4) => IpAddr::V4(v4),
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) >> 64 << 64)),
-        }),
-        Peer::Local => None,
-    };
+    let address = peer.address().map(site);
     (address, path.chars().take(ENTITY_NAME_MAX).collect())
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use crate::auth::network::site;
 use crate::limits::{GUESS_REFILL, GUESSERS_MAX, GUESSES};
 
 /// What is guessed. The counts are apart: an agent with a wrong join token does not lock out the
@@ -65,16 +66,8 @@ impl Guesses {
     }
 }
 
-/// An IPv6 site has 2^64 addresses: it counts as one.
 fn key(peer: Option<IpAddr>) -> IpAddr {
-    match peer {
-        None => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        Some(IpAddr::V4(address)) => IpAddr::V4(address),
-        Some(IpAddr::V6(address)) => match address.to_ipv4_mapped() {
-            Some(address) => IpAddr::V4(address),
-            None => IpAddr::V6((u128::from(address) & !u128::from(u64::MAX)).into()),
-        },
-    }
+    peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), site)
 }
 
 #[cfg(test)]

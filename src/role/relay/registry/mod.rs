@@ -62,6 +62,9 @@ pub struct Authorized {
     pub rule: String,
     /// Who holds such tokens.
     pub bearer: Bearer,
+    /// Whose it is: a user, whatever the token and the cluster, or whoever has one key of one hybrid
+    /// connection.
+    pub caller: String,
     /// Unix time at which the token ends.
     pub expires: u64,
 }
@@ -173,7 +176,8 @@ impl Registry {
         let (entity_rules, namespace_rules) = (own.as_slice(), of_namespace.as_slice());
         let target = Target { host, path, entity_rules, namespace_rules };
         let grant = sas::verify(token, &target, right, unix_now)?;
-        let of_cluster = self.resolve(path).is_some_and(|(entity, _)| entity.cluster.is_some());
+        let entity = self.resolve(path).map(|(entity, _)| entity);
+        let of_cluster = entity.is_some_and(|entity| entity.cluster.is_some());
         let bearer = match (of_cluster, send_tags(&rule)) {
             (false, _) => Bearer::Rule,
             (true, None) => Bearer::Agent,
@@ -181,7 +185,13 @@ impl Registry {
                 Bearer::User { principal: principal.into(), grant: grant.into() }
             }
         };
-        Ok(Authorized { rule: grant.rule, bearer, expires: grant.expires })
+        let caller = match &bearer {
+            Bearer::User { principal, .. } => caller_of(principal),
+            Bearer::Rule | Bearer::Agent | Bearer::Role(_) => {
+                format!("key {rule} {}", entity.map_or(path, |entity| &entity.name))
+            }
+        };
+        Ok(Authorized { rule: grant.rule, bearer, caller, expires: grant.expires })
     }
 
     /// The rules called `rule` (in lower case) that may sign for `path`: of the hybrid connection,
@@ -313,6 +323,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// The user with this [tag](crate::auth::assignments::Holder::tag), as a caller.
+fn caller_of(tag: &str) -> String {
+    format!("user {tag}")
 }
 
 /// The name of the rule in a Send token: who holds it, and by which assignment.

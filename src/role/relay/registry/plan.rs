@@ -153,7 +153,7 @@ pub struct EntityWish {
 }
 
 /// The rule that every namespace of Azure begins with.
-const ROOT_RULE: &str = "RootManageSharedAccessKey";
+pub(super) const ROOT_RULE: &str = "RootManageSharedAccessKey";
 
 impl Registry {
     /// The changes that `request` asks for; none where everything is already so.

@@ -1,8 +1,9 @@
 //! Roles on the data plane in the registry: how they come, go, and decide.
 
 use super::plan::{Refusal, bounded};
-use super::{Authorized, Bearer, Change, Registry};
+use super::{Authorized, Bearer, Change, Registry, caller_of};
 use crate::auth::Principal;
+use crate::auth::assignments::Holder;
 use crate::auth::roles::{RoleAssignment, RoleAssignments};
 use crate::auth::sas::{self, Right};
 use crate::limits::ROLE_ASSIGNMENTS_MAX;
@@ -33,7 +34,9 @@ impl Registry {
         let name = entity.map(|entity| entity.name.to_ascii_lowercase());
         let found = self.roles.find(&who.issuer, &who.subject, &who.groups, right, name.as_deref());
         let name = found.ok_or(sas::Refusal::Right(right))?.name.clone();
-        Ok(Authorized { rule: name.clone(), bearer: Bearer::Role(name), expires: who.expires })
+        let caller = caller_of(&Holder::user(&who.issuer, &who.subject).tag());
+        let (rule, bearer) = (name.clone(), Bearer::Role(name));
+        Ok(Authorized { rule, bearer, caller, expires: who.expires })
     }
 
     pub(super) fn plan_put_role(&self, wish: RoleAssignment) -> Result<Vec<Change>, Refusal> {

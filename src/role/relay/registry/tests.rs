@@ -1,10 +1,13 @@
 use std::time::Duration;
 
+use super::plan::ROOT_RULE;
 use super::*;
-use crate::auth::assignments::Holder;
+use crate::auth::assignments::{Grant, Holder};
 use crate::auth::network::Mask;
+use crate::auth::roles::{PrincipalKind, Role, RoleAssignment};
 use crate::auth::sas::{Refusal as Denied, Rights};
-use crate::role::relay::directory::Principal;
+use crate::auth::{GroupState, Principal};
+use crate::role::relay::directory;
 use crate::wire::resource::ResourceId;
 
 /// A small generator: the tests need other numbers for each seed, and the same ones every time.
@@ -105,7 +108,7 @@ fn any_request(rng: &mut Rng) -> Request {
         7 => Request::Grant { cluster, holder, display: "x".into(), by: "operator".into() },
         8 => Request::Revoke { cluster, holder },
         9 => Request::Saw(cluster),
-        10 => Request::SawPrincipal(Principal {
+        10 => Request::SawPrincipal(directory::Principal {
             issuer: "https://a".into(),
             subject: who.clone(),
             user: format!("user{}", rng.next(3)),
@@ -270,6 +273,74 @@ fn a_send_token_dies_with_its_assignment() {
     run(&mut registry, revoke.clone(), 4).unwrap();
     assert_eq!(ask(&registry, "edge-7", &token, Right::Send), Err(Denied::Signature));
     assert_eq!(run(&mut registry, revoke, 5), Err(Refusal::NotAssigned));
+}
+
+/// Whose senders this token's are counted as.
+fn caller(registry: &Registry, token: &str, path: &str) -> String {
+    let host = "relay.example";
+    registry.authorize(Some(token), host, path, Right::Send, 500).unwrap().caller
+}
+
+#[test]
+fn a_user_is_one_caller_and_so_is_each_key_of_each_hybrid_connection() {
+    let mut registry = Registry::default();
+    run(&mut registry, Request::Initialise, 1).unwrap();
+    let (alice, ops) = (Holder::user("https://a", "alice"), Holder::group("https://a", "ops"));
+    let mut callers = Vec::new();
+    for (name, grant) in [("edge-7", &alice), ("edge-8", &ops)] {
+        run(&mut registry, put(name), 1).unwrap();
+        let (cluster, display, by) = (id(name), String::new(), String::new());
+        let wish = Request::Grant { cluster, holder: grant.clone(), display, by };
+        run(&mut registry, wish, 2).unwrap();
+        let rule = send_rule(&alice.tag(), &grant.tag());
+        let signed = token(name, &rule, &send_key(&key(&registry, name, SEND_RULE), &rule));
+        callers.push(caller(&registry, &signed, &ResourceId::parse(name).unwrap().entity()));
+    }
+    let role = |name: &str| Change::Role(Box::new(sender_role(name, &ops)));
+    registry.apply(role("00000000-0000-0000-0000-000000000001"));
+    let who = principal("https://a", "alice", "ops");
+    callers.push(registry.authorize_principal(&who, "lab/hc", Right::Send).unwrap().caller);
+    assert_eq!(callers[0], format!("user {}", alice.tag()));
+    assert!(callers.iter().all(|it| *it == callers[0]), "of whatever token: {callers:?}");
+
+    let wish = EntityWish::default();
+    for name in ["Lab/hc", "lab/hc2"] {
+        let request = Request::PutEntity { name: name.to_owned(), wish: wish.clone() };
+        run(&mut registry, request, 3).unwrap();
+    }
+    let root = registry.rules(None).unwrap().values().next().unwrap().primary.clone();
+    let signed = sas::mint("http://relay.example/", ROOT_RULE, &root, 1000);
+    let at = |path: &str| caller(&registry, &signed, path);
+    assert_eq!(at("lab/hc"), "key rootmanagesharedaccesskey Lab/hc");
+    assert_eq!(at("lab/hc/below"), at("lab/hc"));
+    assert_ne!(at("lab/hc2"), at("lab/hc"));
+}
+
+fn sender_role(name: &str, holder: &Holder) -> RoleAssignment {
+    RoleAssignment {
+        name: name.to_owned(),
+        holder: holder.clone(),
+        kind: PrincipalKind::Group,
+        role: Role::Sender,
+        scope: "/subscriptions/x".to_owned(),
+        entity: None,
+        grant: Grant::default(),
+    }
+}
+
+fn principal(issuer: &str, subject: &str, group: &str) -> Principal {
+    Principal {
+        user: subject.to_owned(),
+        groups: vec![group.to_owned()],
+        group_state: GroupState::Complete,
+        extra: Vec::new(),
+        issuer: issuer.to_owned(),
+        subject: subject.to_owned(),
+        display: String::new(),
+        credential_id: String::new(),
+        expires: 1000,
+        is_app: false,
+    }
 }
 
 #[test]
