@@ -10,15 +10,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    NameConstraints, PKCS_ECDSA_P256_SHA256, SerialNumber, SigningKey,
+    NameConstraints, PKCS_ECDSA_P256_SHA256, SerialNumber,
 };
 use ring::digest::{SHA256, digest};
+use ring::rand::SecureRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING as SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use time::OffsetDateTime;
 
@@ -95,8 +100,8 @@ impl Authority {
     ///
     /// [`Unfit`]
     pub fn from_pem(names: &[&str], pem: &[u8], unix_now: u64) -> Result<Self, Unfit> {
-        let text = std::str::from_utf8(pem).map_err(|_| Unfit::Key)?;
-        let key = p256_key(text)?;
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8(pem)?, &PKCS_ECDSA_P256_SHA256)
+            .map_err(|_| Unfit::Key)?;
         let mut chain = tlsconf::certificates(pem).map_err(|_| Unfit::Certificate)?;
         let authority = Self::with_key(names, key, Some(chain.swap_remove(0)))?;
         authority.check(unix_now)?;
@@ -106,7 +111,8 @@ impl Authority {
     /// Key and certificate, for the one file or Secret that keeps them.
     #[must_use]
     pub fn to_pem(&self) -> Secret<String> {
-        Secret::new(format!("{}{}", self.key.serialize_pem(), self.certificate_pem()))
+        let key = Secret::new(self.key.serialize_der());
+        Secret::new(format!("{}{}", pem("PRIVATE KEY", key.expose()), self.certificate_pem()))
     }
 
     /// The certificate alone: what others are given.
@@ -199,8 +205,12 @@ impl Authority {
 /// The names of a listener on this machine's loopback addresses.
 pub const LOOPBACK_NAMES: [&str; 3] = ["127.0.0.1", "localhost", "::1"];
 
-/// The key that an agent proves to have, each time it asks for a token.
-pub struct AgentKey(KeyPair);
+/// The key that an agent proves to have, each time it asks for a token: ECDSA, P-256. The library
+/// for certificates is not asked, so that an agent alone does without it.
+pub struct AgentKey {
+    pair: EcdsaKeyPair,
+    pkcs8: Secret<Vec<u8>>,
+}
 
 impl fmt::Debug for AgentKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,9 +223,10 @@ impl AgentKey {
     ///
     /// # Errors
     ///
-    /// [`Unfit::Library`] when the system gives no randomness.
-    pub fn create() -> Result<Self, Unfit> {
-        Ok(Self(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?))
+    /// [`Unfit::Key`] when `random` gives nothing.
+    pub fn create(random: &dyn SecureRandom) -> Result<Self, Unfit> {
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&SIGNING, random).map_err(|_| Unfit::Key)?;
+        Self::read(pkcs8.as_ref(), random)
     }
 
     /// Reads what [`Self::to_pem`] has written.
@@ -223,40 +234,49 @@ impl AgentKey {
     /// # Errors
     ///
     /// [`Unfit::Key`]
-    pub fn from_pem(pem: &[u8]) -> Result<Self, Unfit> {
-        p256_key(std::str::from_utf8(pem).map_err(|_| Unfit::Key)?).map(Self)
+    pub fn from_pem(pem: &[u8], random: &dyn SecureRandom) -> Result<Self, Unfit> {
+        Self::read(pkcs8(pem)?.secret_pkcs8_der(), random)
+    }
+
+    fn read(pkcs8: &[u8], random: &dyn SecureRandom) -> Result<Self, Unfit> {
+        let pair = EcdsaKeyPair::from_pkcs8(&SIGNING, pkcs8, random).map_err(|_| Unfit::Key)?;
+        Ok(Self { pair, pkcs8: Secret::new(pkcs8.to_vec()) })
     }
 
     /// The key, for the file or Secret that keeps it.
     #[must_use]
     pub fn to_pem(&self) -> Secret<String> {
-        Secret::new(self.0.serialize_pem())
+        Secret::new(pem("PRIVATE KEY", self.pkcs8.expose()))
     }
 
     /// The public key: an uncompressed point, 65 bytes.
     #[must_use]
     pub fn public_point(&self) -> &[u8] {
-        rcgen::PublicKeyData::der_bytes(&self.0)
+        self.pair.public_key().as_ref()
     }
 
-    /// Signs a challenge of the relay for `cluster_id` (ECDSA, P-256, SHA-256, ASN.1).
+    /// Signs a challenge of the relay for `cluster_id` (SHA-256, ASN.1).
     ///
     /// # Errors
     ///
-    /// [`Unfit::Library`] when the system gives no randomness.
-    pub fn sign(&self, cluster_id: &str, challenge: &str) -> Result<Vec<u8>, Unfit> {
-        Ok(self.0.sign(listen_message(cluster_id, challenge).as_bytes())?)
+    /// [`Unfit::Key`] when `random` gives nothing.
+    pub fn sign(
+        &self,
+        cluster_id: &str,
+        challenge: &str,
+        random: &dyn SecureRandom,
+    ) -> Result<Vec<u8>, Unfit> {
+        self.sign_bytes(listen_message(cluster_id, challenge).as_bytes(), random)
     }
-}
 
-impl AgentKey {
-    /// Signs bytes (ECDSA, P-256, SHA-256, ASN.1).
+    /// Signs bytes (SHA-256, ASN.1).
     ///
     /// # Errors
     ///
-    /// [`Unfit::Library`] when the system gives no randomness.
-    pub fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, Unfit> {
-        Ok(self.0.sign(bytes)?)
+    /// [`Unfit::Key`] when `random` gives nothing.
+    pub fn sign_bytes(&self, bytes: &[u8], random: &dyn SecureRandom) -> Result<Vec<u8>, Unfit> {
+        let signature = self.pair.sign(random, bytes).map_err(|_| Unfit::Key)?;
+        Ok(signature.as_ref().to_vec())
     }
 }
 
@@ -308,18 +328,20 @@ impl fmt::Display for Fingerprint {
 /// A certificate in PEM.
 #[must_use]
 pub fn pem_certificate(der: &[u8]) -> String {
-    use base64::Engine as _;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    pem("CERTIFICATE", der)
 }
 
-fn p256_key(text: &str) -> Result<KeyPair, Unfit> {
-    // The certificate may stand in the same text, and the library reads the first block it meets.
-    let begin = text.find("-----BEGIN PRIVATE KEY-----").ok_or(Unfit::Key)?;
-    let text = text.get(begin..).ok_or(Unfit::Key)?;
-    KeyPair::from_pkcs8_pem_and_sign_algo(text, &PKCS_ECDSA_P256_SHA256).map_err(|_| Unfit::Key)
+/// Text of RFC 7468: lines of 64 characters between two that name what they are.
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = STANDARD.encode(der);
+    let lines: Vec<&str> =
+        text.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
+/// The key in a text, in which a certificate may stand, too.
+fn pkcs8(pem: &[u8]) -> Result<PrivatePkcs8KeyDer<'static>, Unfit> {
+    PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| Unfit::Key)
 }
 
 /// All that a CA may sign: its names, and no address where it has none.

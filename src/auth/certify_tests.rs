@@ -162,7 +162,7 @@ fn a_damaged_or_foreign_file_is_refused() {
     let read = |names: &[&str], pem: &str, now| Authority::from_pem(names, pem.as_bytes(), now);
     assert_eq!(read(&[NAME], "", NOW).unwrap_err(), Unfit::Key);
     assert_eq!(read(&[NAME], &authority.certificate_pem(), NOW).unwrap_err(), Unfit::Key);
-    let key_alone = authority.key.serialize_pem();
+    let key_alone = super::pem("PRIVATE KEY", &authority.key.serialize_der());
     assert_eq!(read(&[NAME], &key_alone, NOW).unwrap_err(), Unfit::Certificate);
     let crossed = format!("{key_alone}{}", other.certificate_pem());
     assert!(matches!(read(&[NAME], &crossed, NOW), Err(Unfit::Mismatch(_))));
@@ -175,11 +175,12 @@ fn a_damaged_or_foreign_file_is_refused() {
 
 #[test]
 fn the_agents_signature_holds_for_one_cluster_and_one_challenge() {
-    let key = AgentKey::create().unwrap();
-    let again = AgentKey::from_pem(key.to_pem().expose().as_bytes()).unwrap();
+    let random = ring::rand::SystemRandom::new();
+    let key = AgentKey::create(&random).unwrap();
+    let again = AgentKey::from_pem(key.to_pem().expose().as_bytes(), &random).unwrap();
     assert_eq!(key.public_point(), again.public_point());
     assert_eq!((key.public_point().len(), key.public_point()[0]), (65, 4));
-    let signature = again.sign("cluster", "challenge").unwrap();
+    let signature = again.sign("cluster", "challenge", &random).unwrap();
     let verify = |message: &str| {
         let point = key.public_point();
         ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_ASN1, point)
@@ -189,7 +190,7 @@ fn the_agents_signature_holds_for_one_cluster_and_one_challenge() {
     assert!(verify("cluster-connect listen v1\ncluster\nchallenge"));
     assert!(!verify(&listen_message("cluster", "other")));
     assert!(!verify(&listen_message("other", "challenge")));
-    assert_eq!(AgentKey::from_pem(b"nonsense").unwrap_err(), Unfit::Key);
+    assert_eq!(AgentKey::from_pem(b"nonsense", &random).unwrap_err(), Unfit::Key);
     assert_eq!(format!("{key:?}"), "AgentKey(***)");
 }
 

@@ -48,7 +48,80 @@ pub struct Session {
 
 enum Side {
     Client(UnbufferedClientConnection),
-    Server(UnbufferedServerConnection),
+    /// Behind a table of functions, so that a program that accepts nothing links no server.
+    Server(Box<dyn Accepting>),
+}
+
+/// The accepting side of rustls, as far as it is used.
+trait Accepting: Send {
+    fn is_handshaking(&self) -> bool;
+    fn alpn(&self) -> Option<&[u8]>;
+    fn step(
+        &mut self,
+        incoming: &mut [u8],
+        deliver: &mut dyn FnMut(&[u8]),
+        tls: &mut Vec<u8>,
+    ) -> (usize, Result<Option<State>, Error>);
+    fn seal(&mut self, tail: &mut [u8], plain: &[u8], tls: &mut Vec<u8>) -> Result<bool, Error>;
+    fn close(&mut self, tail: &mut [u8], tls: &mut Vec<u8>) -> bool;
+}
+
+impl Accepting for UnbufferedServerConnection {
+    fn is_handshaking(&self) -> bool {
+        (**self).is_handshaking()
+    }
+
+    fn alpn(&self) -> Option<&[u8]> {
+        self.alpn_protocol()
+    }
+
+    fn step(
+        &mut self,
+        incoming: &mut [u8],
+        deliver: &mut dyn FnMut(&[u8]),
+        tls: &mut Vec<u8>,
+    ) -> (usize, Result<Option<State>, Error>) {
+        step(self.process_tls_records(incoming), deliver, tls)
+    }
+
+    fn seal(&mut self, tail: &mut [u8], plain: &[u8], tls: &mut Vec<u8>) -> Result<bool, Error> {
+        seal_record(self.process_tls_records(tail), plain, tls)
+    }
+
+    fn close(&mut self, tail: &mut [u8], tls: &mut Vec<u8>) -> bool {
+        close(self.process_tls_records(tail), tls)
+    }
+}
+
+/// What gives each accepted connection its session. It holds the function that makes one beside
+/// the configuration: a program that never makes an acceptor links no TLS server.
+#[derive(Clone)]
+pub struct Acceptor {
+    config: Arc<ServerConfig>,
+    start: fn(Arc<ServerConfig>) -> Result<Session, Error>,
+}
+
+impl Acceptor {
+    /// Sessions by `config`.
+    #[must_use]
+    pub const fn new(config: Arc<ServerConfig>) -> Self {
+        Self { config, start: Session::server }
+    }
+
+    /// The accepting side of one connection.
+    ///
+    /// # Errors
+    ///
+    /// What rustls reports for the configuration.
+    pub fn session(&self) -> Result<Session, Error> {
+        (self.start)(Arc::clone(&self.config))
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Acceptor")
+    }
 }
 
 /// Where the connection stands after [`Session::receive`].
@@ -78,7 +151,7 @@ impl Session {
     ///
     /// What rustls reports for the configuration.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, Error> {
-        UnbufferedServerConnection::new(config).map(|conn| Self::new(Side::Server(conn)))
+        UnbufferedServerConnection::new(config).map(|conn| Self::new(Side::Server(Box::new(conn))))
     }
 
     const fn new(side: Side) -> Self {
@@ -103,7 +176,7 @@ impl Session {
     pub fn alpn(&self) -> Option<&[u8]> {
         match &self.side {
             Side::Client(conn) => conn.alpn_protocol(),
-            Side::Server(conn) => conn.alpn_protocol(),
+            Side::Server(conn) => conn.alpn(),
         }
     }
 
@@ -168,7 +241,7 @@ impl Session {
         // Something that is due goes out first, which takes rounds of its own.
         while match side {
             Side::Client(conn) => close(conn.process_tls_records(tail), tls),
-            Side::Server(conn) => close(conn.process_tls_records(tail), tls),
+            Side::Server(conn) => conn.close(tail, tls),
         } {}
     }
 
@@ -215,7 +288,7 @@ impl Session {
     ) -> (usize, Result<Option<State>, Error>) {
         match &mut self.side {
             Side::Client(conn) => step(conn.process_tls_records(incoming), deliver, tls),
-            Side::Server(conn) => step(conn.process_tls_records(incoming), deliver, tls),
+            Side::Server(conn) => conn.step(incoming, deliver, tls),
         }
     }
 
@@ -233,7 +306,7 @@ impl Session {
             // A key update that is due goes out first, which takes rounds of its own.
             while !match side {
                 Side::Client(conn) => seal_record(conn.process_tls_records(tail), record, tls)?,
-                Side::Server(conn) => seal_record(conn.process_tls_records(tail), record, tls)?,
+                Side::Server(conn) => conn.seal(tail, record, tls)?,
             } {}
         }
         Ok(())
@@ -252,7 +325,7 @@ impl fmt::Debug for Session {
 /// Handles one state; `None` asks to be called again. Also says how many bytes are used up.
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
-    deliver: &mut impl FnMut(&[u8]),
+    deliver: &mut (impl FnMut(&[u8]) + ?Sized),
     tls: &mut Vec<u8>,
 ) -> (usize, Result<Option<State>, Error>) {
     let UnbufferedStatus { mut discard, state } = status;

@@ -3,13 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
-use rustls::ServerConfig;
 
 use super::link::Link;
+use crate::engine::tls::Acceptor;
 use crate::role::{ListenerTag, Peer};
 
 /// Where to listen.
@@ -26,7 +25,7 @@ pub enum Bind {
 pub(super) struct Listener {
     socket: Socket,
     pub(super) tag: ListenerTag,
-    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) tls: Option<Acceptor>,
     /// There may be connections to accept that could not be accepted yet.
     pub(super) ready: bool,
 }
@@ -42,7 +41,7 @@ impl Listener {
     pub(super) fn bind(
         bind: &Bind,
         tag: ListenerTag,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<Acceptor>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<(Self, Option<SocketAddr>)> {

@@ -23,6 +23,7 @@ use super::sockets::Sockets;
 use super::workers::{Finished, Workers};
 use crate::buf::Pool;
 use crate::engine::timers::Timers;
+use crate::engine::tls::Acceptor;
 use crate::limits::{BUFFER_SIZE, READS_PER_TURN, TRIM_PERIOD};
 use crate::role::{Close, ConnId, Event, Fault, ListenerTag, Notice, Role, Signal};
 
@@ -108,7 +109,8 @@ impl<R: Role> Reactor<R> {
         tls: Option<Arc<ServerConfig>>,
     ) -> io::Result<Option<SocketAddr>> {
         let token = Token(LISTENERS - self.listeners.len());
-        let (listener, address) = Listener::bind(bind, tag, tls, self.poll.registry(), token)?;
+        let (listener, address) =
+            Listener::bind(bind, tag, tls.map(Acceptor::new), self.poll.registry(), token)?;
         self.listeners.push(listener);
         Ok(address)
     }
@@ -236,7 +238,7 @@ impl<R: Role> Reactor<R> {
             while listener.ready && self.net.has_room() {
                 match listener.accept() {
                     Ok((link, peer)) => {
-                        self.net.accept(link, listener.tag, peer, listener.tls.clone());
+                        self.net.accept(link, listener.tag, peer, listener.tls.as_ref());
                     }
                     // These concern the connection that was to come; the next may be there.
                     Err(err) if concerns_the_peer(&err) => (),

@@ -1,13 +1,11 @@
 //! The reactor as its role sees it: the second half of [`Net`].
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::Registry;
 use mio::net::UnixStream;
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::ServerConfig;
 
 use super::audit::AuditSink;
 use super::conn::{Conn, Parted};
@@ -17,7 +15,7 @@ use super::link::Link;
 use super::workers::{Work, Workers};
 use crate::buf::{Pool, Pressure, Slice};
 use crate::engine::timers::Timers;
-use crate::engine::tls;
+use crate::engine::tls::Acceptor;
 use crate::limits::{CONN_OUTBOX, CONNECT_TIMEOUT, HANDSHAKE_TIMEOUT, LINGER};
 use crate::role::{
     Busy, Close, ConnId, Endpoint, Event, Job, JobId, Letter, ListenerTag, LoopId, Net, Notice,
@@ -58,11 +56,11 @@ impl Sockets {
         link: Link,
         tag: ListenerTag,
         peer: Peer,
-        tls: Option<Arc<ServerConfig>>,
+        tls: Option<&Acceptor>,
     ) {
         let Some(id) = self.add(link, Stage::Securing(Origin::Accepted(tag, peer))) else { return };
-        if let Some(config) = tls {
-            let session = tls::Session::server(config);
+        if let Some(acceptor) = tls {
+            let session = acceptor.session();
             let conn = self.conns.get_mut(&id).expect("just added");
             let started = session.map(|session| conn.start_tls(session, &self.pool));
             if !matches!(started, Ok(Ok(()))) {

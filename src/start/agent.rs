@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use ring::rand::SystemRandom;
 use rustls::pki_types::CertificateDer;
 use rustls::time_provider::DefaultTimeProvider;
 
@@ -22,7 +23,8 @@ use crate::wire::url::{Url, authority_parts};
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
-    let dir = state::directory(&config.joining.state, &config.joining.cluster)?;
+    let dir =
+        state::directory(&config.joining.state, &config.joining.cluster, &[state::AGENT_KEY])?;
     let enrols = match &config.enrols {
         Some(auth_proxy) => (certificate(&auth_proxy.ca)?, auth_proxy.audiences.clone()),
         None => (CertificateDer::from(Vec::new()), Vec::new()),
@@ -131,7 +133,10 @@ fn enrolment(
         roots: None,
         resource: joining.cluster.id(),
         cluster: joining.cluster.cluster_id(),
-        key: AgentKey { public, sign: Box::new(move |bytes| key.sign_bytes(bytes).ok()) },
+        key: AgentKey {
+            public,
+            sign: Box::new(move |bytes| key.sign_bytes(bytes, &SystemRandom::new()).ok()),
+        },
         join_token,
         certificate: certificate.to_vec(),
         audiences,

@@ -21,7 +21,7 @@ use crate::secret::Secret;
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
-    let dir = state::directory(&config.state, &config.cluster)?;
+    let dir = state::directory(&config.state, &config.cluster, &[state::AUTHORITY])?;
     let authority = state::authority(&dir, &[&config.cluster.server_name()])?;
     tell_fingerprint(&authority);
     let (upstream, api) = upstream::as_given(&config.gate)?;

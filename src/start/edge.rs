@@ -11,7 +11,8 @@ use crate::role::{Endpoint, ListenerTag, Notice};
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
     let joining = &config.joining;
-    let dir = state::directory(&joining.state, &joining.cluster)?;
+    let dir =
+        state::directory(&joining.state, &joining.cluster, &[state::AUTHORITY, state::AGENT_KEY])?;
     let authority = state::authority(&dir, &[&joining.cluster.server_name()])?;
     auth_proxy::tell_fingerprint(&authority);
     let (upstream, api) = match (&config.gate.api, config.no_bootstrap) {

@@ -8,17 +8,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::bootstrap::{api, refused};
-use super::state;
-use crate::auth::certify::{AgentKey, Authority};
+use super::state::Made;
 use crate::config::errors::{Code, Error};
 use crate::config::kubeconfig;
 use crate::io::apiserver::Failure;
 use crate::io::{environment, files};
 use crate::limits::SECRET_FILE_MAX;
 use crate::wire::resource::ResourceId;
-
-/// The keys, by the names of their files.
-const KEYS: [&str; 2] = [state::AUTHORITY, state::AGENT_KEY];
 
 /// Where Kubernetes says which namespace a pod is in.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -29,9 +25,9 @@ const DIRECTORY: &str = "/run/cluster-connect";
 /// Replicas that start together may be in each other's way so often.
 const ATTEMPTS: u32 = 10;
 
-/// Fetches the keys of `cluster` from the Secret `name`, made there first if it is empty, into the
-/// directory that is returned.
-pub(super) fn fetch(name: &str, cluster: &ResourceId) -> Result<PathBuf, Error> {
+/// Fetches `keys` of `cluster` from the Secret `name`, those made first that are not in it, into
+/// the directory that is returned.
+pub(super) fn fetch(name: &str, cluster: &ResourceId, keys: &[Made]) -> Result<PathBuf, Error> {
     let dir = environment::variable("STATE_DIRECTORY").unwrap_or_else(|| DIRECTORY.into());
     let dir = PathBuf::from(dir);
     files::private_directory(&dir)?;
@@ -42,10 +38,10 @@ pub(super) fn fetch(name: &str, cluster: &ResourceId) -> Result<PathBuf, Error> 
     let cannot = |why| refused(&format!("cannot use the Secret {namespace}/{name}"), why);
     for _ in 0..ATTEMPTS {
         let mut secret = api.call("GET", &path, None).map_err(cannot)?;
-        if take(&secret, &dir)? {
+        if take(&secret, &dir, keys)? {
             return Ok(dir);
         }
-        fill(&mut secret, cluster)?;
+        fill(&mut secret, cluster, keys)?;
         match api.call("PUT", &path, Some(&secret)) {
             // Somebody else was first, or we were: what is there now is what everybody uses.
             Ok(_) | Err(Failure::Refused(409, _)) => (),
@@ -57,8 +53,8 @@ pub(super) fn fetch(name: &str, cluster: &ResourceId) -> Result<PathBuf, Error> 
 }
 
 /// Writes the keys to their files. `false` if the Secret has not all of them.
-fn take(secret: &Value, dir: &Path) -> Result<bool, Error> {
-    for key in KEYS {
+fn take(secret: &Value, dir: &Path, keys: &[Made]) -> Result<bool, Error> {
+    for &(key, _) in keys {
         let Some(text) = secret["data"][key].as_str() else { return Ok(false) };
         let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() <= SECRET_FILE_MAX);
         let Some(bytes) = bytes else {
@@ -70,17 +66,14 @@ fn take(secret: &Value, dir: &Path) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn fill(secret: &mut Value, cluster: &ResourceId) -> Result<(), Error> {
-    let internal = |why: crate::auth::certify::Unfit| Error::new(Code::Internal, why.to_string());
-    let authority = Authority::create(&[&cluster.server_name()]).map_err(internal)?;
-    let agent = AgentKey::create().map_err(internal)?;
-    let made = [authority.to_pem(), agent.to_pem()];
+fn fill(secret: &mut Value, cluster: &ResourceId, keys: &[Made]) -> Result<(), Error> {
     if !secret["data"].is_object() {
         secret["data"] = json!({});
     }
-    for (key, text) in KEYS.into_iter().zip(made) {
+    for &(key, make) in keys {
         if secret["data"][key].as_str().is_none() {
-            secret["data"][key] = json!(STANDARD.encode(text.expose()));
+            let made = make(cluster).map_err(|why| Error::new(Code::Internal, why.to_string()))?;
+            secret["data"][key] = json!(STANDARD.encode(made.expose()));
         }
     }
     Ok(())
@@ -89,25 +82,30 @@ fn fill(secret: &mut Value, cluster: &ResourceId) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::start::state::{self, AGENT_KEY, AUTHORITY};
 
     #[test]
     fn an_empty_secret_is_filled_once_and_then_taken_as_it_is() {
         let cluster = ResourceId::parse("edge-7").unwrap();
         let dir = std::env::temp_dir().join(format!("cc-shared-{}", std::process::id()));
         files::private_directory(&dir).unwrap();
+        let both = [AUTHORITY, AGENT_KEY];
         let mut secret = json!({ "metadata": { "name": "state", "resourceVersion": "7" } });
-        assert!(!take(&secret, &dir).unwrap());
-        fill(&mut secret, &cluster).unwrap();
+        assert!(!take(&secret, &dir, &both).unwrap());
+        fill(&mut secret, &cluster, &[AGENT_KEY]).unwrap();
+        assert!(take(&secret, &dir, &[AGENT_KEY]).unwrap());
+        assert!(!take(&secret, &dir, &both).unwrap(), "each process makes what it uses");
+        fill(&mut secret, &cluster, &both).unwrap();
         let first = secret.clone();
-        fill(&mut secret, &cluster).unwrap();
+        fill(&mut secret, &cluster, &both).unwrap();
         assert_eq!(secret, first, "what is there is never replaced");
-        assert!(take(&secret, &dir).unwrap());
+        assert!(take(&secret, &dir, &both).unwrap());
         let names = [cluster.server_name()];
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         state::authority(&dir, &names).unwrap();
         state::agent_key(&dir).unwrap();
-        secret["data"][state::AGENT_KEY] = json!("not base64");
-        assert!(take(&secret, &dir).is_err());
+        secret["data"][AGENT_KEY.0] = json!("not base64");
+        assert!(take(&secret, &dir, &both).is_err());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

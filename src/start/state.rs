@@ -19,26 +19,39 @@ use crate::limits::SECRET_FILE_MAX;
 use crate::secret::Secret;
 use crate::wire::resource::ResourceId;
 
-/// The files that hold what is secret.
-pub(super) const AUTHORITY: &str = "authority.pem";
-/// See [`AUTHORITY`].
-pub(super) const AGENT_KEY: &str = "agent-key.pem";
+/// Something that is made at the first start: the name of its file, and how it is made for a
+/// cluster. A process names those that it uses, so that it holds the makers of no others.
+pub(super) type Made = (&'static str, fn(&ResourceId) -> Result<Secret<String>, Unfit>);
 
-/// The directory of `state`, made if it is not there; for a Secret, the one that it was copied to.
-pub(super) fn directory(state: &State, cluster: &ResourceId) -> Result<PathBuf, Error> {
+/// The auth proxy's CA.
+pub(super) const AUTHORITY: Made = ("authority.pem", |cluster| {
+    Authority::create(&[&cluster.server_name()]).map(|authority| authority.to_pem())
+});
+
+/// The agent's key.
+pub(super) const AGENT_KEY: Made =
+    ("agent-key.pem", |_| AgentKey::create(&SystemRandom::new()).map(|key| key.to_pem()));
+
+/// The directory of `state`, made if it is not there; for a Secret, the one that `keys` of it were
+/// copied to.
+pub(super) fn directory(
+    state: &State,
+    cluster: &ResourceId,
+    keys: &[Made],
+) -> Result<PathBuf, Error> {
     match state {
         State::Directory(path) => {
             files::private_directory(path)?;
             Ok(path.clone())
         }
-        State::Secret(name) => shared::fetch(name, cluster),
+        State::Secret(name) => shared::fetch(name, cluster, keys),
     }
 }
 
 /// The authority for `names`, made at the first start: its key in `dir/authority.pem`, and its
 /// certificate, which is for others, in `dir/ca.pem`.
 pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> {
-    let path = dir.join(AUTHORITY);
+    let path = dir.join(AUTHORITY.0);
     let bytes = kept(&path, || Ok(Authority::create(names)?.to_pem()))?;
     let authority = Authority::from_pem(names, bytes.expose(), unix_now())
         .map_err(|why| broken(&path, &why))?;
@@ -49,9 +62,9 @@ pub(super) fn authority(dir: &Path, names: &[&str]) -> Result<Authority, Error> 
 
 /// The agent's key in `dir/agent-key.pem`, made at the first start.
 pub(super) fn agent_key(dir: &Path) -> Result<AgentKey, Error> {
-    let path = dir.join(AGENT_KEY);
-    let bytes = kept(&path, || Ok(AgentKey::create()?.to_pem()))?;
-    AgentKey::from_pem(bytes.expose()).map_err(|why| broken(&path, &why))
+    let path = dir.join(AGENT_KEY.0);
+    let bytes = kept(&path, || Ok(AgentKey::create(&SystemRandom::new())?.to_pem()))?;
+    AgentKey::from_pem(bytes.expose(), &SystemRandom::new()).map_err(|why| broken(&path, &why))
 }
 
 /// The end-to-end session's side of the auth proxy, under certificates of `authority`.

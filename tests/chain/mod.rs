@@ -39,6 +39,7 @@ use cluster_connect::role::{
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::resource::ResourceId;
 use cluster_connect::wire::url::Url;
+use ring::rand::SystemRandom;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 use serde_json::{Value, json};
@@ -346,7 +347,8 @@ impl Chain {
     }
 
     fn new_agent(&self) -> Agent {
-        let key = AgentKey::from_pem(pki().agent_key.as_bytes()).expect("a key");
+        let key =
+            AgentKey::from_pem(pki().agent_key.as_bytes(), &SystemRandom::new()).expect("a key");
         let enrolment = Enrolment {
             api: "http://relay.test".to_owned(),
             roots: None,
@@ -354,7 +356,7 @@ impl Chain {
             cluster: cluster().cluster_id(),
             key: agent::AgentKey {
                 public: key.public_point().to_vec(),
-                sign: Box::new(move |bytes| key.sign_bytes(bytes).ok()),
+                sign: Box::new(move |bytes| key.sign_bytes(bytes, &SystemRandom::new()).ok()),
             },
             join_token: Some(Secret::new(self.join_token.clone())),
             certificate: pki().authority.certificate().to_vec(),
@@ -464,7 +466,7 @@ fn pki() -> &'static Pki {
     static PKI: OnceLock<Pki> = OnceLock::new();
     PKI.get_or_init(|| Pki {
         authority: Authority::create(&[&cluster().server_name()]).expect("a CA"),
-        agent_key: AgentKey::create().expect("a key").to_pem().expose().clone(),
+        agent_key: AgentKey::create(&SystemRandom::new()).expect("a key").to_pem().expose().clone(),
     })
 }
 

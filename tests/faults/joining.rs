@@ -3,6 +3,7 @@
 use cluster_connect::auth::sas;
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::resource::ResourceId;
+use ring::rand::SystemRandom;
 use serde_json::{Value, json};
 
 use super::chain::{ALICE, CLUSTER_AUDIENCE, Cluster, Options, RELAY_AUDIENCE, Site, private};
@@ -179,12 +180,15 @@ fn nobody_gets_a_token_to_listen_without_the_agents_key() {
         let answer = api(&site, &id, "listenChallenge", "", &json!({})).json();
         answer["challenge"].as_str().expect("a challenge").to_owned()
     };
-    let own = cluster_connect::auth::certify::AgentKey::create().expect("a key");
+    let own =
+        cluster_connect::auth::certify::AgentKey::create(&SystemRandom::new()).expect("a key");
     let pem = std::fs::read(site.path("edge-7.agent/agent-key.pem")).expect("the agent's key");
-    let real = cluster_connect::auth::certify::AgentKey::from_pem(&pem).expect("the agent's key");
+    let real = cluster_connect::auth::certify::AgentKey::from_pem(&pem, &SystemRandom::new())
+        .expect("the agent's key");
     let prove = |key: &cluster_connect::auth::certify::AgentKey, over: &str, challenge: &str| {
         use base64::Engine as _;
-        let signature = key.sign(&id.cluster_id(), over).expect("a signature");
+        let signature =
+            key.sign(&id.cluster_id(), over, &SystemRandom::new()).expect("a signature");
         let signature = base64::engine::general_purpose::STANDARD.encode(signature);
         let proof = json!({ "challenge": challenge, "signature": signature });
         api(&site, &id, "listenToken", "", &proof)

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Answer, Api, Call, Caller, Fault, Reply, Turn, body, done, known};
 use crate::auth::assignments::Holder;
+use crate::auth::certify::pem_certificate;
 use crate::auth::sas;
 use crate::role::relay::audit::rfc3339;
 use crate::role::relay::registry::{
@@ -111,7 +112,7 @@ fn check_presence(cluster: &Cluster, presence: Presence) -> Result<(), Fault> {
 fn kubeconfig(cluster: &Cluster) -> String {
     let resource = &cluster.facts.resource;
     let (name, server) = (resource.name(), resource.server_name());
-    let authority = STANDARD.encode(pem(&cluster.facts.certificate));
+    let authority = STANDARD.encode(pem_certificate(&cluster.facts.certificate));
     format!(
         "apiVersion: v1\n\
          kind: Config\n\
@@ -131,12 +132,4 @@ fn kubeconfig(cluster: &Cluster) -> String {
          - name: \"{name}\"\n\
          \x20 user: {{}}\n"
     )
-}
-
-/// RFC 7468: lines of 64 characters.
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
-    let body: Vec<_> = lines.collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", body.join("\n"))
 }
