@@ -42,6 +42,15 @@ pub(crate) struct Site {
     port: u16,
     issuer: Issuer,
     pub(crate) pki: Pki,
+    origin: Origin,
+}
+
+/// What stands behind every chain.
+struct Origin {
+    plain: SocketAddr,
+    api: SocketAddr,
+    /// Where it is not the bench's own.
+    _process: Option<Process>,
 }
 
 /// A way from a caller to the origin.
@@ -122,6 +131,30 @@ impl Way {
 
 impl Site {
     pub(crate) fn start() -> Self {
+        Self::start_before(|_, pki| Origin {
+            plain: origin::plain(),
+            api: origin::api(pki.server(&[b"http/1.1"])),
+            _process: None,
+        })
+    }
+
+    /// With an origin whose descriptors and threads are not the bench's.
+    #[allow(dead_code, reason = "other benches hold fewer streams")]
+    pub(crate) fn with_origin_apart() -> Self {
+        Self::start_before(|dir, pki| {
+            let (chain, key) = (dir.join("origin.pem"), dir.join("origin-key.pem"));
+            write(&chain, &pki.cert_pem);
+            write(&key, &pki.key_pem);
+            let mut command = Command::new(std::env::current_exe().expect("we run"));
+            command.args([origin::ORIGIN, &text(&chain), &text(&key)]);
+            let (process, places) = Process::start("origin", command, "origin listens on ");
+            let mut places = places.split(' ').map(|it| it.parse().expect("an address"));
+            let mut next = || places.next().expect("two addresses");
+            Origin { plain: next(), api: next(), _process: Some(process) }
+        })
+    }
+
+    fn start_before(origin: impl FnOnce(&Path, &Pki) -> Origin) -> Self {
         let name = format!("cluster-connect-bench-{}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).expect("a directory");
@@ -138,13 +171,15 @@ impl Site {
             let claims = issuer.user_claims(audience, ALICE, &["developers"], LIFE);
             write(&dir.join(file), &issuer.token_with(Algorithm::Rs256, &claims));
         }
-        Self { dir, relay, port, issuer, pki: Pki::new() }
+        let pki = Pki::new();
+        let origin = origin(&dir, &pki);
+        Self { dir, relay, port, issuer, pki, origin }
     }
 
     /// Sender, relay, agent, and plain TCP behind it.
     pub(crate) fn pipe(&self) -> Chain {
         self.join("pipe");
-        let target = origin::plain().to_string();
+        let target = self.origin.plain.to_string();
         let ca = self.dir.join("pipe-ca.pem");
         write(&ca, &self.pki.ca_pem);
         let ca = text(&ca);
@@ -213,7 +248,7 @@ impl Site {
 
     /// The same origin without anything between.
     pub(crate) fn direct(&self) -> Way {
-        Way::Tcp(origin::plain())
+        Way::Tcp(self.origin.plain)
     }
 
     /// Processor time of a chain, with the relay where it is ours.
@@ -263,7 +298,7 @@ impl Site {
     }
 
     fn upstream(&self, cluster: &str) -> String {
-        let to = origin::api(self.pki.server(&[b"http/1.1"]));
+        let to = self.origin.api;
         let config = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              clusters:\n- name: c\n  cluster:\n    server: https://{to}\n    \

@@ -9,12 +9,32 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use cluster_connect::engine::tlsconf::{self, Identity, Versions};
 use rustls::ServerConfig;
+use rustls::time_provider::DefaultTimeProvider;
 
 use crate::stream::{CHUNK, Secure, Stream};
 
 /// A list as large as that of 1,000 config maps.
 pub(crate) const LIST: usize = 1_250_000;
+
+/// As the first argument: certificate and key of the API server, in PEM files.
+#[allow(dead_code, reason = "of use to the footprint alone")]
+pub(crate) const ORIGIN: &str = "--as-origin";
+
+/// Serves both kinds, in a process of its own, until it is killed.
+#[allow(dead_code, reason = "of use to the footprint alone")]
+pub(crate) fn run(words: &[String]) -> ! {
+    let [chain, key] = words else { panic!("two words") };
+    let [chain, key] = [chain, key].map(|path| std::fs::read(path).expect("a PEM file"));
+    let identity = Identity::from_pem(&chain, &key).expect("PEM");
+    let time = Arc::new(DefaultTimeProvider);
+    let server = tlsconf::server(identity, &[b"http/1.1"], Versions::Both, time).expect("TLS");
+    println!("origin listens on {} {}", plain(), api(server.config));
+    loop {
+        thread::park();
+    }
+}
 
 /// Serves the origin over plain TCP.
 pub(crate) fn plain() -> SocketAddr {
@@ -69,7 +89,6 @@ fn serve(stream: &mut dyn Stream) -> io::Result<()> {
 }
 
 fn api_connection(stream: &mut Secure) -> io::Result<()> {
-    let list = vec![b'x'; LIST];
     loop {
         let head = head(stream)?;
         let Some(line) = head.lines().next() else { return Ok(()) };
@@ -79,12 +98,12 @@ fn api_connection(stream: &mut Secure) -> io::Result<()> {
             stream.write_all(answer.as_bytes())?;
             return serve(stream);
         }
-        let len = if line.contains("/configmaps") { list.len() } else { 1000 };
+        let len = if line.contains("/configmaps") { LIST } else { 1000 };
         let mut answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len}\r\n\r\n"
         )
         .into_bytes();
-        answer.extend_from_slice(list.get(..len).unwrap_or_default());
+        answer.resize(answer.len() + len, b'x');
         stream.write_all(&answer)?;
     }
 }

@@ -120,6 +120,19 @@ impl Process {
         family
     }
 
+    /// Memory in KiB that is its own and has been written to.
+    #[allow(dead_code, reason = "of use to the footprint alone")]
+    pub(crate) fn private_dirty(&self) -> f64 {
+        value(&self.proc("smaps_rollup"), "Private_Dirty:")
+    }
+
+    /// Bytes of the file that it runs.
+    #[allow(dead_code, reason = "of use to the footprint alone")]
+    pub(crate) fn executable_bytes(&self) -> f64 {
+        let file = fs::metadata(format!("/proc/{}/exe", self.child.id()));
+        file.map_or(f64::NAN, |file| file.len() as f64)
+    }
+
     pub(crate) fn threads(&self) -> f64 {
         self.status("Threads:")
     }
@@ -173,8 +186,21 @@ pub(crate) fn run(words: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The executable that is measured: `$CLUSTER_CONNECT`, or the library as this bench was built with.
+/// The executable that is measured: `$CLUSTER_CONNECT`; in `$CLUSTER_CONNECT_BINARIES`, a directory,
+/// the one that has this role alone; or the library as this bench was built with.
 pub(crate) fn command(words: &[&str]) -> Command {
+    if let Some(binaries) = std::env::var_os("CLUSTER_CONNECT_BINARIES") {
+        let (name, words) = match words {
+            ["relay", rest @ ..] => ("clusterconnect-relay", rest),
+            ["agent", rest @ ..] => ("clusterconnect-agent", rest),
+            ["auth-proxy", rest @ ..] => ("kube-aad-proxy", rest),
+            ["proxy", rest @ ..] => ("clusterconnect-proxy", rest),
+            all => ("cluster-connect", all),
+        };
+        let mut command = Command::new(std::path::Path::new(&binaries).join(name));
+        command.args(words);
+        return command;
+    }
     match std::env::var_os("CLUSTER_CONNECT") {
         Some(path) => {
             let mut command = Command::new(path);

@@ -94,6 +94,24 @@ impl Place {
         stream
     }
 
+    /// What lets an agent listen at `entity`.
+    #[allow(dead_code, reason = "a bench listens itself")]
+    pub(crate) fn connection_string(&self, entity: &str) -> String {
+        let (port, key) = (self.address.port(), self.key.expose());
+        format!(
+            "Endpoint=sb://localhost:{port}/;SharedAccessKeyName={RULE};SharedAccessKey={key};\
+             EntityPath={entity}"
+        )
+    }
+
+    /// A sender whose listener is not ours.
+    #[allow(dead_code, reason = "a bench has both ends")]
+    pub(crate) fn sender(&self, entity: &str) -> Secure {
+        let mut sender = self.ask(&format!("/$hc/{entity}?sb-hc-action=connect"));
+        joined(&mut sender);
+        sender
+    }
+
     pub(crate) fn listen(&self, entity: &str) -> Listener {
         let mut stream = self.ask(&format!("/$hc/{entity}?sb-hc-action=listen"));
         joined(&mut stream);

@@ -47,7 +47,7 @@ pub struct Session {
 }
 
 enum Side {
-    Client(UnbufferedClientConnection),
+    Client(Box<UnbufferedClientConnection>),
     /// Behind a table of functions, so that a program that accepts nothing links no server.
     Server(Box<dyn Accepting>),
 }
@@ -142,7 +142,8 @@ impl Session {
     ///
     /// What rustls reports for the configuration.
     pub fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, Error> {
-        UnbufferedClientConnection::new(config, name).map(|conn| Self::new(Side::Client(conn)))
+        UnbufferedClientConnection::new(config, name)
+            .map(|conn| Self::new(Side::Client(Box::new(conn))))
     }
 
     /// Starts the accepting side.

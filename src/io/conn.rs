@@ -14,7 +14,7 @@ use super::link::Link;
 use crate::buf::{Lease, Outbox, Pool, Slice};
 use crate::engine::pace::Pace;
 use crate::engine::tls::{self, State};
-use crate::limits::{CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
+use crate::limits::{BUFFER_SIZE, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
 use crate::role::Close;
 
 /// Bytes read at a time, and sealed at a time.
@@ -23,8 +23,16 @@ pub(super) const SCRATCH: usize = QUEUE_MAX;
 /// Plaintext bytes of one outer TLS record.
 const RECORD: usize = 16 * 1024;
 
-/// Buffers that one read may need: a full scratch in leases, and one that is cut.
-pub(super) const LEASES_PER_READ: usize = SCRATCH / crate::limits::BUFFER_SIZE + 2;
+/// Bytes that one read from `pool` may take: a scratch full, or one buffer where they are short, so
+/// that readers that stall have not taken all before they are noticed.
+fn read_size(pool: &Pool) -> usize {
+    if pool.is_short() { BUFFER_SIZE } else { SCRATCH }
+}
+
+/// Whether `pool` has the buffers that one read may need, of which one more is cut and one not full.
+pub(super) fn may_read(pool: &Pool) -> bool {
+    read_size(pool) / BUFFER_SIZE + 2 <= pool.available()
+}
 
 /// Memory that every connection of a loop uses in turn.
 #[derive(Debug)]
@@ -197,18 +205,20 @@ impl Conn {
     }
 
     fn read_plain(&mut self, pool: &Pool) -> Result<bool, Close> {
-        let mut leases: [Lease; SCRATCH / crate::limits::BUFFER_SIZE] =
-            std::array::from_fn(|_| pool.lease_beyond());
-        let room = leases.each_ref().map(Lease::spare);
+        let size = read_size(pool);
+        let mut leases: [Option<Lease>; SCRATCH / BUFFER_SIZE] =
+            std::array::from_fn(|at| (at < size / BUFFER_SIZE).then(|| pool.lease_beyond()));
         let result = {
-            let mut slots = leases.each_mut().map(|lease| IoSliceMut::new(lease.spare_mut()));
+            let mut slots = leases.each_mut().map(|lease| {
+                IoSliceMut::new(lease.as_mut().map(Lease::spare_mut).unwrap_or_default())
+            });
             self.link.read_vectored(&mut slots)
         };
-        let Some(mut len) = self.note_read(result, room.iter().sum())? else { return Ok(false) };
+        let Some(mut len) = self.note_read(result, size)? else { return Ok(false) };
         if len == 0 {
             self.got_fin = true;
         }
-        for mut lease in leases {
+        for mut lease in leases.into_iter().flatten() {
             let part = len.min(lease.spare());
             if part == 0 {
                 break;
@@ -221,8 +231,10 @@ impl Conn {
     }
 
     fn read_tls(&mut self, scratch: &mut Scratch, pool: &Pool) -> Result<bool, Close> {
-        let result = self.link.read(&mut scratch.read);
-        let Some(len) = self.note_read(result, scratch.read.len())? else { return Ok(false) };
+        let room = scratch.read.get_mut(..read_size(pool)).unwrap_or_default();
+        let asked = room.len();
+        let result = self.link.read(room);
+        let Some(len) = self.note_read(result, asked)? else { return Ok(false) };
         if len == 0 {
             return Err(Close::Truncated);
         }

@@ -12,7 +12,7 @@ use mio::{Events, Poll, Token};
 use ring::rand::SystemRandom;
 use rustls::ServerConfig;
 
-use super::conn::{LEASES_PER_READ, Scratch};
+use super::conn::{Scratch, may_read};
 use super::dial::{Origin, Stage};
 use super::handoff::Place;
 use super::link::Link;
@@ -167,7 +167,7 @@ impl<R: Role> Reactor<R> {
         }
         self.flush();
         self.spread_news();
-        if LEASES_PER_READ <= self.net.pool.available() {
+        if may_read(&self.net.pool) {
             self.net.ready.append(&mut self.net.hungry);
         }
         Ok(())
@@ -302,7 +302,7 @@ impl<R: Role> Reactor<R> {
             if !conn.wants_read() {
                 return;
             }
-            if self.net.pool.available() < LEASES_PER_READ {
+            if !may_read(&self.net.pool) {
                 self.net.hungry.insert(id);
                 return;
             }

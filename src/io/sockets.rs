@@ -318,11 +318,17 @@ impl Net for Sockets {
     fn send(&mut self, conn: ConnId, data: Slice) -> Pressure {
         let Some(state) = self.conns.get_mut(&conn) else { return Pressure::Open };
         self.dirty.insert(conn);
-        state.outbox.push(data)
+        let _ = state.outbox.push(data);
+        self.pressure(conn)
     }
 
     fn pressure(&self, conn: ConnId) -> Pressure {
-        self.conns.get(&conn).map_or(Pressure::Open, |state| state.outbox.pressure())
+        let Some(state) = self.conns.get(&conn) else { return Pressure::Open };
+        // A queue that drains will say so; one that does not has no more than what it has now.
+        if self.pool.is_short() && !state.outbox.is_empty() {
+            return Pressure::Full;
+        }
+        state.outbox.pressure()
     }
 
     fn pause(&mut self, conn: ConnId) {

@@ -23,10 +23,8 @@ use cluster_connect::engine::tunnel::{ALPN_BENCH, ALPN_HTTP, ALPN_MUX};
 use cluster_connect::role::agent::{self, Agent, Enrolment, Source};
 use cluster_connect::role::auth_proxy::upstream::{TokenSource, Upstream};
 use cluster_connect::role::auth_proxy::{self, AuthProxy};
-use cluster_connect::role::client_proxy::admission::Bearer;
-use cluster_connect::role::client_proxy::identity;
-use cluster_connect::role::client_proxy::route::path_of;
-use cluster_connect::role::client_proxy::{self, ClientProxy};
+use cluster_connect::role::client_proxy::{self, ClientProxy, identity};
+use cluster_connect::role::client_proxy::{admission::Bearer, route::path_of};
 use cluster_connect::role::edge::Edge;
 use cluster_connect::role::relay::api::{Api, Issuer, Settings};
 use cluster_connect::role::relay::desk::Desk;
@@ -39,7 +37,6 @@ use cluster_connect::role::{
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::resource::ResourceId;
 use cluster_connect::wire::url::Url;
-use ring::rand::SystemRandom;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 use serde_json::{Value, json};
@@ -347,8 +344,8 @@ impl Chain {
     }
 
     fn new_agent(&self) -> Agent {
-        let key =
-            AgentKey::from_pem(pki().agent_key.as_bytes(), &SystemRandom::new()).expect("a key");
+        let random = ring::rand::SystemRandom::new();
+        let key = AgentKey::from_pem(pki().agent_key.as_bytes(), &random).expect("a key");
         let enrolment = Enrolment {
             api: "http://relay.test".to_owned(),
             roots: None,
@@ -356,7 +353,7 @@ impl Chain {
             cluster: cluster().cluster_id(),
             key: agent::AgentKey {
                 public: key.public_point().to_vec(),
-                sign: Box::new(move |bytes| key.sign_bytes(bytes, &SystemRandom::new()).ok()),
+                sign: Box::new(move |bytes| key.sign_bytes(bytes, &random).ok()),
             },
             join_token: Some(Secret::new(self.join_token.clone())),
             certificate: pki().authority.certificate().to_vec(),
@@ -464,9 +461,10 @@ struct Pki {
 
 fn pki() -> &'static Pki {
     static PKI: OnceLock<Pki> = OnceLock::new();
+    let agent_key = AgentKey::create(&ring::rand::SystemRandom::new()).expect("a key");
     PKI.get_or_init(|| Pki {
         authority: Authority::create(&[&cluster().server_name()]).expect("a CA"),
-        agent_key: AgentKey::create(&SystemRandom::new()).expect("a key").to_pem().expose().clone(),
+        agent_key: agent_key.to_pem().expose().clone(),
     })
 }
 

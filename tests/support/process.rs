@@ -146,11 +146,20 @@ impl Process {
 
     /// Resident memory, in KiB.
     pub fn resident_kib(&self) -> usize {
+        self.kib("VmRSS:")
+    }
+
+    /// The most that was resident at any time, in KiB.
+    pub fn peak_kib(&self) -> usize {
+        self.kib("VmHWM:")
+    }
+
+    fn kib(&self, name: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.expect("a living process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let number = line.and_then(|line| line.split_whitespace().next());
-        number.and_then(|text| text.parse().ok()).expect("VmRSS")
+        number.and_then(|text| text.parse().ok()).expect(name)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Agent, Conn, Key, Net, Phase};
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::{Dial, Handshake};
 use crate::engine::ws::{self, Control, Side, Splice, Step, Violation, frame_up};
-use crate::limits::{AGENT_PING, RELAYED_PINGS, RENDEZVOUS_TIMEOUT};
+use crate::limits::{AGENT_PING, BUFFERS_SHORT, RELAYED_PINGS, RENDEZVOUS_TIMEOUT, STALLED};
 use crate::role::frames::{send_payload, send_steps, write};
 use crate::role::{Close, ConnId};
 use crate::wire::control::Accept;
@@ -29,6 +29,8 @@ pub(super) struct Rendezvous {
     is_closed: bool,
     heard: Instant,
     missed: u8,
+    /// When either side last took something.
+    delivered: Instant,
 }
 
 /// A session's connection to the auth proxy.
@@ -97,6 +99,7 @@ impl Agent {
             is_closed: false,
             heard: now,
             missed: 0,
+            delivered: now,
         };
         self.conns.insert(conn, Conn::Rendezvous(Box::new(rendezvous)));
         self.timers.set(Key::Open(conn), now + RENDEZVOUS_TIMEOUT);
@@ -264,6 +267,7 @@ impl Agent {
 
     /// There may be room on `conn` again for what its other half brings.
     pub(super) fn resume_source(&mut self, conn: ConnId, net: &mut dyn Net) {
+        self.note_delivered(conn, net.now());
         if net.pressure(conn) == Pressure::Full {
             return;
         }
@@ -283,6 +287,25 @@ impl Agent {
         if std::mem::take(paused) {
             net.resume(source);
         }
+    }
+
+    fn note_delivered(&mut self, conn: ConnId, now: Instant) {
+        let rendezvous = match self.conns.get(&conn) {
+            Some(Conn::Local(local)) => local.rendezvous,
+            _ => conn,
+        };
+        if let Some(Conn::Rendezvous(rendezvous)) = self.conns.get_mut(&rendezvous) {
+            rendezvous.delivered = now;
+        }
+    }
+
+    /// One side of the session at `conn` takes nothing, and others wait for its buffers.
+    fn is_in_the_way(&self, conn: ConnId, net: &dyn Net) -> bool {
+        let Some(Conn::Rendezvous(rendezvous)) = self.conns.get(&conn) else { return false };
+        let mut sides = [conn, rendezvous.local].into_iter();
+        STALLED <= net.now().duration_since(rendezvous.delivered)
+            && net.pool().available() < BUFFERS_SHORT
+            && sides.any(|side| net.pressure(side) == Pressure::Full)
     }
 
     fn is_open(&self, conn: ConnId) -> bool {
@@ -352,6 +375,10 @@ impl Agent {
 
     pub(super) fn ping_rendezvous(&mut self, conn: ConnId, net: &mut dyn Net) {
         let now = net.now();
+        if self.is_in_the_way(conn, net) {
+            debug!("conn={} takes nothing, and others wait for its buffers: aborted", conn.0);
+            return self.abort_session(conn, net);
+        }
         let Some(Conn::Rendezvous(rendezvous)) = self.conns.get_mut(&conn) else { return };
         let due = rendezvous.heard + AGENT_PING;
         let is_muted = rendezvous.is_closed || rendezvous.is_paused;
