@@ -4,6 +4,7 @@
 mod answer;
 mod callers;
 mod durable;
+mod full;
 mod hostile;
 mod joining;
 mod killed;
@@ -22,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let all = [
         callers::trials(),
         durable::trials(),
+        full::trials(),
         hostile::trials(),
         joining::trials(),
         killed::trials(),
