@@ -4,6 +4,7 @@
 mod forwarder;
 #[allow(dead_code, reason = "the tunnel's bench uses more of it")]
 mod process;
+mod registry;
 mod rendezvous;
 #[allow(dead_code, reason = "the tunnel's bench uses more of it")]
 mod report;
@@ -59,9 +60,15 @@ struct Site {
 
 impl Site {
     fn start(name: &str) -> Self {
+        Self::start_with(name, 0)
+    }
+
+    /// With so many connected clusters.
+    fn start_with(name: &str, clusters: usize) -> Self {
         let dir = std::env::temp_dir().join(format!("relay-bench-{}-{name}", std::process::id()));
         std::fs::create_dir(&dir).expect("a directory");
         let state = dir.join("relay");
+        registry::make(&state, clusters);
         let at = state.to_string_lossy().into_owned();
         let mut words = vec!["relay", "--listen", "127.0.0.1:0", "--state-dir", &at];
         words.extend(["--tls-self-signed", "localhost", "--log-level", "warn"]);
@@ -94,6 +101,9 @@ fn measure(options: &Options) {
     }
     if options.wants("slow") {
         slow(options, &mut report);
+    }
+    if options.wants("clusters") {
+        clusters(options, &mut report);
     }
 }
 
@@ -262,6 +272,24 @@ fn idle(options: &Options, report: &mut Report) {
         ));
     }
     report.table("resident memory of the relay, idle", &rows);
+}
+
+/// What it costs to know connected clusters, and to read them at the start.
+fn clusters(options: &Options, report: &mut Report) {
+    let counts: &[usize] = if options.quick { &[10_000] } else { &[1000, 10_000, 50_000] };
+    let alone = Site::start("clusters-none");
+    settle();
+    let (base, base_cpu) = (alone.relay.memory(), alone.relay.cpu());
+    drop(alone);
+    let mut rows = Vec::new();
+    for &count in counts {
+        let site = Site::start_with(&format!("clusters-{count}"), count);
+        settle();
+        let (memory, cpu) = (site.relay.memory() - base, site.relay.cpu() - base_cpu);
+        let figures = vec![("KiB each", memory / count as f64, 2), ("CPU-s at start", cpu, 2)];
+        rows.push((format!("{count} clusters"), figures));
+    }
+    report.table("resident memory of the relay for what it knows", &rows);
 }
 
 /// What a burst has left behind is given back within a second or two.

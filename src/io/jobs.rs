@@ -33,7 +33,7 @@ pub(super) fn perform(job: Job) -> Outcome {
                 .map_err(|err| err.to_string()),
         ),
         Job::Exec(exec) => Outcome::Exec(run(&exec)),
-        Job::Append(_) => Outcome::Appended(Err("this process keeps no journal".into())),
+        Job::Journal(_) => Outcome::Noted(Err("this process keeps no journal".into())),
     }
 }
 

@@ -11,10 +11,10 @@ use std::thread;
 use mio::Waker;
 
 use super::jobs;
-use crate::role::{Busy, ConnId, Job, JobId, Outcome};
+use crate::role::{Busy, ConnId, Job, JobId, Note, Outcome};
 
-/// Appends records durably, or says why not.
-pub type Journal = Box<dyn FnMut(&[u8]) -> Result<(), String> + Send>;
+/// Makes notes durable, or says why not; see [`Outcome::Noted`].
+pub type Journal = Box<dyn FnMut(Note) -> Result<bool, String> + Send>;
 
 /// Something for a worker.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) enum Finished {
 #[derive(Debug)]
 pub(super) struct Workers {
     work: SyncSender<Work>,
-    records: Option<SyncSender<(JobId, Vec<u8>)>>,
+    notes: Option<SyncSender<(JobId, Note)>>,
     results: Receiver<Finished>,
 }
 
@@ -56,24 +56,24 @@ impl Workers {
             let name = format!("worker-{number}");
             thread::Builder::new().name(name).spawn(move || run(&inbox, &outbox, &waker))?;
         }
-        let records = match journal {
+        let notes = match journal {
             Some(journal) => {
-                let (records, inbox) = sync_channel(QUEUE);
+                let (notes, inbox) = sync_channel(QUEUE);
                 let waker = Arc::clone(waker);
                 thread::Builder::new()
                     .name("journal".into())
                     .spawn(move || keep(journal, &inbox, &outbox, &waker))?;
-                Some(records)
+                Some(notes)
             }
             None => None,
         };
-        Ok(Self { work, records, results })
+        Ok(Self { work, notes, results })
     }
 
     pub(super) fn submit(&self, work: Work) -> Result<(), Busy> {
-        if let Work::Job(id, Job::Append(bytes)) = work {
-            let records = self.records.as_ref().expect("only roles with a journal append");
-            return accepted(records.try_send((id, bytes)));
+        if let Work::Job(id, Job::Journal(note)) = work {
+            let notes = self.notes.as_ref().expect("only roles with a journal take notes");
+            return accepted(notes.try_send((id, note)));
         }
         accepted(self.work.try_send(work))
     }
@@ -109,12 +109,12 @@ fn run(inbox: &Mutex<Receiver<Work>>, outbox: &Sender<Finished>, waker: &Waker) 
 
 fn keep(
     mut journal: Journal,
-    inbox: &Receiver<(JobId, Vec<u8>)>,
+    inbox: &Receiver<(JobId, Note)>,
     outbox: &Sender<Finished>,
     waker: &Waker,
 ) {
-    while let Ok((id, bytes)) = inbox.recv() {
-        let outcome = Outcome::Appended(journal(&bytes));
+    while let Ok((id, note)) = inbox.recv() {
+        let outcome = Outcome::Noted(journal(note));
         if outbox.send(Finished::Job(id, outcome)).is_err() || waker.wake().is_err() {
             return;
         }

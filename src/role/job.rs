@@ -30,9 +30,25 @@ pub enum Job {
     Write(WriteFile),
     /// Run a command and take its standard output.
     Exec(Exec),
-    /// Append records to the role's journal and sync it. These are done one after another, in the
-    /// order they were submitted; the outcome comes when the bytes are durable.
+    /// For the role's journal. These are done one after another, in the order they were submitted;
+    /// the outcome comes when the bytes are durable.
+    Journal(Note),
+}
+
+/// Something for a journal.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// Append this record.
     Append(Vec<u8>),
+    /// Replace all records by those that make this state. It is let go before the outcome comes, so
+    /// whoever changes nothing until then needs no copy of it.
+    Rewrite(Arc<dyn State>),
+}
+
+/// A state that records make.
+pub trait State: fmt::Debug + Send + Sync {
+    /// Records that make it from nothing.
+    fn records(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_>;
 }
 
 /// One HTTP exchange.
@@ -105,6 +121,7 @@ pub enum Outcome {
     Written(Result<(), String>),
     /// Of [`Job::Exec`]: what it printed.
     Exec(Result<Secret<String>, String>),
-    /// Of [`Job::Append`].
-    Appended(Result<(), String>),
+    /// Of [`Job::Journal`]: whether most of the journal is of the past, and it is time to have it
+    /// written anew.
+    Noted(Result<bool, String>),
 }

@@ -16,7 +16,7 @@ mod net;
 pub mod relay;
 pub mod shared_key;
 
-pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Outcome, WriteFile};
+pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Note, Outcome, State, WriteFile};
 pub use letter::{Letter, LoopId, Pair, Revoked, Seat, Tally};
 pub use net::{
     Busy, Close, ConnId, Endpoint, Event, Fault, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,

@@ -27,16 +27,15 @@ use crate::role::relay::api::{Api, Issuer, Settings};
 use crate::role::relay::desk::Desk;
 use crate::role::relay::provider::{Download, Provider};
 use crate::role::relay::pump::Pump;
-use crate::role::relay::registry::{Ledger, Request, decode, encode};
+use crate::role::relay::registry::{Ledger, Request, encode};
 use crate::role::relay::{self, Relay};
-use crate::role::{ListenerTag, Notice};
+use crate::role::{ListenerTag, Note, Notice, State as _};
 
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
     let (mut store, mut ledger) = open(&config.state_dir)?;
     initialise(&mut store, &mut ledger)?;
-    let copy = ledger.clone();
     let admin_token = store.admin_token().map_err(|why| unusable(&why))?;
     let token_path = store.admin_token_path();
     let keys = issuers::keys(&config.issuers, Possession::Off, None)?;
@@ -68,7 +67,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
     for other in others {
         other.spawn(Pump::new, limits).map_err(|err| cannot_start(&err))?;
     }
-    let setup = Setup { limits, audit, journal: Some(journal(store, copy)), chore };
+    let setup = Setup { limits, audit, journal: Some(journal(store)), chore };
     let mut reactor = Reactor::at(place, role, setup).map_err(|err| cannot_start(&err))?;
     let mut places = Vec::new();
     for address in &config.listen {
@@ -102,27 +101,19 @@ fn open(dir: &Path) -> Result<(Store, Ledger), Error> {
         Error::new(Code::StateUnusable, format!("{}: record {number}: {why}", dir.display()))
     })?;
     if store.wants_compaction() {
-        store.compact(ledger.snapshot()).map_err(|why| unusable(&why))?;
+        store.compact(ledger.registry().records()).map_err(|why| unusable(&why))?;
     }
     Ok((store, ledger))
 }
 
-/// Appends records, and rewrites the journal once most of it is of the past. It follows what is
-/// durable in a copy of its own, on its own thread.
-fn journal(mut store: Store, mut copy: Ledger) -> Journal {
-    Box::new(move |record| {
-        store.append(record).map_err(|why| why.to_string())?;
-        if let Ok(changes) = decode(record)
-            && copy.begin(changes).is_ok()
-        {
-            copy.finish(true);
-        }
-        if store.wants_compaction()
-            && let Err(why) = store.compact(copy.snapshot())
-        {
-            ::log::warn!("the journal was not rewritten, and goes on as it is: {why}");
-        }
-        Ok(())
+fn journal(mut store: Store) -> Journal {
+    Box::new(move |note| {
+        let written = match &note {
+            Note::Append(record) => store.append(record),
+            Note::Rewrite(state) => store.compact(state.records()),
+        };
+        written.map_err(|why| why.to_string())?;
+        Ok(store.wants_compaction())
     })
 }
 

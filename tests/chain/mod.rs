@@ -4,6 +4,7 @@
 
 pub mod apiserver;
 mod ends;
+mod journal;
 pub mod kubectl;
 mod measured;
 mod plain;
@@ -297,10 +298,7 @@ impl Chain {
             let mut disks = disks.borrow_mut();
             Some(match job {
                 Job::Http(_) => return None,
-                Job::Append(record) => {
-                    disks.journal.push(record.clone());
-                    Outcome::Appended(Ok(()))
-                }
+                Job::Journal(note) => journal::keep(&mut disks.journal, note),
                 Job::Write(file) => {
                     disks.files.insert(file.path.clone(), file.bytes.expose().clone());
                     Outcome::Written(Ok(()))

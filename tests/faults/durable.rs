@@ -1,16 +1,19 @@
 //! What is acknowledged is there after a kill, and what is taken away is gone at once.
 
+use cluster_connect::wire::resource::ResourceId;
 use serde_json::Value;
 
 use super::answer::{Answer, rest};
 use super::chain::{ALICE, Chain, Options, Site};
 use super::processes::Process;
+use super::raw::Client;
 use super::trial::{Trial, trial};
 use super::{PODS, door, eventually, get, recovers, refusal, replaced, says};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial(all_that_was_acknowledged_is_there_after_kill_9),
+        trial(a_journal_of_the_past_is_rewritten_while_the_relay_serves),
         trial(a_join_token_outlives_the_relay_that_gave_it),
         trial(whoever_is_revoked_is_cut_off_at_once_and_alone),
     ]
@@ -53,6 +56,35 @@ fn all_that_was_acknowledged_is_there_after_kill_9() {
     killed(site, &["grant", "edge-7", "--user", ALICE]);
     eventually("the agent is back", || shown(site, "edge-7").to_string().contains("\"Connected\""));
     recovers(&door(&chain.client, "edge-7"));
+}
+
+fn a_journal_of_the_past_is_rewritten_while_the_relay_serves() {
+    let mut site = Site::start();
+    let read = |name: &str| std::fs::read_to_string(site.path(name)).expect("a file");
+    let address = site.relay_address().parse().expect("an address");
+    let mut client = Client::connect(address, &read("relay/ca.pem"));
+    let fields = format!("Authorization: Bearer {}\r\n", read("relay/admin-token").trim());
+    let path = format!(
+        "{}?api-version=2021-10-01",
+        ResourceId::parse("edge-8").expect("a good name").id()
+    );
+    let journal = site.path("relay/journal");
+    let length = || std::fs::metadata(&journal).expect("a journal").len();
+    let (mut longest, mut rewritten) = (0, 0);
+    for n in 0..250 {
+        let tag = |at: usize| format!(r#""tag-{at}":"{n:0>200}""#);
+        let tags: Vec<String> = (0..50).map(tag).collect();
+        let body = format!(r#"{{"location":"here","tags":{{{}}}}}"#, tags.join(","));
+        let answer = client.call("PUT", &path, &fields, &body);
+        assert!(matches!(answer.code, 200 | 201), "{}", answer.text());
+        let now = length();
+        rewritten += u32::from(now < longest);
+        longest = if now < longest { now } else { longest.max(now) };
+    }
+    assert!(rewritten >= 1, "{longest} bytes, and never rewritten");
+    site.kill_relay();
+    site.restart_relay();
+    assert!(shown(&site, "edge-8").to_string().contains(&format!("{:0>200}", 249)));
 }
 
 fn a_join_token_outlives_the_relay_that_gave_it() {

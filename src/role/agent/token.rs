@@ -300,7 +300,7 @@ fn answer(outcome: Outcome) -> Answered {
             return Err((None, what));
         }
         Outcome::Http(Err(why)) => return Err((None, why)),
-        Outcome::Read(_) | Outcome::Written(_) | Outcome::Exec(_) | Outcome::Appended(_) => {
+        Outcome::Read(_) | Outcome::Written(_) | Outcome::Exec(_) | Outcome::Noted(_) => {
             return Err((None, "an answer to another question".to_owned()));
         }
     };

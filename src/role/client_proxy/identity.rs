@@ -212,7 +212,7 @@ impl Token {
             }
             Outcome::Exec(Ok(text)) => text,
             Outcome::Read(Err(why)) | Outcome::Exec(Err(why)) => return Err(Failure::Broken(why)),
-            Outcome::Http(_) | Outcome::Written(_) | Outcome::Appended(_) => {
+            Outcome::Http(_) | Outcome::Written(_) | Outcome::Noted(_) => {
                 return Err(Failure::NotAToken);
             }
         };

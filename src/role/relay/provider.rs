@@ -213,11 +213,8 @@ impl Authority for Provider {
             Event::Started => self.keys.start(net),
             Event::Deadline => self.keys.handle_deadline(net),
             Event::Done(job, outcome) => {
-                if let Some(Outcome::Appended(result)) = self.keys.handle_done(job, outcome, net) {
-                    if let Err(why) = &result {
-                        log::error!("the registry cannot be written: {why}");
-                    }
-                    self.desk.handle_appended(job, result.is_ok(), net);
+                if let Some(Outcome::Noted(result)) = self.keys.handle_done(job, outcome, net) {
+                    self.desk.handle_noted(job, result, net);
                 }
             }
             _ => (),

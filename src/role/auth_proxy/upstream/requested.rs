@@ -245,7 +245,7 @@ impl Renewing {
         let answer = match outcome {
             Outcome::Http(Ok(answer)) => answer,
             Outcome::Http(Err(why)) => return self.on_failed(&why, net),
-            Outcome::Read(_) | Outcome::Written(_) | Outcome::Exec(_) | Outcome::Appended(_) => {
+            Outcome::Read(_) | Outcome::Written(_) | Outcome::Exec(_) | Outcome::Noted(_) => {
                 return self.on_failed("an answer to another question", net);
             }
         };

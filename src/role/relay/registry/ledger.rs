@@ -2,12 +2,14 @@
 //! the disk. One batch at a time, so that a request is always judged against a state that stands:
 //! two enrolments with one join token cannot both be found good.
 
+use std::sync::Arc;
+
 use super::{Change, Registry, Unreadable, decode, encode};
 
 /// The registry, and what is being made durable.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    registry: Registry,
+    registry: Arc<Registry>,
     in_flight: Option<Vec<Change>>,
 }
 
@@ -29,12 +31,18 @@ impl Ledger {
             let changes = decode(record).map_err(|why| (number, why))?;
             changes.into_iter().for_each(|change| registry.apply(change));
         }
-        Ok(Self { registry, in_flight: None })
+        Ok(Self { registry: Arc::new(registry), in_flight: None })
     }
 
     /// The state that is durable.
-    pub const fn registry(&self) -> &Registry {
+    pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The same, for a journal that is written anew. Whoever still has it when something changes has
+    /// a copy from then on.
+    pub fn share(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
     }
 
     /// Whether a batch is on its way to the disk.
@@ -57,16 +65,12 @@ impl Ledger {
         Ok(record)
     }
 
-    /// The record is durable, or it is not: only then do the changes count. They are given back
-    /// when they do, for whoever else keeps the same state.
-    pub fn finish(&mut self, durable: bool) -> Vec<Change> {
+    /// The record is durable, or it is not: only then do the changes count.
+    pub fn finish(&mut self, durable: bool) {
         let changes = self.in_flight.take().filter(|_| durable).unwrap_or_default();
-        changes.iter().for_each(|change| self.registry.apply(change.clone()));
-        changes
-    }
-
-    /// Records that make this state from nothing.
-    pub fn snapshot(&self) -> impl Iterator<Item = Vec<u8>> {
-        self.registry.snapshot().map(|changes| encode(&changes))
+        if !changes.is_empty() {
+            let registry = Arc::make_mut(&mut self.registry);
+            changes.into_iter().for_each(|change| registry.apply(change));
+        }
     }
 }

@@ -32,6 +32,7 @@ use crate::auth::network::NetworkRules;
 use crate::auth::roles::RoleAssignments;
 use crate::auth::sas::{self, Right, Rule, Target};
 use crate::limits::ENTITY_NAME_MAX;
+use crate::role::State;
 use crate::secret::Secret;
 use crate::wire::sas::SasToken;
 
@@ -278,7 +279,7 @@ impl Registry {
     }
 
     /// Changes that make this state from nothing, one record for each item.
-    pub fn snapshot(&self) -> impl Iterator<Item = Vec<Change>> {
+    fn snapshot(&self) -> impl Iterator<Item = Vec<Change>> {
         let entities = self.entities.values().map(|entity| {
             let bare = Entity { rules: BTreeMap::new(), ..entity.clone() };
             let mut changes = vec![Change::Entity(bare)];
@@ -322,6 +323,12 @@ impl Registry {
                 entity.map(|entity| &mut entity.rules)
             }
         }
+    }
+}
+
+impl State for Registry {
+    fn records(&self) -> Box<dyn Iterator<Item = Vec<u8>> + '_> {
+        Box::new(self.snapshot().map(|changes| encode(&changes)))
     }
 }
 

@@ -164,10 +164,10 @@ fn replay_and_snapshot_give_the_live_state() {
         }
         let replayed = Ledger::replay(journal.iter().map(Vec::as_slice)).unwrap();
         assert_eq!(replayed.registry(), live.registry(), "seed {seed}");
-        let snapshot: Vec<Vec<u8>> = live.snapshot().collect();
+        let snapshot: Vec<Vec<u8>> = live.registry().records().collect();
         let restored = Ledger::replay(snapshot.iter().map(Vec::as_slice)).unwrap();
         assert_eq!(restored.registry(), live.registry(), "seed {seed}");
-        assert_eq!(restored.snapshot().collect::<Vec<_>>(), snapshot, "seed {seed}");
+        assert_eq!(restored.registry().records().collect::<Vec<_>>(), snapshot, "seed {seed}");
     }
     assert!(accepted > 50_000, "only {accepted} requests were any good");
 }
@@ -178,10 +178,10 @@ fn one_batch_at_a_time() {
     let changes = ledger.registry().plan(put("a"), 1, &mut |_| ()).unwrap();
     ledger.begin(changes.clone()).unwrap();
     assert_eq!(ledger.begin(changes.clone()), Err(InFlight));
-    assert_eq!(ledger.finish(false), Vec::new());
+    ledger.finish(false);
     assert!(ledger.registry().cluster(&id("a")).is_none());
-    ledger.begin(changes.clone()).unwrap();
-    assert_eq!(ledger.finish(true), changes);
+    ledger.begin(changes).unwrap();
+    ledger.finish(true);
     assert!(ledger.registry().cluster(&id("a")).is_some());
 }
 

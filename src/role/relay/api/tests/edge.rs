@@ -248,7 +248,7 @@ fn a_join_token_is_nowhere_but_in_its_answer() {
         assert!(!format!("{lines:?} {:?}", answer.changes).contains(secret));
     }
     let state: Vec<String> =
-        world.ledger.snapshot().map(|it| String::from_utf8(it).unwrap()).collect();
+        world.ledger.registry().records().map(|it| String::from_utf8(it).unwrap()).collect();
     assert!(!state.concat().contains(secret));
     for body in [r#"{"expiresInSeconds":0}"#, r#"{"expiresInSeconds":99999999}"#] {
         let got = world.operator("POST", &path("/createJoinToken"), body);

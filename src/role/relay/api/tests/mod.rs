@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::{Answer, Api, Call, Caller, Effect, Issuer, Settings, Turn, User};
 use crate::limits::TOKEN_LIFE;
+use crate::role::State as _;
 use crate::role::relay::registry::{Ledger, Request};
 use crate::secret::Secret;
 use crate::wire::resource::ResourceId;
@@ -307,7 +308,7 @@ fn noise_from_strangers_changes_nothing_and_from_the_operator_replays() {
     for _ in 0..20_000 {
         noise(&mut world, &mut rng, &Caller::Operator);
     }
-    let snapshot: Vec<Vec<u8>> = world.ledger.snapshot().collect();
+    let snapshot: Vec<Vec<u8>> = world.ledger.registry().records().collect();
     let replayed = Ledger::replay(snapshot.iter().map(Vec::as_slice)).unwrap();
     assert_eq!(replayed.registry(), world.ledger.registry());
 }
