@@ -96,6 +96,15 @@ pub const RECONNECT: (Duration, Duration) = (Duration::from_millis(500), Duratio
 /// A control channel that lived for this long is replaced at once.
 pub const CHANNEL_LASTED: Duration = Duration::from_secs(60);
 
+/// The age at which an agent replaces its control channel, drawn between these two. Azure Relay
+/// ends each after about 24 hours.
+pub const CHANNEL_AGE: (Duration, Duration) =
+    (Duration::from_secs(18 * 3600), Duration::from_secs(21 * 3600));
+
+/// The shortest time, and half of the longest, after which an agent whose channel still serves tries
+/// again to replace it.
+pub const CHANNEL_AGAIN: Duration = Duration::from_secs(300);
+
 /// How long a handshake may take once the connection has been asked for. SDKs give up after 20 s,
 /// and a sender waits for 30 s.
 pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);

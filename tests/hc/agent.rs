@@ -12,14 +12,14 @@ use crate::net::{Fate, Stage};
 use crate::{Payload, agent, frames, key_source, masked, open, plain, request, says};
 
 /// An agent with an open channel.
-fn listening() -> (Stage<Agent>, ConnId) {
+pub(crate) fn listening() -> (Stage<Agent>, ConnId) {
     let mut stage = agent(key_source());
     let conn = stage.net.connects[0].0;
     open(&mut stage, conn);
     (stage, conn)
 }
 
-fn command(address: &str, fields: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn command(address: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let connect_headers = fields.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect();
     let accept = Accept {
         address: address.to_owned(),
@@ -30,10 +30,10 @@ fn command(address: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     plain(Opcode::Text, Command::Accept(accept).encode().as_bytes())
 }
 
-const ADDRESS: &str = "ws://node7.example/$hc/ent?sb-hc-action=accept&sb-hc-id=I_G0";
+pub(crate) const ADDRESS: &str = "ws://node7.example/$hc/ent?sb-hc-action=accept&sb-hc-id=I_G0";
 
 /// The two connections of a session that has been asked for.
-fn session(stage: &mut Stage<Agent>, channel: ConnId) -> (ConnId, ConnId) {
+pub(crate) fn session(stage: &mut Stage<Agent>, channel: ConnId) -> (ConnId, ConnId) {
     let before = stage.net.connects.len();
     stage.data(channel, &command(ADDRESS, &[]));
     let [(rendezvous, _), (local, Endpoint::Local(_))] = stage.net.connects[before..] else {
@@ -146,9 +146,12 @@ fn a_relay_that_falls_silent_is_given_up() {
     stage.pass(170);
     let pings = frames(Side::Server, &stage.take(channel));
     assert_eq!(pings.iter().filter(|f| f.0 == Opcode::Ping).count(), 2);
+    // After the first ping that was not answered another channel is asked for.
+    assert_eq!(stage.net.connects.len(), 2);
     stage.pass(15);
     assert_eq!(stage.fate(channel), Some(Fate::Closed));
-    assert_eq!(stage.net.connects.len(), 2);
+    stage.pass(0);
+    assert_eq!(stage.net.connects.len(), 3);
 }
 
 #[test]

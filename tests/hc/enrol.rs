@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use cluster_connect::engine::ws::Side;
 use cluster_connect::role::agent::{Agent, AgentKey, Enrolment, Source};
 use cluster_connect::role::{Close, Endpoint, HttpAnswer, Job, JobId, Notice, Outcome};
 use cluster_connect::secret::Secret;
+use cluster_connect::wire::ws::Opcode;
 
 use crate::net::Stage;
 use crate::{agent, open, says};
@@ -86,6 +88,39 @@ fn the_first_start_enrols_and_the_next_ones_prove_the_key() {
     let read = stage.net.jobs[0].0;
     stage.done(read, Outcome::Read(Ok(Secret::new(note))));
     assert_eq!(call(&stage).1, "listenChallenge");
+}
+
+#[test]
+fn a_token_for_another_place_is_used_there_before_the_old_channel_is_given_up() {
+    let mut stage = agent(enrolment(Some("ccj")));
+    let read = stage.net.jobs[0].0;
+    stage.done(read, Outcome::Read(Err("none".to_owned())));
+    let (job, ..) = call(&stage);
+    answer(&mut stage, job, 200, "{}");
+    let fetch = |stage: &mut Stage<Agent>, token: &str| {
+        let (job, action, _) = call(stage);
+        assert_eq!(action, "listenChallenge");
+        answer(stage, job, 200, r#"{"challenge":"abc"}"#);
+        let (job, ..) = call(stage);
+        answer(stage, job, 200, token);
+    };
+    fetch(&mut stage, TOKEN);
+    let old = stage.net.connects[0].0;
+    open(&mut stage, old);
+    let asked = stage.net.jobs.len();
+    for _ in 0..60 {
+        stage.data(old, &crate::plain(Opcode::Pong, b""));
+        if asked == stage.net.jobs.len() {
+            stage.pass(60);
+        }
+    }
+    fetch(&mut stage, &TOKEN.replace("relay.example", "relay2.example"));
+    let (new, Endpoint::Tcp { host, .. }) = stage.net.connects[1].clone() else { panic!("tcp") };
+    assert_eq!((host.as_str(), stage.fate(old)), ("relay2.example", None));
+    open(&mut stage, new);
+    let told = crate::frames(Side::Server, &stage.take(old));
+    assert!(!told.iter().any(|frame| frame.0 == Opcode::Text), "the token is not for the old one");
+    assert_eq!(told.last().unwrap().0, Opcode::Close);
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod pair;
 mod pump;
 mod rendezvous;
 mod seats;
+mod succession;
 mod table;
 
 use cluster_connect::engine::upgrade::Request;

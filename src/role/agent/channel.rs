@@ -1,19 +1,18 @@
-//! The agent's control channel: getting it, keeping it, and getting the next one.
+//! One control channel: its handshake, what comes on it, its signs of life and its end.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::{debug, info};
 
 use super::address::{Address, host_port};
 use super::decline::not_implemented;
-use super::token::Progress;
-use super::{Agent, Conn, Key, ListenToken, Net, Notice, Phase};
+use super::succession::End;
+use super::{Agent, Conn, Key, ListenToken, Net};
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::{Dial, Handshake};
 use crate::engine::ws::{self, Message, Messages, Side};
 use crate::limits::{
-    AGENT_PING, AGENT_PINGS, CHANNEL_LASTED, COMMAND_MAX, CONTROL_BODY_MAX, RENDEZVOUS_TIMEOUT,
-    RENEWAL,
+    AGENT_PING, AGENT_PINGS, CLOSE_TIMEOUT, COMMAND_MAX, CONTROL_BODY_MAX, RENDEZVOUS_TIMEOUT,
 };
 use crate::role::ConnId;
 use crate::role::frames::write;
@@ -23,52 +22,23 @@ use crate::wire::ws::{Opcode, close_reason};
 /// The control channel.
 #[derive(Debug)]
 pub(super) struct Channel {
-    token: ListenToken,
+    pub(super) token: ListenToken,
     handshake: Option<Handshake>,
     /// Since when it has been open.
-    open: Option<Instant>,
+    pub(super) open: Option<Instant>,
     messages: Messages,
     heard: Instant,
     missed: u8,
+    /// Our Close has been sent. What the relay sent before its own is still read.
     is_closing: bool,
 }
 
 impl Agent {
-    /// The first step towards a channel: a token of its own for each attempt.
-    pub(super) fn ask_for_token(&mut self, net: &mut dyn Net) {
-        self.phase = Phase::Asking;
-        let progress = self.tokens.request(net);
-        self.on_progress(progress, net);
-    }
-
-    /// A token is here, or is not: for a new channel, or for the one that is open.
-    pub(super) fn on_progress(&mut self, progress: Progress, net: &mut dyn Net) {
-        match (progress, self.phase) {
-            (Progress::Hopeless(fault), _) => {
-                self.has_exited = true;
-                net.tell(Notice::Exit(1, Some(fault)));
-            }
-            (Progress::Pending, _) | (_, Phase::Stopping | Phase::Waiting) => (),
-            (Progress::Ready(token), Phase::Asking) => self.open_channel(token, net),
-            (Progress::Failed(why), Phase::Asking) => {
-                self.retry(&format!("cannot get a token to listen: {why}"), net);
-            }
-            (Progress::Ready(token), Phase::Channel(conn)) => self.on_renewed(conn, token, net),
-            (Progress::Failed(why), Phase::Channel(_)) => {
-                self.say(format!("cannot renew the token, will try again: {why}"), net);
-                let delay = self.renewals.failed(random(net));
-                self.timers.set(Key::Renew, net.now() + delay);
-            }
-        }
-    }
-
-    fn open_channel(&mut self, token: ListenToken, net: &mut dyn Net) {
+    /// Begins a channel; `None` when there is no connection to be had.
+    pub(super) fn dial_channel(&mut self, token: ListenToken, net: &mut dyn Net) -> Option<ConnId> {
         let default = if self.tls.is_some() { 443 } else { 80 };
-        let endpoint =
-            host_port(&token.relay, default).and_then(|(host, port)| self.endpoint(&host, port));
-        let Some(conn) = endpoint.and_then(|endpoint| net.connect(&endpoint)) else {
-            return self.retry(&format!("cannot connect to {}", token.relay), net);
-        };
+        let (host, port) = host_port(&token.relay, default)?;
+        let conn = net.connect(&self.endpoint(&host, port)?)?;
         let now = net.now();
         let channel = Channel {
             token,
@@ -80,8 +50,8 @@ impl Agent {
             is_closing: false,
         };
         self.conns.insert(conn, Conn::Channel(Box::new(channel)));
-        self.phase = Phase::Channel(conn);
         self.timers.set(Key::Open(conn), now + RENDEZVOUS_TIMEOUT);
+        Some(conn)
     }
 
     pub(super) fn on_channel_connected(&mut self, conn: ConnId, net: &mut dyn Net) {
@@ -115,7 +85,7 @@ impl Agent {
                     self.on_channel_open(conn, net);
                 }
                 Err(refused) => {
-                    return self.on_channel_lost(conn, &refused.to_string(), net);
+                    return self.on_channel_lost(conn, End::Broken, &refused.to_string(), net);
                 }
             }
         }
@@ -133,7 +103,7 @@ impl Agent {
                     let key = Some(self.keys.draw(net));
                     let why = violation.to_string();
                     write(net, conn, &ws::close(violation.close_code(), &why, key));
-                    return self.on_channel_lost(conn, &why, net);
+                    return self.on_channel_lost(conn, End::Broken, &why, net);
                 }
             }
         }
@@ -144,18 +114,10 @@ impl Agent {
         let Some(Conn::Channel(channel)) = self.conns.get_mut(&conn) else { return };
         channel.handshake = None;
         channel.open = Some(now);
-        let renewal = renewal_delay(channel.token.expires, net.unix_time());
         info!("conn={} listening at {} for {}", conn.0, channel.token.relay, channel.token.entity);
-        let was_in_trouble = self.said.take().is_some();
-        let relay = channel.token.relay.clone();
         self.timers.cancel(Key::Open(conn));
-        self.timers.set(Key::Renew, now + renewal);
         self.timers.set(Key::Ping(conn), now + AGENT_PING);
-        if !std::mem::replace(&mut self.is_ready, true) {
-            net.tell(Notice::Ready);
-        } else if was_in_trouble {
-            net.tell(Notice::Say(format!("connected to {relay} again")));
-        }
+        self.succeed(conn, net);
     }
 
     fn on_message(&mut self, conn: ConnId, message: Message, net: &mut dyn Net) {
@@ -163,21 +125,25 @@ impl Agent {
         match message {
             Message::Ping(payload) => {
                 let key = Some(self.keys.draw(net));
-                if net.pressure(conn) == Pressure::Open {
+                if !channel.is_closing && net.pressure(conn) == Pressure::Open {
                     write(net, conn, &ws::frame(Opcode::Pong, key, &payload));
                 }
             }
             // The body of a request that was answered already.
             Message::Pong | Message::Binary(_) => (),
             Message::Close(payload) => {
-                let why = close_reason(&payload);
-                let why =
-                    why.map_or_else(|| "closed".to_owned(), |(code, why)| format!("{code} {why}"));
+                let reason = close_reason(&payload);
+                let end = match reason {
+                    Some((1001 | 1011 | 1012, _)) => End::Announced,
+                    Some(_) | None => End::Broken,
+                };
+                let why = reason
+                    .map_or_else(|| "closed".to_owned(), |(code, why)| format!("{code} {why}"));
                 if !channel.is_closing {
                     let key = Some(self.keys.draw(net));
                     write(net, conn, &ws::frame(Opcode::Close, key, &payload));
                 }
-                self.on_channel_lost(conn, &why, net);
+                self.on_channel_lost(conn, end, &why, net);
             }
             Message::Text(text) => match Command::parse(&text) {
                 Ok(Command::Accept(accept)) => self.on_accept(&accept, net),
@@ -201,23 +167,19 @@ impl Agent {
     }
 
     fn send_command(&mut self, conn: ConnId, reply: &Reply, net: &mut dyn Net) {
+        let Some(Conn::Channel(channel)) = self.conns.get(&conn) else { return };
+        // Nothing may follow a Close.
+        if channel.is_closing {
+            return;
+        }
         let key = Some(self.keys.draw(net));
         let frame = ws::frame(Opcode::Text, key, reply.encode().as_bytes());
         write(net, conn, &frame);
     }
 
-    pub(super) fn renew(&mut self, net: &mut dyn Net) {
-        let progress = self.tokens.request(net);
-        self.on_progress(progress, net);
-    }
-
-    fn on_renewed(&mut self, conn: ConnId, token: ListenToken, net: &mut dyn Net) {
+    /// Presents a new token on an open channel.
+    pub(super) fn present(&mut self, conn: ConnId, token: ListenToken, net: &mut dyn Net) {
         let Some(Conn::Channel(channel)) = self.conns.get_mut(&conn) else { return };
-        if channel.open.is_none() {
-            return;
-        }
-        self.renewals.succeeded();
-        self.timers.set(Key::Renew, net.now() + renewal_delay(token.expires, net.unix_time()));
         let renew = Reply::RenewToken(Some(token.token.expose().clone()));
         channel.token = token;
         self.send_command(conn, &renew, net);
@@ -231,74 +193,45 @@ impl Agent {
             return self.timers.set(Key::Ping(conn), due);
         }
         if channel.missed >= AGENT_PINGS {
-            return self.on_channel_lost(conn, "the relay has fallen silent", net);
+            let why = "the relay has fallen silent";
+            return self.on_channel_lost(conn, End::Broken, why, net);
         }
         channel.missed += 1;
+        let is_suspect = channel.missed > 1;
         let key = Some(self.keys.draw(net));
         write(net, conn, &ws::frame(Opcode::Ping, key, &[]));
         self.timers.set(Key::Ping(conn), now + AGENT_PING);
+        if is_suspect {
+            self.replace(conn, net);
+        }
+    }
+
+    /// Gives a channel up that another has taken the place of: our Close tells the relay to bring
+    /// no more, and what it had brought by then is still taken.
+    pub(super) fn retire_channel(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(Conn::Channel(channel)) = self.conns.get_mut(&conn) else { return };
+        channel.is_closing = true;
+        let key = Some(self.keys.draw(net));
+        write(net, conn, &ws::close(1000, "replaced", key));
+        self.timers.cancel(Key::Ping(conn));
+        self.timers.set(Key::End(conn), net.now() + CLOSE_TIMEOUT);
     }
 
     pub(super) fn close_channel(&mut self, conn: ConnId, code: u16, why: &str, net: &mut dyn Net) {
         let Some(Conn::Channel(channel)) = self.conns.get_mut(&conn) else { return };
-        let was_open = channel.open.is_some();
-        channel.is_closing = true;
+        let is_told = channel.open.is_none() || std::mem::replace(&mut channel.is_closing, true);
         let key = Some(self.keys.draw(net));
-        if was_open {
+        if !is_told {
             write(net, conn, &ws::close(code, why, key));
         }
         net.close(conn);
         self.forget(conn);
     }
 
-    /// The channel is gone, or never came to be: tries again, at once if it had lasted.
-    pub(super) fn on_channel_lost(&mut self, conn: ConnId, why: &str, net: &mut dyn Net) {
-        let Some(Conn::Channel(channel)) = self.forget(conn) else { return };
-        net.close(conn);
-        self.timers.cancel(Key::Renew);
-        if self.phase == Phase::Stopping {
-            return;
-        }
-        let relay = &channel.token.relay;
-        let sentence = match channel.open {
-            Some(_) => format!("lost the control channel at {relay}: {why}"),
-            None => format!("cannot listen at {relay}: {why}"),
-        };
-        let now = net.now();
-        if channel.open.is_some_and(|open| now.duration_since(open) > CHANNEL_LASTED) {
-            self.backoff.succeeded();
-            self.say(sentence, net);
-            self.phase = Phase::Waiting;
-            self.timers.set(Key::Retry, now);
-        } else {
-            self.retry(&sentence, net);
-        }
-    }
-
-    fn retry(&mut self, why: &str, net: &mut dyn Net) {
-        self.phase = Phase::Waiting;
-        self.say(why.to_owned(), net);
-        let delay = self.backoff.failed(random(net));
-        debug!("{why}; next attempt in {} ms", delay.as_millis());
-        self.timers.set(Key::Retry, net.now() + delay);
-    }
-
     pub(super) fn parse_address(&self, address: &str) -> Option<Address> {
         // A relay that is trusted over TLS does not get to send its sessions round it.
         Address::parse(address).filter(|address| address.secure == self.tls.is_some())
     }
-}
-
-/// At two thirds of the token's life, but neither at once nor never if the clock is wrong.
-fn renewal_delay(expires: u64, unix_now: u64) -> Duration {
-    let life = Duration::from_secs(expires.saturating_sub(unix_now).min(1 << 32));
-    (life * 2 / 3).clamp(RENEWAL.0, RENEWAL.1)
-}
-
-fn random(net: &mut dyn Net) -> u64 {
-    let mut bytes = [0; 8];
-    net.random(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }
 
 /// The request that the address of a pointer names.

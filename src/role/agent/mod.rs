@@ -5,6 +5,7 @@ mod address;
 mod channel;
 mod decline;
 mod session;
+mod succession;
 mod token;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use rustls::pki_types::ServerName;
 use self::channel::Channel;
 use self::decline::Declining;
 use self::session::{Local, Rendezvous};
+use self::succession::End;
 pub use self::token::{AgentKey, Enrolment, Sign, Source};
 use self::token::{ListenToken, Tokens};
 use super::frames::Keys;
@@ -52,6 +54,9 @@ pub struct Agent {
     sessions_max: usize,
     tokens: Tokens,
     phase: Phase,
+    /// The open channel whose token is kept fresh. Those that it took the place of are read to
+    /// their end.
+    serving: Option<ConnId>,
     /// The agent's own name at the relay.
     name: String,
     conns: BTreeMap<ConnId, Conn>,
@@ -67,15 +72,17 @@ pub struct Agent {
     has_exited: bool,
 }
 
-/// How far the way to a control channel is.
+/// How far the way to a control channel, or to the next one, is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     /// The next attempt comes with a deadline.
     Waiting,
     /// A token is on its way.
     Asking,
-    /// This is the channel, or will be.
-    Channel(ConnId),
+    /// This will be the channel.
+    Opening(ConnId),
+    /// A channel serves, and no other is wanted.
+    Settled,
     /// No further channel: sessions end, and then the process.
     Stopping,
 }
@@ -101,6 +108,8 @@ enum Key {
     Retry,
     /// Renew the token of the channel.
     Renew,
+    /// Replace the channel before the relay ends it.
+    Age,
     /// The handshake has to be done.
     Open(ConnId),
     /// A sign of life is due.
@@ -130,6 +139,7 @@ impl Agent {
             sessions_max: config.sessions_max,
             tokens: Tokens::new(config.source),
             phase: Phase::Waiting,
+            serving: None,
             name: String::new(),
             conns: BTreeMap::new(),
             timers: Timers::new(),
@@ -178,7 +188,9 @@ impl Agent {
 
     fn on_finished(&mut self, conn: ConnId, net: &mut dyn Net) {
         match self.conns.get(&conn) {
-            Some(Conn::Channel(_)) => self.on_channel_lost(conn, "the relay closed it", net),
+            Some(Conn::Channel(_)) => {
+                self.on_channel_lost(conn, End::Broken, "the relay closed it", net);
+            }
             Some(Conn::Rendezvous(_)) => self.on_rendezvous_finished(conn, net),
             Some(Conn::Local(_)) => self.on_local_finished(conn, net),
             Some(Conn::Declining(_)) => self.drop_declining(conn, "finished", net),
@@ -197,7 +209,9 @@ impl Agent {
     fn on_closed(&mut self, conn: ConnId, why: &Close, net: &mut dyn Net) {
         debug!("conn={} closed: {why}", conn.0);
         match self.conns.get(&conn) {
-            Some(Conn::Channel(_)) => self.on_channel_lost(conn, &why.to_string(), net),
+            Some(Conn::Channel(_)) => {
+                self.on_channel_lost(conn, End::Broken, &why.to_string(), net);
+            }
             Some(Conn::Rendezvous(_)) => self.on_rendezvous_closed(conn, net),
             Some(Conn::Local(_)) => self.on_local_closed(conn, why, net),
             Some(Conn::Declining(_) | Conn::Ending) | None => drop(self.forget(conn)),
@@ -210,8 +224,11 @@ impl Agent {
             match key {
                 Key::Retry => self.ask_for_token(net),
                 Key::Renew => self.renew(net),
+                Key::Age => self.on_age(net),
                 Key::Open(conn) => match self.conns.get(&conn) {
-                    Some(Conn::Channel(_)) => self.on_channel_lost(conn, "no answer", net),
+                    Some(Conn::Channel(_)) => {
+                        self.on_channel_lost(conn, End::Broken, "no answer", net);
+                    }
                     Some(Conn::Rendezvous(_)) => self.abort_session(conn, net),
                     Some(Conn::Declining(_)) => self.drop_declining(conn, "no answer", net),
                     Some(Conn::Local(_) | Conn::Ending) | None => (),
@@ -233,14 +250,13 @@ impl Agent {
     fn on_signal(&mut self, signal: Signal, net: &mut dyn Net) {
         if signal == Signal::Stop && self.phase != Phase::Stopping {
             info!("stopping: no new sessions");
-            let channel = match self.phase {
-                Phase::Channel(conn) => Some(conn),
-                Phase::Waiting | Phase::Asking | Phase::Stopping => None,
-            };
             self.phase = Phase::Stopping;
-            self.timers.cancel(Key::Retry);
-            self.timers.cancel(Key::Renew);
-            if let Some(conn) = channel {
+            for key in [Key::Retry, Key::Renew, Key::Age] {
+                self.timers.cancel(key);
+            }
+            let channels = self.conns.iter().filter(|(_, conn)| matches!(conn, Conn::Channel(_)));
+            let channels: Vec<ConnId> = channels.map(|(&conn, _)| conn).collect();
+            for conn in channels {
                 self.close_channel(conn, 1001, "agent stopping", net);
             }
             self.timers.set(Key::Exit, net.now() + STOP_TIMEOUT);

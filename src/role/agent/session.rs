@@ -68,6 +68,9 @@ impl Agent {
         let Some(address) = self.parse_address(&accept.address) else {
             return debug!("id={} refused: not an address for this agent", accept.id);
         };
+        if self.is_dialling(&address) {
+            return debug!("id={} is being answered already", accept.id);
+        }
         if self.sessions_max.saturating_mul(2) <= self.conns.len() / 2 {
             return debug!("id={} dropped: too many sessions", accept.id);
         }
@@ -108,6 +111,14 @@ impl Agent {
             let half = Local { rendezvous: conn, is_paused: true, is_finished: false };
             self.conns.insert(local, Conn::Local(Box::new(half)));
         }
+    }
+
+    /// Two channels may bring the same invitation, and a place takes one answer.
+    fn is_dialling(&self, address: &Address) -> bool {
+        self.conns.values().any(|conn| {
+            let Conn::Rendezvous(rendezvous) = conn else { return false };
+            matches!(&rendezvous.stage, Stage::Dialling(it) if it.address.target == address.target)
+        })
     }
 
     pub(super) fn on_rendezvous_connected(&mut self, conn: ConnId, net: &mut dyn Net) {
