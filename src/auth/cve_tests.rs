@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::fields::FieldClass;
 use super::impersonate::{self, BadHead, Road, check_finished_head};
 use super::pop::Possession;
 use super::profile::EntraUser;
@@ -18,6 +17,7 @@ use super::testing::{
     oidc_settings, ready, ready_with, refused, rsa_jwk, sign, token, with,
 };
 use super::{Reason, Unverified};
+use crate::wire::h1::FieldClass;
 use crate::wire::jws::{Algorithm, decode_base64url, encode_base64url};
 
 /// The texts under which the issuer's public key is known, each a possible HMAC secret.

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::denied::{Denied, Reason};
-use super::fields::FieldClass;
 use super::names::{self, Alphabet};
 use super::profile::check_group_count;
 use super::{GroupState, Principal};
+use crate::wire::h1::FieldClass;
 use crate::wire::percent;
 
 /// A header field, name and value.

@@ -1,7 +1,7 @@
 //! What belongs to one hop: the connection fields, and the upgrade.
 
 use super::grammar::trim_ows;
-use super::{Fields, Framing, Malformed, Version};
+use super::{FieldClass, Fields, Framing, Malformed, Version, reads_as};
 
 /// A protocol that a connection may be upgraded to. Others are not offered on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -75,19 +75,9 @@ impl Protocol {
 /// fields of RFC 9110, 7.6.1, the framing, the expectation.
 #[must_use]
 pub fn is_remade(name: &str) -> bool {
-    const NAMES: [&str; 9] = [
-        "connection",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "content-length",
-        "upgrade",
-        "http2-settings",
-        "expect",
-    ];
-    let is_proxys = name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("proxy-"));
-    is_proxys || NAMES.iter().any(|it| it.eq_ignore_ascii_case(name))
+    // Spelt with underscores it is nobody's but a server's that folds them, and not of this hop.
+    let is_plain = !name.contains('_') && !name.eq_ignore_ascii_case("host");
+    is_plain && matches!(FieldClass::of(name), FieldClass::HopByHop | FieldClass::Framing)
 }
 
 /// Removes every field that [`is_remade`] or that the sender has declared to be of its own hop.
@@ -104,24 +94,17 @@ pub fn strip(fields: &mut Fields) {
 /// framing, routing. Honouring it would let a caller take off what a proxy puts on.
 #[must_use]
 pub fn protected_option(fields: &Fields) -> Option<&str> {
-    const NAMES: [&str; 12] = [
-        "authorization",
-        "host",
-        "content-length",
+    const CONTENT: [&str; 6] = [
         "content-type",
         "content-encoding",
-        "transfer-encoding",
         "cookie",
         "expect",
-        "audit-id",
-        "forwarded",
         "sec-websocket-protocol",
         "sec-websocket-key",
     ];
-    const PREFIXES: [&str; 4] = ["impersonate", "x-remote-", "x-forwarded-", "x-real-ip"];
     fields.members("connection").filter_map(|it| std::str::from_utf8(it).ok()).find(|option| {
-        let plain = option.to_ascii_lowercase().replace('_', "-");
-        NAMES.contains(&plain.as_str()) || PREFIXES.iter().any(|it| plain.starts_with(it))
+        let is_content = || CONTENT.iter().any(|plain| reads_as(option, plain));
+        !FieldClass::of(option).may_be_per_hop() || is_content()
     })
 }
 

@@ -10,6 +10,7 @@
 
 mod body;
 mod chunk;
+mod class;
 mod fields;
 mod framing;
 mod grammar;
@@ -22,6 +23,7 @@ mod scan;
 
 pub use body::{BodyReader, BodyWriter};
 pub use chunk::{ChunkReader, LAST_CHUNK, write_chunk};
+pub use class::{FieldClass, begins_as, reads_as};
 pub use fields::{Field, Fields, Unwritable};
 pub use framing::{Framing, Piece};
 pub use hop::{Protocol, is_remade, protected_option, strip};

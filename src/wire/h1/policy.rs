@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::grammar::{is_token, trim_ows};
-use super::{Fields, Framing, RequestHead, protected_option};
+use super::{FieldClass, Fields, Framing, RequestHead, protected_option, reads_as};
 use crate::secret::Secret;
 
 /// Why a well-formed request is not let through.
@@ -98,7 +98,8 @@ pub fn admit(head: &RequestHead) -> Result<(), Refusal> {
     if !METHODS.contains(&method) {
         return Err(Refusal::Method);
     }
-    let is_alias = |name: &str| name.contains('_') && FRAMING.contains(&plain(name).as_str());
+    let is_alias =
+        |name: &str| name.contains('_') && FRAMING.iter().any(|plain| reads_as(name, plain));
     if head.fields.iter().any(|field| is_alias(field.name)) {
         return Err(Refusal::FramingAlias);
     }
@@ -118,7 +119,7 @@ pub fn admit(head: &RequestHead) -> Result<(), Refusal> {
 /// Whether any field asks to act as somebody else, however it is spelt.
 #[must_use]
 pub fn impersonates(fields: &Fields) -> bool {
-    fields.iter().any(|field| plain(field.name).starts_with("impersonate"))
+    fields.iter().any(|field| FieldClass::of(field.name) == FieldClass::Impersonation)
 }
 
 /// The one bearer token of a request. `in_subprotocol` says whether a WebSocket subprotocol may
@@ -146,18 +147,21 @@ pub fn credential(fields: &Fields, in_subprotocol: bool) -> Result<Secret<String
 /// Removes every field by which a caller could speak of identity, its own or a forwarder's, and a
 /// token from the list of subprotocols. What a proxy says of these it adds afterwards.
 pub fn strip_identity(fields: &mut Fields) {
-    const NAMES: [&str; 3] = ["audit-id", "forwarded", "x-real-ip"];
-    const PREFIXES: [&str; 4] = ["impersonate", "authorization", "x-remote-", "x-forwarded-"];
     let carries_token = fields.members(SUBPROTOCOLS).any(|it| in_protocol(it).is_some());
     let others = fields.members(SUBPROTOCOLS).filter(|it| in_protocol(it).is_none());
     let kept: Vec<Box<[u8]>> = others.map(Box::from).collect();
     fields.retain(|field| {
-        let name = plain(field.name);
         // Spelt otherwise it is nobody's list, unless some server takes it for one.
-        let is_alias = name == SUBPROTOCOLS && field.name.contains('_');
-        let is_protocols = carries_token && name == SUBPROTOCOLS || is_alias;
-        let is_identity = NAMES.contains(&name.as_str())
-            || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+        let is_list = reads_as(field.name, SUBPROTOCOLS);
+        let is_protocols = is_list && (carries_token || field.name.contains('_'));
+        let is_identity = match FieldClass::of(field.name) {
+            FieldClass::Impersonation
+            | FieldClass::Credential
+            | FieldClass::Identity
+            | FieldClass::Origin
+            | FieldClass::AuditId => true,
+            FieldClass::Ordinary | FieldClass::Framing | FieldClass::HopByHop => false,
+        };
         !is_protocols && !is_identity
     });
     if carries_token && !kept.is_empty() {
@@ -168,11 +172,6 @@ pub fn strip_identity(fields: &mut Fields) {
 
 /// Where a browser puts a token for kube-apiserver, having no other place.
 const SUBPROTOCOLS: &str = "sec-websocket-protocol";
-
-/// A name as a server that folds case and underscores would see it.
-fn plain(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
-}
 
 /// The encoded token in a subprotocol that carries one.
 fn in_protocol(member: &[u8]) -> Option<&[u8]> {
