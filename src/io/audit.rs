@@ -1,9 +1,18 @@
 //! Where audit lines go: a file that rotates, standard output, or nowhere.
+//!
+//! A file is written before the call returns. Standard output may be a pipe whose reader stalls, and
+//! nothing must wait for that: a thread writes it, from a queue that is bounded. A line that finds
+//! the queue full, or the output broken, counts as not written.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 /// One line at a time, in the order of the calls.
 #[derive(Debug)]
@@ -16,9 +25,26 @@ pub struct AuditSink {
 #[derive(Debug)]
 enum Target {
     Nowhere,
-    Stdout,
+    Stream(Stream),
     File(Rotating),
 }
+
+/// What is written by a thread of its own.
+#[derive(Debug)]
+struct Stream {
+    /// There is one until the end.
+    lines: Option<SyncSender<Vec<u8>>>,
+    /// The last line could not be written.
+    is_broken: Arc<AtomicBool>,
+    /// Hangs up when everything is written.
+    over: Receiver<()>,
+}
+
+/// Lines that wait for the reader of standard output.
+const QUEUE: usize = 1024;
+
+/// How long the end of the process waits for that reader.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A file that is moved aside when it is long enough.
 #[derive(Debug)]
@@ -49,10 +75,10 @@ impl AuditSink {
     ///
     /// # Errors
     ///
-    /// The file cannot be opened for appending.
+    /// The file cannot be opened for appending, or there is no thread to be had.
     pub fn open(path: &Path) -> io::Result<Self> {
         let target = if path == Path::new("-") {
-            Target::Stdout
+            Target::Stream(Stream::start(io::stdout())?)
         } else {
             Target::File(Rotating::open(path.into(), ROTATE_AT)?)
         };
@@ -63,10 +89,7 @@ impl AuditSink {
     pub(super) fn write(&mut self, line: &str) -> io::Result<()> {
         let written = match &mut self.target {
             Target::Nowhere => return Ok(()),
-            Target::Stdout => {
-                let mut out = io::stdout().lock();
-                out.write_all(&whole(line)).and_then(|()| out.flush())
-            }
+            Target::Stream(stream) => stream.write(line),
             Target::File(file) => file.write(line),
         };
         match (&written, self.is_broken) {
@@ -76,6 +99,44 @@ impl AuditSink {
         }
         self.is_broken = written.is_err();
         written
+    }
+}
+
+impl Stream {
+    fn start(mut out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (lines, inbox) = sync_channel::<Vec<u8>>(QUEUE);
+        let (end, over) = channel();
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let broken = Arc::clone(&is_broken);
+        thread::Builder::new().name("audit".into()).spawn(move || {
+            // Dropped with the thread, which hangs up.
+            let _end: std::sync::mpsc::Sender<()> = end;
+            while let Ok(line) = inbox.recv() {
+                let written = out.write_all(&line).and_then(|()| out.flush());
+                broken.store(written.is_err(), Ordering::Relaxed);
+            }
+        })?;
+        Ok(Self { lines: Some(lines), is_broken, over })
+    }
+
+    /// Queues a line. After a failure each line is an attempt, and counts when one has succeeded.
+    fn write(&self, line: &str) -> io::Result<()> {
+        let lines = self.lines.as_ref().filter(|lines| lines.try_send(whole(line)).is_ok());
+        if lines.is_none() {
+            return Err(io::Error::other("whoever reads standard output has stopped reading"));
+        }
+        if self.is_broken.load(Ordering::Relaxed) {
+            return Err(io::Error::other("standard output cannot be written"));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.lines = None;
+        // Either it hangs up, or its time is over.
+        let _ = self.over.recv_timeout(LAST_WORDS);
     }
 }
 
@@ -218,6 +279,88 @@ mod tests {
         file.write("next").unwrap();
         file.write("last").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nhal\nnext\nlast\n");
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_counts_and_stays() {
+        let dir = Dir::new("two-writers");
+        let path = dir.0.join("audit.log");
+        let mut file = Rotating::open(path.clone(), 64).unwrap();
+        let mut other = append(&path).unwrap();
+        file.write("first").unwrap();
+        other.write_all(b"of somebody else\n").unwrap();
+        file.write("second").unwrap();
+        let both = "first\nof somebody else\nsecond\n";
+        assert_eq!(file.written, both.len() as u64, "the file is as long as both have made it");
+        // A write that fails takes away nothing of it.
+        other.write_all(b"more of it\n").unwrap();
+        let whole = format!("{both}more of it\n");
+        file.file = File::open(&path).unwrap();
+        assert!(file.write("third").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), whole);
+        // Emptied by somebody else, it is short again, and is not rotated too early.
+        let mut file = Rotating::open(path.clone(), 64).unwrap();
+        other.set_len(0).unwrap();
+        file.write("fourth").unwrap();
+        assert_eq!((file.written, fs::read_to_string(&path).unwrap()), (7, "fourth\n".to_owned()));
+    }
+
+    /// Takes bytes when it is told to, or fails.
+    struct Reader {
+        may_go_on: Receiver<bool>,
+        got: std::sync::mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Reader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if !self.may_go_on.recv().unwrap_or(true) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            let _ = self.got.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stalls_holds_nobody_up_and_loses_nothing_that_counted() {
+        let ((go, may_go_on), (got, lines)) = (channel(), channel());
+        let sink = Stream::start(Reader { may_go_on, got }).unwrap();
+        let mut counted = 0;
+        while sink.write(&counted.to_string()).is_ok() {
+            counted += 1;
+        }
+        // One more than waits may be with the thread already.
+        assert!((QUEUE..=QUEUE + 1).contains(&counted), "{counted}");
+        assert!(sink.write("late").is_err());
+        drop(go);
+        for number in 0..counted {
+            assert_eq!(lines.recv().unwrap(), format!("{number}\n").into_bytes());
+        }
+        drop(sink);
+        assert!(lines.recv().is_err(), "what did not count was not written either");
+    }
+
+    #[test]
+    fn an_output_that_breaks_is_an_error_until_it_works_again() {
+        let ((go, may_go_on), (got, lines)) = (channel(), channel());
+        let sink = Stream::start(Reader { may_go_on, got }).unwrap();
+        assert!(sink.write("first").is_ok(), "it is only queued");
+        go.send(false).unwrap();
+        while !sink.is_broken.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        assert!(sink.write("second").is_err());
+        go.send(true).unwrap();
+        lines.recv().unwrap();
+        while sink.is_broken.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
+        assert!(sink.write("again").is_ok());
+        drop(go);
     }
 
     #[test]
