@@ -59,9 +59,7 @@ pub(super) fn run(config: &Config) -> Result<u8, Error> {
         Box::new(provider),
     );
     let audit = audit(config.audit_log.as_deref())?;
-    let all = buffers(environment::memory_limit());
-    let least = if all == BUFFERS { LOOP_BUFFERS_MIN } else { BUFFERS_LEAST };
-    let buffers = (all / loops).max(least);
+    let buffers = share(buffers(environment::memory_limit()), loops);
     let limits = Limits { conns: CONNS_MAX, buffers, keep: BUFFERS_KEPT };
     let (place, others) = Place::first(loops).map_err(|err| cannot_start(&err))?;
     for other in others {
@@ -220,4 +218,31 @@ fn own_executable() -> Option<Download> {
         sha256: crate::wire::resource::hex(sum.as_ref()),
         bytes: Arc::new(bytes),
     })
+}
+
+/// Buffers of each loop. Those of a machine without a limit are for many loops too few to serve
+/// each well, and it may have more; where memory is limited it must not.
+fn share(all: usize, loops: usize) -> usize {
+    let least = if all == BUFFERS { LOOP_BUFFERS_MIN } else { BUFFERS_LEAST };
+    (all / loops).max(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_has_its_share_of_the_buffers_and_never_too_few() {
+        assert_eq!(share(BUFFERS, 1), BUFFERS);
+        assert_eq!(share(BUFFERS, 2), (BUFFERS / 2).max(LOOP_BUFFERS_MIN));
+        for loops in 1..=LOOPS_MAX {
+            let unlimited = share(BUFFERS, loops);
+            assert!(LOOP_BUFFERS_MIN <= unlimited && BUFFERS / loops <= unlimited, "{loops}");
+            // Under a limit all of them together stay below it, but for the least that works.
+            let all = BUFFERS / 4;
+            let limited = share(all, loops);
+            assert!(BUFFERS_LEAST <= limited, "{loops}");
+            assert!(limited == BUFFERS_LEAST || limited * loops <= all, "{loops}: {limited}");
+        }
+    }
 }
