@@ -50,6 +50,7 @@ fn main() -> ExitCode {
     let mut words: Vec<_> = std::env::args_os().skip(1).collect();
     if words.first().is_some_and(|word| word == processes::SELF) {
         words.remove(0);
+        processes::ends_with_its_parent();
         return cluster_connect::start::run(words);
     }
     match run(pico_args::Arguments::from_vec(words)) {

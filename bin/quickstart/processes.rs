@@ -65,7 +65,9 @@ impl Program {
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(self.first).args(words).stdin(Stdio::null());
+        // One of our own lives no longer than this pipe does: see [`ends_with_its_parent`].
+        let stdin = if self.first.is_empty() { Stdio::null() } else { Stdio::piped() };
+        command.args(self.first).args(words).stdin(stdin);
         command
     }
 
@@ -77,6 +79,16 @@ impl Program {
         }
         Err(format!("{}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr)))
     }
+}
+
+/// Ends this process when the one that started it has ended in whatever way: its end of the pipe
+/// that is our standard input closes then, and nothing else is ever said on it.
+pub(crate) fn ends_with_its_parent() {
+    thread::spawn(|| {
+        let mut byte = [0];
+        while std::io::stdin().read(&mut byte).is_ok_and(|count| count != 0) {}
+        std::process::exit(1);
+    });
 }
 
 impl Process {

@@ -13,6 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial(it_shows_a_request_and_ends_when_told_to_show_no_more),
         trial(kubectl_works_as_it_says_until_ctrl_c),
         trial(a_part_that_ends_is_named),
+        trial(one_that_is_killed_leaves_no_process_behind),
     ]
 }
 
@@ -85,18 +86,41 @@ fn kubectl_works_as_it_says_until_ctrl_c() -> Result<(), Absent> {
     Ok(())
 }
 
+/// Processes of the chain whose kubeconfig is `path`: their ids and command lines.
+fn parts(path: &Path) -> Vec<(String, String)> {
+    let dir = path.parent().expect("a directory").display().to_string();
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    let lines = processes.filter_map(|process| {
+        let line = fs::read_to_string(process.path().join("cmdline")).ok()?.replace('\0', " ");
+        Some((process.file_name().into_string().ok()?, line))
+    });
+    lines.filter(|(_, line)| line.contains("--as-cluster-connect") && line.contains(&dir)).collect()
+}
+
+/// However it ends, its parts do not outlive it.
+fn one_that_is_killed_leaves_no_process_behind() -> Result<(), Absent> {
+    let mut command = Command::new(program()?);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut quickstart = Running::spawn(&mut command).expect("it starts");
+    let path = kubeconfig(&mut quickstart);
+    quickstart.line_with("until Ctrl-C");
+    assert!(3 <= parts(&path).len(), "relay, edge, client proxy: {:?}", parts(&path));
+    // A drop kills it as `kill -9` does.
+    drop(quickstart);
+    // They notice by themselves; how long that takes is the kernel's affair.
+    while !parts(&path).is_empty() {
+        std::thread::yield_now();
+    }
+    let dir = path.parent().expect("a directory");
+    fs::remove_dir_all(dir).expect("what it could not take away");
+    Ok(())
+}
+
 fn a_part_that_ends_is_named() -> Result<(), Absent> {
     let mut quickstart = at_terminal(&program()?.display().to_string())?;
     let path = kubeconfig(&mut quickstart);
-    let words = format!("--state-dir {}/relay", path.parent().expect("a directory").display());
-    let mut relay = None;
-    for process in fs::read_dir("/proc").expect("processes").flatten() {
-        let line = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
-        if line.replace('\0', " ").contains(&words) && line.contains("--as-cluster-connect") {
-            relay = process.file_name().into_string().ok();
-        }
-    }
-    let relay = relay.expect("the relay runs");
+    let relay = parts(&path).into_iter().find(|(_, line)| line.contains(" relay "));
+    let (relay, _) = relay.expect("the relay runs");
     Command::new("kill").args(["-9", &relay]).status().expect("kill runs");
     quickstart.line_with("quickstart: relay has ended");
     assert_eq!(quickstart.ended(), Some(1));
