@@ -196,6 +196,7 @@ fn new_agent() -> Agent {
         entity: "ent".to_owned(),
         rule: "Listen".to_owned(),
         key: Secret::new("Listen".to_owned()),
+        file: None,
     });
     let echo = Endpoint::Tcp { host: "echo".into(), port: 1, tls: None, via: None };
     Agent::new(agent::Config::new(source, None, echo))

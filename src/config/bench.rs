@@ -72,8 +72,8 @@ OPTIONS
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
   --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
                                connection with the right to send, of Azure Relay or of a relay of
-                               ours; no API is asked, so the identity's token for the relay is not
-                               used                       [$CLUSTER_CONNECT_CONNECTION_STRING]
+                               ours; read again for each token. No API is asked, and no token for
+                               the relay wanted           [$CLUSTER_CONNECT_CONNECTION_STRING]
   --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
                                its edge or auth proxy
   -n, --name NAME              the cluster: name, group/name, or resource id

@@ -161,7 +161,9 @@ impl Proxy {
             return Err(args.wrong("-n names one cluster twice"));
         }
         let (kube_token, warnings) = kube_token(args)?;
-        let identity = identity(args)?;
+        let way = Way::parse(clusters.len(), args)?;
+        let asks_relay = matches!(way, Way::Api(_));
+        let identity = identity(asks_relay, kube_token.is_some(), args)?;
         let known_hosts = match args.path("--known-hosts")? {
             Some(path) => path,
             None => home(args)?.join(".config").join("cluster-connect").join("known-hosts"),
@@ -175,7 +177,7 @@ impl Proxy {
         let audience =
             |given: Option<String>, default: &str| given.unwrap_or_else(|| default.to_owned());
         Ok(Self {
-            way: Way::parse(clusters.len(), args)?,
+            way,
             relay_ca: args.relay_ca()?,
             clusters,
             identity,
@@ -273,16 +275,21 @@ fn kube_token(args: &mut Args<'_>) -> Result<(Option<SecretSource>, Vec<String>)
     }
 }
 
-fn identity(args: &mut Args<'_>) -> Result<Source, Error> {
+fn identity(asks_relay: bool, has_kube_token: bool, args: &mut Args<'_>) -> Result<Source, Error> {
+    let variable = if asks_relay { identity::RELAY_TOKEN } else { identity::CLUSTER_TOKEN };
     let text = match args.text("--identity")? {
         Some(text) => text,
         None => match args.variable("CLUSTER_CONNECT_IDENTITY") {
             Some(text) => text,
-            None if args.variable(identity::RELAY_TOKEN).is_some() => "env".to_owned(),
+            None if args.variable(variable).is_some() => "env".to_owned(),
+            // Neither end wants a token from it.
+            None if has_kube_token && !asks_relay => {
+                return Ok(Source::Fixed { relay: None, cluster: None });
+            }
             None => return Err(args.missing("--identity (or CLUSTER_CONNECT_IDENTITY)")),
         },
     };
-    Source::parse(&text, &|name| args.variable(name)).map_err(Error::from)
+    Source::parse(&text, asks_relay, &|name| args.variable(name)).map_err(Error::from)
 }
 
 impl From<identity::Failure> for Error {
@@ -322,8 +329,8 @@ OPTIONS
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
   --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
                                connection with the right to send, of Azure Relay or of a relay of
-                               ours; no API is asked, so the identity's token for the relay is not
-                               used                       [$CLUSTER_CONNECT_CONNECTION_STRING]
+                               ours; read again for each token. No API is asked, and no token for
+                               the relay wanted           [$CLUSTER_CONNECT_CONNECTION_STRING]
   --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
                                its edge or auth proxy
   -n, --name NAME              the cluster: name, group/name, or resource id; may come several times
@@ -351,9 +358,11 @@ OPTIONS
   -h, --help                   this page
 
 IDENTITY
-  Two tokens are wanted: one for the relay, one for the cluster, which the relay never sees.
+  Two tokens are wanted: one for the relay, one for the cluster, which the relay never sees. With a
+  connection string it is the cluster's alone, and with a Kubernetes token beside it none.
   file:RELAY_TOKEN,CLUSTER_TOKEN   two files, read anew each time; the second may be left out
                                    beside a Kubernetes token
+  file:CLUSTER_TOKEN               the same with a connection string
   env                              CLUSTER_CONNECT_RELAY_TOKEN and CLUSTER_CONNECT_CLUSTER_TOKEN
   exec:COMMAND                     a command that prints a token, or JSON with one, for the
                                    audience in CLUSTER_CONNECT_AUDIENCE
@@ -391,8 +400,8 @@ OPTIONS
   --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
   --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
                                connection with the right to send, of Azure Relay or of a relay of
-                               ours; no API is asked, so the identity's token for the relay is not
-                               used                       [$CLUSTER_CONNECT_CONNECTION_STRING]
+                               ours; read again for each token. No API is asked, and no token for
+                               the relay wanted           [$CLUSTER_CONNECT_CONNECTION_STRING]
   --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
                                its edge or auth proxy
   -n, --name NAME              the cluster: name, group/name, or resource id; may come several times

@@ -1,6 +1,7 @@
 //! Command lines as people type them, and all the ways to type them wrong.
 
 mod operators;
+mod strings;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -287,42 +288,6 @@ fn every_limit_of_an_auth_proxy_is_an_option_whose_default_the_manual_tells() {
 }
 
 #[test]
-fn a_connection_string_stands_instead_of_a_relay_and_its_api() {
-    let line = "agent --connection-string-file /c -n edge-7 --state-dir /s";
-    let Ok(Command::Agent(agent)) = parse(line) else { panic!() };
-    assert!(matches!(agent.joining.way, agent::Way::ConnectionString(_)) && agent.enrols.is_none());
-    let string = "Endpoint=sb://n/;SharedAccessKeyName=r;SharedAccessKey=s3cret;EntityPath=e";
-    let variable = |name: &str| match name {
-        "CLUSTER_CONNECT_CONNECTION_STRING" => Some(string.to_owned()),
-        // Of another installation on the same machine; what is nearer counts.
-        "CLUSTER_CONNECT_RELAY" => Some("https://r.example".to_owned()),
-        _ => environment(name),
-    };
-    let Ok(Command::Agent(agent)) = with("agent -n edge-7 --state-dir /s", &variable) else {
-        panic!()
-    };
-    assert!(!format!("{agent:?}").contains("s3cret"));
-    let proxy =
-        "proxy --connection-string-file /c --cluster-ca /ca -n edge-7 --identity file:/r,/c";
-    let way = proxy_of(proxy).way;
-    assert!(matches!(way, proxy::Way::ConnectionString { .. }));
-    for wrong in [
-        format!("{line} --relay r.example"),
-        format!("{line} --join-token-file /j"),
-        format!("{line} --connection-string-file /d"),
-        line.replace("-n edge-7", ""),
-        line.replace("-file /c", ""),
-        proxy.replace("--cluster-ca /ca", ""),
-        proxy.replace("--connection-string-file /c", ""),
-        format!("{proxy} -n edge-8"),
-        format!("{proxy} --relay r.example"),
-        format!("{PROXY} --cluster-ca /ca"),
-    ] {
-        assert_eq!(parse(&wrong).unwrap_err().code, Code::Usage, "{wrong}");
-    }
-}
-
-#[test]
 fn an_auth_proxy_is_strict_by_default() {
     let Ok(Command::AuthProxy(auth)) = parse(&auth_proxy_line()) else { panic!() };
     let gate = &auth.gate;
@@ -402,7 +367,10 @@ fn a_proxy_writes_a_file_of_its_own_unless_it_is_told_otherwise() {
     let own = "/home/alice/.kube/cluster-connect/edge-7.yaml";
     assert_eq!(proxy.file, Target::Own(own.into()));
     assert_eq!((proxy.port, proxy.set_current, proxy.output), (47011, true, Output::Table));
-    assert_eq!(proxy.identity, Source::Files { relay: "/r".into(), cluster: Some("/c".into()) });
+    assert_eq!(
+        proxy.identity,
+        Source::Files { relay: Some("/r".into()), cluster: Some("/c".into()) }
+    );
     let known = "/home/alice/.config/cluster-connect/known-hosts";
     assert_eq!(proxy.known_hosts, PathBuf::from(known));
     let of = |rest: &str| proxy_of(&format!("{PROXY} {rest}")).file;

@@ -2,9 +2,11 @@
 //! gives, of Azure Relay or of a relay of our own. Tokens are made here; no API stands behind them.
 
 use std::fmt;
+use std::path::PathBuf;
 
+use super::{Job, Outcome};
 use crate::auth::sas;
-use crate::limits::TOKEN_LIFE;
+use crate::limits::{CONNECTION_STRING_MAX, TOKEN_LIFE};
 use crate::secret::Secret;
 use crate::wire::connection_string::{ConnectionString, Malformed};
 use crate::wire::url::authority_parts;
@@ -20,6 +22,9 @@ pub struct SharedKey {
     pub rule: String,
     /// The key, as the text it is handed out as.
     pub key: Secret<String>,
+    /// The file that this came from. It is read again for each token, so that a key that was made
+    /// anew needs no restart.
+    pub file: Option<PathBuf>,
 }
 
 /// Why a connection string gives no right at a hybrid connection.
@@ -41,7 +46,27 @@ impl SharedKey {
         let read = ConnectionString::parse(text).map_err(Unusable::Malformed)?;
         let relay = read.authority();
         let ConnectionString { rule, key, entity, .. } = read;
-        Ok(Self { relay, entity: entity.ok_or(Unusable::NoEntity)?, rule, key })
+        Ok(Self { relay, entity: entity.ok_or(Unusable::NoEntity)?, rule, key, file: None })
+    }
+
+    /// The job that reads it again, where it is in a file.
+    #[must_use]
+    pub fn look(&self) -> Option<Job> {
+        self.file.clone().map(|path| Job::Read { path, limit: CONNECTION_STRING_MAX })
+    }
+
+    /// Takes what [`Self::look`] has found. What cannot be used leaves everything as it was.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be used, which tells nothing of the key.
+    pub fn take(&mut self, outcome: Outcome) -> Result<(), String> {
+        let Outcome::Read(read) = outcome else { return Err("it was not read".to_owned()) };
+        let bytes = read?;
+        let text = std::str::from_utf8(bytes.expose()).map_err(|_| "it is not text")?;
+        let read = Self::parse(text).map_err(|why| why.to_string())?;
+        *self = Self { file: self.file.take(), ..read };
+        Ok(())
     }
 
     /// Host and port of the namespace.
@@ -71,3 +96,29 @@ impl fmt::Display for Unusable {
 }
 
 impl std::error::Error for Unusable {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(key: &str) -> String {
+        format!("Endpoint=sb://n.example/;SharedAccessKeyName=r;SharedAccessKey={key};EntityPath=e")
+    }
+
+    #[test]
+    fn a_new_key_in_the_file_is_taken_and_rubbish_is_not() {
+        let file = Some(PathBuf::from("/c"));
+        let mut key = SharedKey { file, ..SharedKey::parse(&text("old")).unwrap() };
+        assert!(matches!(key.look(), Some(Job::Read { .. })));
+        let found = |text: &str| Outcome::Read(Ok(Secret::new(text.as_bytes().to_vec())));
+        assert_eq!(key.take(found(&text("new"))), Ok(()));
+        assert_eq!((key.key.expose().as_str(), key.file.is_some()), ("new", true));
+        let foreign = text("s3cret").replace(";EntityPath=e", "");
+        for outcome in [found(""), found(&foreign), Outcome::Read(Err("no such file".into()))] {
+            let why = key.take(outcome).unwrap_err();
+            assert!(!why.contains("s3cret"), "{why}");
+            assert_eq!(key.key.expose(), "new");
+        }
+        assert!(SharedKey::parse(&text("k")).unwrap().look().is_none());
+    }
+}

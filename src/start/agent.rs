@@ -98,12 +98,17 @@ pub(super) fn role(
     Ok((Agent::new(config), text))
 }
 
-/// What a connection string gives.
+/// What a connection string gives. One in a file is read again later.
 pub(super) fn shared_key(source: &SecretSource) -> Result<SharedKey, Error> {
-    SharedKey::parse(source.read()?.expose()).map_err(|why| {
+    let key = SharedKey::parse(source.read()?.expose()).map_err(|why| {
         Error::new(Code::ConnectionStringInvalid, why.to_string())
             .hint("az relay hyco authorization-rule keys list shows one with its EntityPath")
-    })
+    })?;
+    let file = match source {
+        SecretSource::File(path) => Some(path.clone()),
+        SecretSource::Inline(_) => None,
+    };
+    Ok(SharedKey { file, ..key })
 }
 
 fn enrolment(

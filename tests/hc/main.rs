@@ -167,6 +167,7 @@ pub(crate) fn key_source() -> Source {
         entity: "ent".to_owned(),
         rule: "Listen".to_owned(),
         key: Secret::new("Listen".to_owned()),
+        file: None,
     })
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use log::warn;
 use rustls::pki_types::CertificateDer;
 use serde_json::{Value, json};
 
@@ -95,7 +96,7 @@ pub(super) struct Tokens {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     Idle,
-    /// Reads the note that the agent is enrolled.
+    /// Reads the note that the agent is enrolled, or its connection string.
     Reading(JobId),
     Enrolling(JobId),
     /// Waits for the challenge.
@@ -112,7 +113,11 @@ impl Tokens {
     /// Asks for a token.
     pub(super) fn request(&mut self, net: &mut dyn Net) -> Progress {
         match &self.source {
-            Source::Key(key) => Progress::Ready(ListenToken::mint(key, net.unix_time())),
+            Source::Key(_) if self.stage != Stage::Idle => Progress::Pending,
+            Source::Key(key) => match key.look() {
+                Some(job) => self.stage_of(job, Stage::Reading, net),
+                None => Progress::Ready(ListenToken::mint(key, net.unix_time())),
+            },
             Source::Enrolment(_) if self.stage != Stage::Idle => Progress::Pending,
             Source::Enrolment(enrolment) if self.is_enrolled => {
                 self.stage_of(enrolment.challenge(), Stage::Asking, net)
@@ -132,7 +137,6 @@ impl Tokens {
         net: &mut dyn Net,
     ) -> Option<Progress> {
         let stage = self.stage;
-        let Source::Enrolment(enrolment) = &self.source else { return None };
         let (Stage::Reading(ours)
         | Stage::Enrolling(ours)
         | Stage::Asking(ours)
@@ -144,6 +148,15 @@ impl Tokens {
             return None;
         }
         self.stage = Stage::Idle;
+        let enrolment = match &mut self.source {
+            Source::Enrolment(enrolment) => enrolment,
+            Source::Key(key) => {
+                if let Err(why) = key.take(outcome) {
+                    warn!("the connection string is used as it was read last: {why}");
+                }
+                return Some(Progress::Ready(ListenToken::mint(key, net.unix_time())));
+            }
+        };
         Some(match (stage, outcome) {
             (Stage::Reading(_), Outcome::Read(Ok(note))) if enrolment.is_note(note.expose()) => {
                 self.is_enrolled = true;

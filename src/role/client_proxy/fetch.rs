@@ -39,6 +39,7 @@ pub(super) enum Asked {
     RelayToken(String),
     ClusterToken(String),
     Credential(String),
+    SharedKey(String),
     KnownWritten,
 }
 
@@ -75,9 +76,10 @@ impl ClientProxy {
         if std::mem::replace(&mut cluster.credential.busy, true) {
             return;
         }
-        if let Some(shared) = &self.config.shared {
-            let credential = Credential::mint(shared, &cluster.resource, net.unix_time());
-            return self.on_credential(id, credential, net);
+        match self.config.shared.as_ref().map(|shared| shared.key.look()) {
+            Some(Some(job)) => return self.submit(job, Asked::SharedKey(id.to_owned()), net),
+            Some(None) => return self.mint(id, net),
+            None => (),
         }
         match self.config.identity.ask(Purpose::Relay, &self.config.audiences[0]) {
             Ok(Ask::Here(token)) => self.ask_relay(id, &token.text, net),
@@ -86,14 +88,37 @@ impl ClientProxy {
         }
     }
 
+    /// Makes a credential with the shared key.
+    fn mint(&mut self, id: &str, net: &mut dyn Net) {
+        let Some(cluster) = self.clusters.get(id) else { return };
+        let Some(shared) = &self.config.shared else { return };
+        let credential = Credential::mint(shared, &cluster.resource, net.unix_time());
+        self.on_credential(id, credential, net);
+    }
+
+    fn on_shared_key(&mut self, id: &str, outcome: Outcome, net: &mut dyn Net) {
+        if let Some(shared) = &mut self.config.shared
+            && let Err(why) = shared.key.take(outcome)
+        {
+            warn!("the connection string is used as it was read last: {why}");
+        }
+        self.mint(id, net);
+    }
+
     /// The relay did not let a session through. Its API knows why, and may have a credential that
     /// it takes; `why` is what is known till then. It is asked once until a session is up.
-    pub(super) fn on_session_refused(&mut self, id: &str, why: &str, net: &mut dyn Net) {
+    pub(super) fn on_session_refused(
+        &mut self,
+        id: &str,
+        code: &'static str,
+        why: &str,
+        net: &mut dyn Net,
+    ) {
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         let state = &mut cluster.credential;
         if std::mem::replace(&mut state.is_disputed, true) {
             state.is_disputed = false;
-            return self.on_trouble(id, "CLUSTER_UNREACHABLE", why, net);
+            return self.on_trouble(id, code, why, net);
         }
         state.current = None;
         self.want_credential(id, net);
@@ -125,7 +150,9 @@ impl ClientProxy {
         match asked {
             Asked::ClusterToken(id) => self.on_token_failed(&id, why, net),
             Asked::RelayToken(id) => self.on_credential_failed(&id, "IDENTITY_FAILED", why, net),
-            Asked::Credential(id) => self.on_credential_failed(&id, "RELAY_ANSWER", why, net),
+            Asked::Credential(id) | Asked::SharedKey(id) => {
+                self.on_credential_failed(&id, "RELAY_ANSWER", why, net);
+            }
             Asked::KnownWritten => warn!("the cluster's CA could not be written down: {why}"),
         }
     }
@@ -142,6 +169,7 @@ impl ClientProxy {
                     self.on_credential_failed(&id, "IDENTITY_FAILED", &why.to_string(), net);
                 }
             },
+            Some(Asked::SharedKey(id)) => self.on_shared_key(&id, outcome, net),
             Some(Asked::Credential(id)) => match outcome {
                 Outcome::Http(Ok(answer)) => self.on_relay_answer(&id, &answer, net),
                 Outcome::Http(Err(why)) => {

@@ -18,15 +18,15 @@ use crate::wire::json;
 pub enum Source {
     /// Two files, read anew each time: something else keeps them fresh.
     Files {
-        /// The token for the relay.
-        relay: PathBuf,
+        /// The token for the relay; not needed beside a connection string.
+        relay: Option<PathBuf>,
         /// The token for the cluster; not needed beside a Kubernetes token.
         cluster: Option<PathBuf>,
     },
     /// The variables [`RELAY_TOKEN`] and [`CLUSTER_TOKEN`], as they were at start.
     Fixed {
-        /// The token for the relay.
-        relay: Secret<String>,
+        /// The token for the relay; not needed beside a connection string.
+        relay: Option<Secret<String>>,
         /// The token for the cluster.
         cluster: Option<Secret<String>>,
     },
@@ -113,21 +113,32 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Source {
-    /// Reads `--identity`. `variable` looks into the environment.
+    /// Reads `--identity`. `asks_relay` where the relay is asked for credentials, and so wants a
+    /// token: without that a lone token is for the cluster. `variable` looks into the environment.
     ///
     /// # Errors
     ///
     /// [`Failure`]
-    pub fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+    pub fn parse(
+        text: &str,
+        asks_relay: bool,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Failure> {
         if let Some(paths) = text.strip_prefix("file:") {
             let (relay, cluster) = match paths.split_once(',') {
-                Some((relay, cluster)) => (relay, Some(cluster)),
-                None => (paths, None),
+                Some((relay, cluster)) => (Some(relay), Some(cluster)),
+                None if asks_relay => (Some(paths), None),
+                None => (None, Some(paths)),
             };
-            if relay.is_empty() || cluster == Some("") {
-                return Err(Failure::Incomplete("file: needs RELAY_TOKEN,CLUSTER_TOKEN"));
+            if relay == Some("") || cluster == Some("") {
+                return Err(Failure::Incomplete(if asks_relay {
+                    "file: needs RELAY_TOKEN,CLUSTER_TOKEN"
+                } else {
+                    "file: needs CLUSTER_TOKEN"
+                }));
             }
-            return Ok(Self::Files { relay: relay.into(), cluster: cluster.map(PathBuf::from) });
+            let path = |text: Option<&str>| text.map(PathBuf::from);
+            return Ok(Self::Files { relay: path(relay), cluster: path(cluster) });
         }
         if let Some(command) = text.strip_prefix("exec:") {
             return match command.trim() {
@@ -138,10 +149,16 @@ impl Source {
         match text {
             "env" => {
                 let token = |name: &str| variable(name).map(|text| token_text(&text)).transpose();
-                let relay = token(RELAY_TOKEN)?;
-                let relay =
-                    relay.ok_or(Failure::Incomplete("CLUSTER_CONNECT_RELAY_TOKEN is not set"))?;
-                Ok(Self::Fixed { relay, cluster: token(CLUSTER_TOKEN)? })
+                let (relay, cluster) = (token(RELAY_TOKEN)?, token(CLUSTER_TOKEN)?);
+                match (&relay, &cluster) {
+                    (None, _) if asks_relay => {
+                        Err(Failure::Incomplete("CLUSTER_CONNECT_RELAY_TOKEN is not set"))
+                    }
+                    (_, None) if !asks_relay => {
+                        Err(Failure::Incomplete("CLUSTER_CONNECT_CLUSTER_TOKEN is not set"))
+                    }
+                    _ => Ok(Self::Fixed { relay, cluster }),
+                }
             }
             "az" | "login" | "github" | "azure-pipelines" | "imds" => {
                 Err(Failure::NotAvailable(text.to_owned()))
@@ -163,18 +180,18 @@ impl Source {
         match self {
             Self::Files { relay, cluster } => {
                 let path = match purpose {
-                    Purpose::Relay => Some(relay),
-                    Purpose::Cluster => cluster.as_ref(),
+                    Purpose::Relay => relay,
+                    Purpose::Cluster => cluster,
                 };
-                let path = path.ok_or(Failure::Nothing(purpose))?.clone();
+                let path = path.clone().ok_or(Failure::Nothing(purpose))?;
                 Ok(Ask::Job(Job::Read { path, limit: SECRET_FILE_MAX }))
             }
             Self::Fixed { relay, cluster } => {
                 let text = match purpose {
-                    Purpose::Relay => Some(relay),
-                    Purpose::Cluster => cluster.as_ref(),
+                    Purpose::Relay => relay,
+                    Purpose::Cluster => cluster,
                 };
-                let text = text.ok_or(Failure::Nothing(purpose))?;
+                let text = text.as_ref().ok_or(Failure::Nothing(purpose))?;
                 Ok(Ask::Here(Token { text: text.clone(), expires: expiry(text.expose()) }))
             }
             Self::Command(command) => {
@@ -259,7 +276,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Source, Failure> {
-        Source::parse(text, &|name| match name {
+        Source::parse(text, true, &|name| match name {
             RELAY_TOKEN => Some(" relay-token\n".to_owned()),
             _ => None,
         })
@@ -275,12 +292,31 @@ mod tests {
 
     #[test]
     fn the_sources_are_files_the_environment_and_a_command() {
-        let both = Source::Files { relay: "/a".into(), cluster: Some("/b".into()) };
+        let both = Source::Files { relay: Some("/a".into()), cluster: Some("/b".into()) };
         assert_eq!(parse("file:/a,/b"), Ok(both));
-        assert_eq!(parse("file:/a"), Ok(Source::Files { relay: "/a".into(), cluster: None }));
-        let fixed = Source::Fixed { relay: Secret::new("relay-token".to_owned()), cluster: None };
+        assert_eq!(parse("file:/a"), Ok(Source::Files { relay: Some("/a".into()), cluster: None }));
+        let fixed =
+            Source::Fixed { relay: Some(Secret::new("relay-token".to_owned())), cluster: None };
         assert_eq!(parse("env"), Ok(fixed));
         assert_eq!(parse("exec: az x "), Ok(Source::Command("az x".to_owned())));
+    }
+
+    #[test]
+    fn where_the_relay_is_not_asked_no_token_for_it_is_wanted() {
+        let parse = |text: &str, has: &'static str| {
+            Source::parse(text, false, &|name| (name == has).then(|| "t".to_owned()))
+        };
+        let lone = Source::Files { relay: None, cluster: Some("/c".into()) };
+        assert_eq!(parse("file:/c", ""), Ok(lone));
+        let both = Source::Files { relay: Some("/r".into()), cluster: Some("/c".into()) };
+        assert_eq!(parse("file:/r,/c", ""), Ok(both));
+        let fixed = Source::Fixed { relay: None, cluster: Some(Secret::new("t".to_owned())) };
+        assert_eq!(parse("env", CLUSTER_TOKEN), Ok(fixed));
+        for (text, has) in [("env", RELAY_TOKEN), ("file:", ""), ("file:/r,", "")] {
+            assert!(matches!(parse(text, has), Err(Failure::Incomplete(_))), "{text}");
+        }
+        let asked = parse("file:/c", "").unwrap().ask(Purpose::Relay, "x");
+        assert_eq!(asked.unwrap_err(), Failure::Nothing(Purpose::Relay));
     }
 
     #[test]
@@ -296,9 +332,9 @@ mod tests {
         }
         let shown = parse(&"eyJ".repeat(100)).unwrap_err().to_string();
         assert!(shown.len() < 150, "{shown}");
-        let none = Source::parse("env", &|_| None);
+        let none = Source::parse("env", true, &|_| None);
         assert!(matches!(none, Err(Failure::Incomplete(_))));
-        let split = Source::parse("env", &|_| Some("a\r\nb".to_owned()));
+        let split = Source::parse("env", true, &|_| Some("a\r\nb".to_owned()));
         assert_eq!(split, Err(Failure::NotAToken));
     }
 

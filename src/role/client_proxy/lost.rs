@@ -38,6 +38,11 @@ impl Lost {
         matches!(self, Self::Refused(401 | 403 | 404, _))
     }
 
+    /// The key by which the right to connect was made is not, or no longer, one of the relay's.
+    pub(super) const fn is_for_the_key(&self) -> bool {
+        matches!(self, Self::Refused(401 | 403, _))
+    }
+
     /// A sentence about the cluster `name`.
     pub(super) fn sentence(&self, name: &str) -> String {
         match self {
