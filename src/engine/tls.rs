@@ -14,7 +14,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus,
 };
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
 
 /// The largest plaintext of one record.
 pub const RECORD: usize = 16 * 1024;
@@ -163,6 +163,16 @@ impl Session {
     #[must_use]
     pub const fn is_established(&self) -> bool {
         self.established
+    }
+
+    /// Whether the handshake, once done, was one that goes on from an earlier connection.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        let kind = match &self.side {
+            Side::Client(conn) => conn.handshake_kind(),
+            Side::Server(conn) => conn.handshake_kind(),
+        };
+        kind == Some(HandshakeKind::Resumed)
     }
 
     fn is_handshaking(&self) -> bool {

@@ -112,6 +112,12 @@ impl Tunnel {
         !matches!(self.inner, Inner::Handshaking)
     }
 
+    /// Its handshake went on from an earlier session between the same two ends.
+    #[must_use]
+    pub fn is_resumed(&self) -> bool {
+        self.tls.is_resumed()
+    }
+
     /// Its streams carry nothing but what measures.
     #[must_use]
     pub fn measures(&self) -> bool {

@@ -180,6 +180,11 @@ impl Conn {
         conn
     }
 
+    /// How TLS came about on it, where it has TLS.
+    pub(super) fn handshake(&self) -> Option<&'static str> {
+        self.tls.as_ref().map(|tls| if tls.is_resumed() { "resumed" } else { "full" })
+    }
+
     pub(super) fn finish(&mut self) {
         self.finishing = true;
     }

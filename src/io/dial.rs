@@ -65,6 +65,14 @@ impl Dial {
 }
 
 impl Origin {
+    /// For the log.
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::Dialled => "dialled",
+            Self::Accepted(..) => "accepted",
+        }
+    }
+
     pub(super) fn event(self, id: ConnId) -> Event {
         match self {
             Self::Dialled => Event::Connected(id),

@@ -331,6 +331,9 @@ impl<R: Role> Reactor<R> {
         let before = std::mem::discriminant(&conn.stage);
         match conn.progress(&self.net.pool) {
             Ok(Some(origin)) => {
+                if let Some(handshake) = conn.handshake() {
+                    log::debug!("conn={} {} tls={handshake}", id.0, origin.word());
+                }
                 self.net.timers.cancel(id);
                 self.net.dirty.insert(id);
                 self.announce(id, origin);

@@ -10,6 +10,7 @@ mod joining;
 mod killed;
 mod middle;
 mod places;
+mod resumed;
 mod roles;
 
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         joining::trials(),
         killed::trials(),
         places::trials(),
+        resumed::trials(),
         roles::trials(),
     ];
     all.into_iter().flatten().collect()

@@ -14,6 +14,7 @@ use cluster_connect::wire::kubeconfig::{Kubeconfig, Material, Token};
 use crate::demo;
 use crate::issuer::{Algorithm, Issuer};
 use crate::kubectl::TempDir;
+pub(crate) use crate::kubectl::private;
 use crate::processes::{Process, Program, Result, Wish};
 
 pub(crate) const ALICE: &str = "alice@contoso.com";
@@ -64,6 +65,8 @@ pub(crate) struct Options {
     pub(crate) certificate: bool,
     /// The tunnel may not be measured.
     pub(crate) unmeasured: bool,
+    /// Agent and auth proxy log what they do in detail.
+    pub(crate) talkative: bool,
     /// The agent listens by the connection string in `{name}.listen`, and no API knows of it.
     pub(crate) by_string: bool,
 }
@@ -352,6 +355,7 @@ impl Cluster {
             words.extend(strings(&["--auth-proxy", &self.place, "--auth-proxy-ca", &ca]));
             words.extend(strings(&["--auth-proxy-audience", CLUSTER_AUDIENCE]));
         }
+        words.extend(only_if(self.options.talkative && !self.options.edge, &DEBUG));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let wish = Wish { name: &name, words: &words, ready: "is connected to" };
         self.agent = Some(start(site.logs(), &wish).0);
@@ -362,9 +366,8 @@ impl Cluster {
         words.extend(strings(&["--kubeconfig", &site.path(&format!("{}.apiserver", self.name))]));
         words.extend(strings(&["--audit-log", &site.path(&format!("{}.audit", self.name))]));
         words.push("--no-require-least-privilege".to_owned());
-        if self.options.unmeasured {
-            words.extend(strings(&["--bench-rate", "0"]));
-        }
+        words.extend(only_if(self.options.talkative, &DEBUG));
+        words.extend(only_if(self.options.unmeasured, &["--bench-rate", "0"]));
         if self.options.passthrough {
             let issuer = "https://kubernetes.default.svc.cluster.local";
             words.extend(strings(&["--sa-passthrough", "--sa-issuer", issuer]));
@@ -407,14 +410,6 @@ pub(crate) fn program() -> Program {
     Program::at(env!("CARGO_BIN_EXE_cluster-connect"))
 }
 
-/// Writes a file that is nobody else's.
-pub(crate) fn private(path: &Path, content: &str) {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(content.as_bytes())).expect("a file is written");
-}
-
 fn start_relay(
     dir: &Path,
     logs: &Path,
@@ -451,6 +446,12 @@ fn issuer_words(dir: &Path, issuer: &Issuer, audience: &str) -> Vec<String> {
     words.extend(strings(&["--oidc-groups-claim", "groups"]));
     words.extend(strings(&["--oidc-ca-file", &text(&dir.join("issuer-ca.pem"))]));
     words
+}
+
+const DEBUG: [&str; 2] = ["--log-level", "debug"];
+
+fn only_if(so: bool, words: &[&str]) -> Vec<String> {
+    if so { strings(words) } else { Vec::new() }
 }
 
 /// The auth proxy's account, which may impersonate, ask about tokens, and nothing else.

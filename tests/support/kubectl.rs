@@ -405,3 +405,11 @@ fn wait(child: &mut Child, arguments: &[&str]) -> Option<i32> {
         }
     }
 }
+
+/// Writes a file that is nobody else's.
+pub(crate) fn private(path: &Path, content: &str) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(content.as_bytes())).expect("a file is written");
+}

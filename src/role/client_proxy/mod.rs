@@ -41,7 +41,7 @@ use self::lost::Lost;
 use self::session::Session;
 use super::egress::Egress;
 use super::shared_key::SharedKey;
-use super::{Close, ConnId, Event, Fault, JobId, Net, Notice, Role, Signal};
+use super::{Close, ConnId, Event, Fault, JobId, Net, Notice, Role, Signal, random_u64};
 use crate::auth::certify::Fingerprint;
 use crate::buf::Lease;
 use crate::engine::probe::{Near, Plan};
@@ -106,6 +106,8 @@ pub struct ClientProxy {
     clusters: BTreeMap<String, Cluster>,
     sessions: BTreeMap<ConnId, Session>,
     locals: BTreeMap<ConnId, Local>,
+    /// What is at the other end, as a sentence about it has it.
+    far: Arc<str>,
     jobs: BTreeMap<JobId, Asked>,
     timers: Timers<Key>,
     scratch: Vec<u8>,
@@ -124,6 +126,8 @@ struct Cluster {
     token: fetch::ClusterToken,
     /// Its CA has been held against what is known.
     is_judged: bool,
+    /// How TLS is spoken with it under the CA of this fingerprint.
+    inner: Option<(Fingerprint, Arc<ClientConfig>)>,
     /// The session that takes new streams, up or on its way.
     session: Option<ConnId>,
     /// Local connections that wait for a session.
@@ -159,6 +163,7 @@ impl ClientProxy {
                 credential: fetch::Credentials::default(),
                 token: fetch::ClusterToken::default(),
                 is_judged: false,
+                inner: None,
                 session: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),
@@ -170,6 +175,7 @@ impl ClientProxy {
             config,
             sessions: BTreeMap::new(),
             locals: BTreeMap::new(),
+            far: Arc::from("the cluster"),
             jobs: BTreeMap::new(),
             timers: Timers::new(),
             scratch: Vec::new(),
@@ -316,10 +322,4 @@ impl Role for ClientProxy {
     fn deadline(&self) -> Option<Instant> {
         self.timers.next()
     }
-}
-
-fn random_u64(net: &mut dyn Net) -> u64 {
-    let mut bytes = [0; 8];
-    net.random(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }

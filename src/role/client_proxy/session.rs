@@ -1,8 +1,10 @@
 //! One session with a cluster: the rendezvous through the relay, and the tunnel inside it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use log::{debug, info};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::lost::Lost;
@@ -64,14 +66,29 @@ impl ClientProxy {
         }
     }
 
-    fn start_session(&mut self, id: &str, net: &mut dyn Net) -> Result<ConnId, String> {
-        let cluster = self.clusters.get(id).ok_or("no such cluster")?;
+    /// How TLS is spoken with a cluster, end to end. It is kept for as long as the cluster's CA is
+    /// the same, and with it what makes the next session's handshake short.
+    fn inner_tls(&mut self, id: &str) -> Result<Arc<ClientConfig>, String> {
+        let cluster = self.clusters.get_mut(id).ok_or("no such cluster")?;
         let credential = cluster.credential.current.as_ref().ok_or("no credential")?;
+        if let Some((of, tls)) = &cluster.inner
+            && *of == credential.fingerprint
+        {
+            return Ok(Arc::clone(tls));
+        }
         let roots = std::slice::from_ref(&credential.authority);
         let time = self.config.time.clone();
         let alpn = if self.config.measure.is_some() { ALPN_BENCH } else { ALPN_MUX };
         let tls = tlsconf::client(roots, None, &[alpn], Versions::Newest, time)
             .map_err(|why| why.to_string())?;
+        cluster.inner = Some((credential.fingerprint, Arc::clone(&tls)));
+        Ok(tls)
+    }
+
+    fn start_session(&mut self, id: &str, net: &mut dyn Net) -> Result<ConnId, String> {
+        let tls = self.inner_tls(id)?;
+        let cluster = self.clusters.get(id).ok_or("no such cluster")?;
+        let credential = cluster.credential.current.as_ref().ok_or("no credential")?;
         let name = ServerName::try_from(credential.server_name.clone())
             .map_err(|_| "the cluster's server name is none".to_owned())?;
         let tunnel = Tunnel::dial(tls, name).map_err(|why| why.to_string())?;
@@ -206,8 +223,9 @@ impl ClientProxy {
         if let Some(mux) = session.tunnel.session() {
             mux.ping(u32::try_from(value >> 32).unwrap_or_default(), net.now());
         }
-        let id = session.cluster.clone();
-        info!("cluster={} connected, end-to-end session established", self.name(&id));
+        let (id, resumed) = (session.cluster.clone(), session.tunnel.is_resumed());
+        let name = self.name(&id);
+        info!("cluster={name} connected, end-to-end session established resumed={resumed}");
         self.on_session_accepted(&id);
         let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
         for local in waiting.unwrap_or_default() {
@@ -246,18 +264,23 @@ impl ClientProxy {
             }
             // The auth proxy has no business opening streams.
             Event::Opened(id) => drop(session.tunnel.reset(id)),
-            Event::GoingAway => self.retire(conn),
+            Event::GoingAway => self.retire(conn, net),
             Event::Pong(round_trip) => debug!("conn={} round trip {round_trip:?}", conn.0),
         }
     }
 
-    /// The session takes no new streams; the next request starts another one.
-    fn retire(&mut self, conn: ConnId) {
+    /// The session takes no new streams; the next request starts another one. Streams on which
+    /// nothing is under way are given up, so that none is found closed by a request.
+    fn retire(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get(&conn) else { return };
         if let Some(cluster) = self.clusters.get_mut(&session.cluster)
             && cluster.session == Some(conn)
         {
             cluster.session = None;
+        }
+        let locals: Vec<ConnId> = session.streams.values().copied().collect();
+        for local in locals {
+            self.retire_stream(local, net);
         }
     }
 
@@ -343,14 +366,24 @@ impl ClientProxy {
         let current = self.clusters.values().any(|cluster| cluster.session == Some(conn));
         let Some(session) = self.forget_session(conn) else { return };
         let id = session.cluster;
+        if !current && session.streams.is_empty() && session.tunnel.is_established() {
+            return debug!("conn={} a session that was given up has ended", conn.0);
+        }
         let sentence = why.sentence(&self.name(&id));
         info!("session ended: {sentence}");
         let lost = format!("{sentence}; whether the request was carried out is not known");
         for local in session.streams.into_values() {
             self.on_cluster_broken(local, &lost, net);
         }
-        if why.is_for_the_api() && self.config.shared.is_none() {
-            return self.on_session_refused(&id, &sentence, net);
+        let (is_disputable, code) = match &self.config.shared {
+            None => (why.is_for_the_api(), "CLUSTER_UNREACHABLE"),
+            // Another key may be in its file by now.
+            Some(shared) => {
+                (shared.key.file.is_some() && why.is_for_the_key(), why.code(&session.stage))
+            }
+        };
+        if is_disputable {
+            return self.on_session_refused(&id, code, &sentence, net);
         }
         // Nobody waits for a session that was up, but for the process that is not ready without.
         let was_up = session.tunnel.is_established() && self.is_ready;
