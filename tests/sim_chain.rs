@@ -1,6 +1,8 @@
 //! kubectl, client proxy, relay, agent, auth proxy and API server in one simulated world.
 
 mod chain;
+#[path = "chain/prompt.rs"]
+mod prompt;
 mod sim;
 
 use std::rc::Rc;

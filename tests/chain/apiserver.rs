@@ -52,7 +52,8 @@ struct Conn {
 struct Watch {
     left: u64,
     number: u64,
-    next: Instant,
+    /// `None` for one that goes on when it is told to.
+    next: Option<Instant>,
 }
 
 impl ApiServer {
@@ -115,7 +116,8 @@ impl ApiServer {
             let answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
             conn.out.extend_from_slice(answer);
             let left = parameter(&head, "count");
-            conn.watch = Some(Watch { left, number: 0, next: net.now() });
+            let next = (parameter(&head, "hand") == 0).then(|| net.now());
+            conn.watch = Some(Watch { left, number: 0, next });
         }
         if parameter(&head, "slow") == 1 {
             conn.sleeps = Some(net.now() + Duration::from_secs(10));
@@ -231,10 +233,9 @@ impl ApiServer {
     fn go_on_watching(&mut self, id: ConnId, net: &mut dyn Net) {
         let (size, wait) = (self.rng.size(3_000), self.rng.below(400));
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let Some(watch) = conn.watch.as_mut().filter(|watch| watch.next <= net.now()) else {
-            return;
-        };
-        watch.next = net.now() + Duration::from_millis(1 + wait);
+        let is_due = |watch: &&mut Watch| watch.next.is_some_and(|next| next <= net.now());
+        let Some(watch) = conn.watch.as_mut().filter(is_due) else { return };
+        watch.next = Some(net.now() + Duration::from_millis(1 + wait));
         if net.pressure(id) == Pressure::Open {
             if watch.left == 0 {
                 conn.watch = None;
@@ -246,6 +247,21 @@ impl ApiServer {
             }
         }
         self.read(id, net);
+    }
+}
+
+impl ApiServer {
+    /// One event for whoever watches by hand.
+    fn tell(&mut self, net: &mut dyn Net) {
+        let by_hand = |conn: &Conn| conn.watch.as_ref().is_some_and(|watch| watch.next.is_none());
+        let ids = self.conns.iter().filter(|(_, conn)| by_hand(conn)).map(|(id, _)| *id);
+        for id in ids.collect::<Vec<_>>() {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            let Some(watch) = &mut conn.watch else { continue };
+            chunk(&mut conn.out, event(watch.number, 300).as_bytes());
+            watch.number += 1;
+            self.send(id, net);
+        }
     }
 }
 
@@ -272,6 +288,7 @@ impl Role for ApiServer {
             Event::Drained(id, _) => self.send(id, net),
             Event::Finished(id) => self.on_finished(id, net),
             Event::Closed(id, _) => self.forget(id),
+            Event::Signal(_) => self.tell(net),
             Event::Deadline => {
                 let ids: Vec<ConnId> = self.conns.keys().copied().collect();
                 for id in ids {
@@ -284,7 +301,7 @@ impl Role for ApiServer {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let next = |conn: &Conn| [conn.watch.as_ref().map(|watch| watch.next), conn.sleeps];
+        let next = |conn: &Conn| [conn.watch.as_ref().and_then(|watch| watch.next), conn.sleeps];
         self.conns.values().flat_map(next).flatten().min()
     }
 }

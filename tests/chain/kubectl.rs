@@ -33,6 +33,8 @@ pub enum Ask {
     Watch {
         events: u64,
     },
+    /// Goes on for ever, with an event for each signal that the API server gets.
+    Tail,
     /// Bytes both ways over a connection that is upgraded.
     Exec {
         body: Vec<u8>,
@@ -268,7 +270,7 @@ impl Kubectl {
         let Some(run) = &mut self.lanes[number].run else { return };
         run.body.extend_from_slice(data);
         match &run.ask {
-            Ask::Watch { .. } => {
+            Ask::Watch { .. } | Ask::Tail => {
                 let lines = data.iter().filter(|byte| **byte == b'\n').count();
                 self.report.borrow_mut().events += lines as u64;
             }
@@ -373,6 +375,7 @@ impl Ask {
             Self::Watch { events } => {
                 ("GET", format!("/pods?watch=1&count={events}"), String::new())
             }
+            Self::Tail => ("GET", "/pods?watch=1&hand=1".to_owned(), String::new()),
             Self::Leave { .. } => unreachable!("taken apart before"),
             Self::Exec { .. } | Self::Shell => {
                 let protocol =
@@ -411,7 +414,9 @@ impl Ask {
             Self::Post { body, .. } => Some((200, body.clone())),
             Self::Refused { .. } => Some((413, b"large".to_vec())),
             Self::Exec { body, .. } => Some((101, body.clone())),
-            Self::Watch { .. } | Self::Stranger | Self::Shell | Self::Leave { .. } => None,
+            Self::Watch { .. } | Self::Tail | Self::Stranger | Self::Shell | Self::Leave { .. } => {
+                None
+            }
         };
         let is_good = match (&expected, self) {
             (Some((code, bytes)), _) => status == *code && body == bytes,

@@ -9,6 +9,7 @@ pub mod courier;
 pub mod http;
 mod loops;
 mod node;
+mod straight;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -49,6 +50,9 @@ pub struct World {
     errands: Rc<RefCell<Errands>>,
     courier: Option<usize>,
     steps: u64,
+    /// Nothing is held up or cut any more: each step carries so many bytes of each connection one
+    /// hop further, and no time passes on the way.
+    straight: Option<usize>,
 }
 
 /// Seconds since 1970 when a world begins.
@@ -67,6 +71,7 @@ impl World {
             errands,
             courier: None,
             steps: 0,
+            straight: None,
         }
     }
 
@@ -243,7 +248,8 @@ impl World {
         let mut progress = false;
         for node in 0..self.nodes.len() {
             for (conn, to) in std::mem::take(&mut self.nodes[node].net.dials) {
-                let wait = if matches!(to, Endpoint::Local(_)) { 0 } else { self.rng.below(40) };
+                let is_near = self.straight.is_some() || matches!(to, Endpoint::Local(_));
+                let wait = if is_near { 0 } else { self.rng.below(40) };
                 let at = self.now + Duration::from_millis(wait);
                 self.nodes[node].dialling.push((at, conn, to));
             }
@@ -288,8 +294,8 @@ impl World {
     fn flush(&mut self) -> bool {
         let mut progress = false;
         for (node, id) in self.all() {
-            let at = self.now + Duration::from_millis(self.rng.below(20));
-            let most = self.rng.size(20_000);
+            let at = self.now + self.delay();
+            let most = self.portion();
             let Some(conn) = self.nodes[node].net.conns.get(&id) else { continue };
             let Some(peer) = conn.peer else { continue };
             if IN_FLIGHT <= self.in_flight(peer) {
@@ -299,8 +305,13 @@ impl World {
             let Some(conn) = self.nodes[node].net.conns.get_mut(&id) else { continue };
             if let Some(slice) = conn.outbox.take(most) {
                 let is_lingering = conn.linger.is_some();
-                let bytes = slice.to_vec();
+                let mut bytes = slice.to_vec();
                 drop(slice);
+                // As the real loop does, which gathers what is queued.
+                while self.straight.is_some() && bytes.len() < most {
+                    let Some(more) = conn.outbox.take(most - bytes.len()) else { break };
+                    bytes.extend_from_slice(&more);
+                }
                 progress = true;
                 let len = bytes.len();
                 if is_heard {
@@ -323,7 +334,7 @@ impl World {
     fn deliver(&mut self) -> bool {
         let mut progress = false;
         for (node, id) in self.all() {
-            let want = self.rng.size(20_000);
+            let want = self.portion();
             let Some(event) = self.nodes[node].net.receive(id, self.now, want) else { continue };
             progress = true;
             let conn = self.nodes[node].net.conns.get(&id);
