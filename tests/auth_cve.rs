@@ -1,6 +1,8 @@
 //! Holes that other proxies and servers have had, one by one, with the bytes that opened them.
 
 mod gate;
+#[path = "gate/holes.rs"]
+mod holes;
 mod sim;
 mod support;
 #[path = "chain/tokens.rs"]

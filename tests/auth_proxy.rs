@@ -2,10 +2,14 @@
 
 #[path = "gate/answers.rs"]
 mod answers;
+#[path = "gate/fetched.rs"]
+mod fetched;
 mod gate;
 #[path = "gate/ready.rs"]
 mod ready;
 mod sim;
+#[path = "gate/strangers.rs"]
+mod strangers;
 mod support;
 #[path = "chain/tokens.rs"]
 mod tokens;
@@ -18,7 +22,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cluster_connect::auth::fields::HeaderPolicy;
 use cluster_connect::limits::{PARKED_TIMEOUT, REFUSALS, REVIEW_NO, REVIEW_YES};
-use cluster_connect::role::{Event, Peer};
+use cluster_connect::role::{ConnId, Event, ListenerTag, Peer};
 use serde_json::{Value, json};
 
 use gate::{ACCOUNTS, Gate, OWN_TOKEN};
@@ -306,27 +310,6 @@ fn a_flood_of_bad_credentials_is_throttled_until_time_has_passed() {
 }
 
 #[test]
-fn a_session_on_which_nothing_is_let_through_takes_a_place_for_a_minute() {
-    for token in [None, Some("garbage".to_owned())] {
-        let mut gate = Gate::new(|_| ());
-        if let Some(token) = token {
-            let _ = gate.ask(&request(&token, ""));
-        }
-        gate.pass(Duration::from_secs(59));
-        assert!(!gate.net.ended.contains(&gate.session));
-        gate.pass(Duration::from_secs(2));
-        assert!(gate.net.ended.contains(&gate.session));
-        assert_eq!(gate.proxy.leftovers(), (0, 0, 0));
-    }
-    let mut gate = Gate::new(|_| ());
-    gate.ask(&request(&alice(), ""));
-    let (conn, ..) = gate.upstream();
-    gate.reply(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-    gate.pass(Duration::from_secs(600));
-    assert!(!gate.net.ended.contains(&gate.session), "it is known");
-}
-
-#[test]
 fn what_cannot_be_written_down_does_not_go_on_unless_configured() {
     let mut gate = Gate::new(|_| ());
     gate.net.is_audit_broken = true;
@@ -404,6 +387,14 @@ fn operators_see_health_and_metrics_without_names() {
             "authproxy_rejected_total{reason=\"malformed\"} 1\n",
             "authproxy_inflight 0\n",
             "authproxy_upstream_seconds_count 1\n",
+            "authproxy_jwks_keys{issuer=\"https://issuer.test\"} 1\n",
+            "authproxy_jwks_age_seconds{issuer=\"https://issuer.test\"} 0\n",
+            "authproxy_jwks_fetch_total{result=\"ok\"} 0\n",
+            "authproxy_groups_total{result=\"found\"} 0\n",
+            "authproxy_tokenreview_total{result=\"yes\"} 0\n",
+            "authproxy_sa_token_age_seconds 0\n",
+            "authproxy_upgraded 0\n",
+            "authproxy_build_info{version=\"",
         ] {
             assert!(page.contains(line), "{line}{page}");
         }
@@ -489,8 +480,8 @@ fn hostile_visitors_get_an_error_and_nothing_else() {
 #[test]
 fn a_visitor_that_says_nothing_is_dropped() {
     let mut gate = Gate::new(|_| ());
-    let conn = cluster_connect::role::ConnId(9_999);
-    let tag = cluster_connect::role::ListenerTag::Admin;
+    let conn = ConnId(9_999);
+    let tag = ListenerTag::Admin;
     gate.emit(Event::Accepted(conn, tag, Peer::Local));
     gate.pass(Duration::from_secs(11));
     assert!(gate.net.ended.contains(&conn));

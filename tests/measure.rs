@@ -8,8 +8,10 @@ mod tokens;
 
 use std::time::Duration;
 
+use cluster_connect::auth::impersonate::EXTRA_DOMAIN;
 use cluster_connect::engine::tunnel::ALPN_BENCH;
-use cluster_connect::limits::{PROBE_LIFE, PROBE_STREAMS, WINDOW};
+use cluster_connect::limits::{PROBE_LIFE, PROBE_STREAMS, PROBES, WINDOW};
+use cluster_connect::role::Peer;
 use cluster_connect::wire::mux::StreamId;
 use cluster_connect::wire::probe::{Ask, TARGET};
 use gate::Gate;
@@ -93,6 +95,64 @@ fn a_session_that_measures_carries_no_requests() {
     let _ = gate.ask(&request(TARGET, &alice()));
     let (_, _, head) = gate.upstream();
     assert!(head.starts_with("POST /cluster-connect/bench "), "{head}");
+}
+
+#[test]
+fn who_measures_is_shown_can_be_cut_and_is_in_the_audit_log_from_beginning_to_end() {
+    let list = |gate: &mut Gate| {
+        let list = gate.visit(Peer::Local, "GET /sessions HTTP/1.1\r\nHost: x\r\n\r\n");
+        let list = list.split_once("\r\n\r\n").expect("a head").1;
+        serde_json::from_str::<serde_json::Value>(list).expect("JSON")
+    };
+    for way in ["/sessions?user=alice", "/sessions/{id}"] {
+        let mut gate = measuring();
+        let id = stream(&mut gate, Ask::Send(50_000));
+        assert_eq!(gate.heard_bytes(id).len(), 50_000);
+        let shown = list(&mut gate)["sessions"][0].clone();
+        assert_eq!(shown["measures"]["user"], "alice", "{shown}");
+        assert_eq!(shown["measures"]["since"], EPOCH);
+        let way = way.replace("{id}", shown["id"].as_str().expect("an id"));
+        let order = format!("DELETE {way} HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert!(gate.visit(Peer::Local, &order).ends_with("{\"cut\":1}\n"));
+        assert!(gate.net.ended.contains(&gate.session));
+        assert_eq!(list(&mut gate)["sessions"].as_array().map(Vec::len), Some(0));
+        let audit: Vec<serde_json::Value> =
+            gate.net.audit.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let cut = audit.iter().find(|it| it["user"]["username"] == "operator").expect("a cut");
+        assert_eq!(cut["annotations"][format!("{EXTRA_DOMAIN}/cut-user")], "alice");
+        let of_alice = audit.iter().filter(|it| it["user"]["username"] == "alice");
+        let stages: Vec<&str> = of_alice.clone().filter_map(|it| it["stage"].as_str()).collect();
+        assert_eq!(stages, ["RequestReceived", "ResponseStarted", "ResponseComplete"]);
+        let sent =
+            &of_alice.last().expect("three")["annotations"][format!("{EXTRA_DOMAIN}/bytes-sent")];
+        let sent: u64 = sent.as_str().expect("a number").parse().expect("a number");
+        assert!((50_000..80_000).contains(&sent), "{sent}");
+    }
+}
+
+#[test]
+fn one_caller_cannot_use_up_the_turns_of_the_others() {
+    let turn = |gate: &mut Gate, who: &str| {
+        gate.leave();
+        gate.join();
+        let token = tokens::token(who, "cluster", EPOCH, 3600);
+        let first = gate.ask(&request(TARGET, &token));
+        gate.heard(first)
+    };
+    let mut gate = gate();
+    for _ in 0..PROBES {
+        assert!(turn(&mut gate, "mallory").starts_with("HTTP/1.1 200 "));
+    }
+    for _ in 0..20 {
+        let answer = turn(&mut gate, "mallory");
+        assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("Retry-After"), "{answer}");
+        assert!(answer.contains("you have measured too often"), "{answer}");
+    }
+    assert!(turn(&mut gate, "alice").starts_with("HTTP/1.1 200 "));
+    // One at a time, whoever it is.
+    gate.join();
+    let first = gate.ask(&request(TARGET, &tokens::token("bob", "cluster", EPOCH, 3600)));
+    assert!(gate.heard(first).contains("somebody else is measuring"));
 }
 
 #[test]

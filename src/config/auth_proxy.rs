@@ -311,7 +311,9 @@ OPTIONS
   --audit-log FILE             audit.k8s.io/v1 events, one JSON line each; - is standard output
                                                                                 [none]
   --bench-rate MB                megabytes per second that cluster-connect bench may move, in
-                                 all; 0 turns it off                            [125]
+                                 all; 0 turns it off. Everybody who is authenticated may measure,
+                                 one at a time, a minute, three times in a row: the default of
+                                 about 100 Mbit/s leaves lines and cores to others  [12]
   --require-least-privilege      refuse to start when the account may do more   [on]
   --no-require-least-privilege   say it loudly instead
   --audit-fail-open            go on although the audit log cannot be written; without it

@@ -8,15 +8,20 @@ use super::{FRAME_MAX, MUX_HEADER};
 pub const PROBE_LIFE: Duration = Duration::from_secs(60);
 
 /// Bytes per second, both ways together, that a session which measures may move unless configured:
-/// 1 Gbit/s, more than most lines have, and a third of a core.
-pub const PROBE_RATE: u64 = 125_000_000;
+/// about 100 Mbit/s. Everybody who is authenticated may measure, one at a time, so this is what strangers
+/// to the cluster could take of its line and of a core (a thirtieth) for as long as they like.
+pub const PROBE_RATE: u64 = 12_000_000;
 
-/// Sessions that may measure one after the other, and one more for each [`PROBE_REFILL`]: an auth
-/// proxy spends at most half of its time on it.
-pub const PROBES: u32 = 4;
+/// Sessions of one caller that may measure one after the other, and one more for each
+/// [`PROBE_REFILL`]: whoever wants to measure finds a time at which no other does.
+pub const PROBES: u32 = 3;
 
 /// See [`PROBES`].
-pub const PROBE_REFILL: Duration = Duration::from_secs(120);
+pub const PROBE_REFILL: Duration = Duration::from_secs(180);
+
+/// Callers whose measuring is remembered. Those who have all of [`PROBES`] again are forgotten, and
+/// with this many others nobody new measures.
+pub const PROBE_CALLERS: usize = 256;
 
 /// Streams of a session that measures, at a time.
 pub const PROBE_STREAMS: usize = 64;

@@ -41,6 +41,9 @@ pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 /// the auth proxy and none to be served takes a place for no longer than this.
 pub const STRANGER_SESSION: Duration = Duration::from_secs(60);
 
+/// How long the caller of such a session has to leave by itself: some round trips.
+pub const STRANGER_LEAVES: Duration = Duration::from_secs(5);
+
 /// How long exec, attach and port-forward may last, unless configured.
 pub const SESSION_MAX: Duration = Duration::from_secs(12 * 3600);
 
@@ -75,6 +78,12 @@ pub const PARKED_SESSION: usize = 64;
 
 /// How long a request waits for all of its answers.
 pub const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a request whose token names an unknown key waits for the keys that are being fetched.
+pub const PARKED_KEYS: Duration = Duration::from_secs(2);
+
+/// Time between two lines of the log about trouble with the API server.
+pub const COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Connections of operators and probes at a time.
 pub const ADMIN_CONNS: usize = 64;
@@ -142,3 +151,6 @@ pub const SPARES: usize = 2;
 
 /// How long one waits. kube-apiserver gives a new connection 32 seconds for its first head.
 pub const SPARE_LIFE: Duration = Duration::from_secs(20);
+
+/// The shortest and the longest ceiling of the time without new ones after one could not be made.
+pub const SPARE_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));

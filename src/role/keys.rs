@@ -9,7 +9,7 @@ use std::time::Instant;
 use log::{info, warn};
 use rustls::pki_types::CertificateDer;
 
-use super::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome};
+use super::{HttpAnswer, HttpCall, Job, JobId, Net, Outcome, random_u64};
 use crate::auth::jwks::KeySet;
 use crate::auth::refresh::{Answer, Clock, Fetch, KeyPolicy, Progress};
 use crate::auth::{Denied, Issuer, Verifier};
@@ -95,17 +95,24 @@ impl Keys {
         self.handle_deadline(net);
     }
 
-    /// A token was refused; perhaps because its key is newer than ours.
-    pub fn on_denied(&mut self, denied: &Denied, net: &mut dyn Net) {
-        let Some(issuer) = denied.refresh() else { return };
+    /// A token was refused; perhaps because its key is newer than ours. Says which issuer's keys
+    /// are on their way then, so that whoever can may wait for them.
+    pub fn on_denied(&mut self, denied: &Denied, net: &mut dyn Net) -> Option<usize> {
+        let issuer = denied.refresh()?;
         let now = net.now();
-        if self.was_unknown(denied, now) {
-            return;
+        if !self.was_unknown(denied, now) {
+            for policy in self.policies.iter_mut().filter(|policy| policy.issuer() == issuer) {
+                policy.on_unknown_key(now);
+            }
+            self.handle_deadline(net);
         }
-        for policy in self.policies.iter_mut().filter(|policy| policy.issuer() == issuer) {
-            policy.on_unknown_key(now);
-        }
-        self.handle_deadline(net);
+        self.is_fetching(issuer).then_some(issuer)
+    }
+
+    /// The keys of the issuer of this index are on their way.
+    #[must_use]
+    pub fn is_fetching(&self, issuer: usize) -> bool {
+        self.jobs.values().any(|asked| matches!(asked, Asked::Fetch(of) if *of == issuer))
     }
 
     /// The same key was asked for a moment ago: the budget of its issuer is for other keys.
@@ -134,7 +141,7 @@ impl Keys {
                 Ok(job) => drop(self.jobs.insert(job, Asked::Fetch(issuer))),
                 Err(super::Busy) => {
                     let answer = Answer::Failed("the worker threads are busy".into());
-                    let (clock, random) = (clock(net), random(net));
+                    let (clock, random) = (clock(net), random_u64(net));
                     // It is tried again by itself.
                     let _ = policy.fetched(answer, &mut self.verifier, clock, random);
                 }
@@ -187,7 +194,7 @@ impl Keys {
     }
 
     fn on_fetched(&mut self, issuer: usize, result: Result<HttpAnswer, String>, net: &mut dyn Net) {
-        let (clock, random) = (clock(net), random(net));
+        let (clock, random) = (clock(net), random_u64(net));
         let answer = match &result {
             Ok(answer) if answer.status == 200 => {
                 let etag = answer.headers.iter().find(|(name, _)| name == "etag");
@@ -258,10 +265,4 @@ fn call(fetch: &Fetch, roots: Option<Arc<Vec<CertificateDer<'static>>>>) -> Http
 
 fn clock(net: &dyn Net) -> Clock {
     Clock { now: net.now(), unix: net.unix_time() }
-}
-
-fn random(net: &mut dyn Net) -> u64 {
-    let mut bytes = [0; 8];
-    net.random(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }

@@ -20,5 +20,5 @@ pub use job::{Exec, HttpAnswer, HttpCall, Job, JobId, Note, Outcome, State, Writ
 pub use letter::{Letter, LoopId, Pair, Revoked, Seat, Tally};
 pub use net::{
     Busy, Close, ConnId, Endpoint, Event, Fault, ListenerTag, Net, Notice, Peer, Role, Signal, Tls,
-    Unrecorded, Via,
+    Unrecorded, Via, random_u64,
 };

@@ -272,3 +272,10 @@ pub struct Busy;
 /// The audit log cannot be written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Unrecorded;
+
+/// Random bits, as many as one number has.
+pub fn random_u64(net: &mut dyn Net) -> u64 {
+    let mut bytes = [0; 8];
+    net.random(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}

@@ -80,7 +80,7 @@ fn one_measures_at_a_time_and_not_too_often() {
     }
     let node = run(&mut chain);
     let (_, why) = outcome(&chain, node).expect_err("too often");
-    assert!(why.contains("429: measured too often"), "{why}");
+    assert!(why.contains("429: you have measured too often"), "{why}");
     chain.world.run_for(PROBE_REFILL);
     let node = run(&mut chain);
     assert!(outcome(&chain, node).is_ok());

@@ -395,7 +395,7 @@ impl Chain {
             egress: Default::default(),
             clusters: vec![cluster()],
             identity: identity::Source::Files {
-                relay: "/relay-token".into(),
+                relay: Some("/relay-token".into()),
                 cluster: Some("/cluster-token".into()),
             },
             audiences: ["relay".to_owned(), "cluster".to_owned()],

@@ -24,8 +24,13 @@ fn pair() -> EcdsaKeyPair {
 
 /// A token for `subject` at `audience`, from now on for `life` seconds.
 pub fn token(subject: &str, audience: &str, unix_now: u64, life: u64) -> String {
+    token_by("k", subject, audience, unix_now, life)
+}
+
+/// The same by a key of that name.
+pub fn token_by(kid: &str, subject: &str, audience: &str, unix_now: u64, life: u64) -> String {
     let encode = |text: String| URL_SAFE_NO_PAD.encode(text);
-    let header = encode(json!({"alg": "ES256", "typ": "JWT", "kid": "k"}).to_string());
+    let header = encode(json!({"alg": "ES256", "typ": "JWT", "kid": kid}).to_string());
     let claims = json!({
         "iss": ISSUER, "sub": subject, "aud": audience, "iat": unix_now, "exp": unix_now + life,
     });
@@ -58,11 +63,15 @@ pub fn keys_of(
     let settings =
         VerifierSettings { issuers, service_account_issuer, ..VerifierSettings::default() };
     let mut verifier = Verifier::new(settings).expect("settings");
+    verifier.install_keys(0, key_set("k").as_bytes(), EPOCH).expect("keys");
+    Keys::new(verifier, Default::default())
+}
+
+/// The issuer's keys, which is one of that name.
+pub fn key_set(kid: &str) -> String {
     let pair = pair();
     let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let key = json!({"kty": "EC", "crv": "P-256", "kid": "k", "x": encode(x), "y": encode(y)});
-    let set = json!({ "keys": [key] }).to_string();
-    verifier.install_keys(0, set.as_bytes(), EPOCH).expect("keys");
-    Keys::new(verifier, Default::default())
+    let key = json!({"kty": "EC", "crv": "P-256", "kid": kid, "x": encode(x), "y": encode(y)});
+    json!({ "keys": [key] }).to_string()
 }

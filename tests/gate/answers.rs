@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use cluster_connect::role::auth_proxy::Config;
 use cluster_connect::role::auth_proxy::upstream::TokenSource;
+use cluster_connect::role::{Close, Event};
 
 use crate::gate::Gate;
 use crate::sim::EPOCH;
@@ -74,7 +75,7 @@ fn a_caller_that_leaves_while_the_token_is_read_leaves_nothing_behind() {
     let (conn, _, _) = gate.upstream();
     gate.reply(conn, UNKNOWN);
     let session = gate.session;
-    gate.emit(cluster_connect::role::Event::Closed(session, cluster_connect::role::Close::Reset));
+    gate.emit(Event::Closed(session, Close::Reset));
     gate.read("new");
     assert!(gate.net.dialled.is_empty());
     assert_eq!(gate.proxy.leftovers(), (0, 0, 0));
@@ -105,4 +106,41 @@ fn a_token_that_counts_by_its_issuers_leeway_is_not_cut_at_once() {
     gate.pass(Duration::from_secs(5));
     gate.reply(conn, FINE);
     assert!(gate.heard(stream).ends_with("ok"));
+}
+
+#[test]
+fn an_api_server_that_hangs_up_is_named_to_whoever_reads_about_it() {
+    let hangs_up = |how: &str| {
+        let mut gate = Gate::new(|_| ());
+        let stream = gate.ask(&request(&alice(), ""));
+        let conn = match how {
+            "refuses" => gate.net.dialled.remove(0).0,
+            _ => gate.upstream().0,
+        };
+        match how {
+            "refuses" => gate.emit(Event::Closed(conn, Close::Refused("no".into()))),
+            "finishes" => gate.emit(Event::Finished(conn)),
+            "truncates" => gate.emit(Event::Closed(conn, Close::Truncated)),
+            _ => gate.emit(Event::Closed(conn, Close::Reset)),
+        }
+        gate.heard(stream)
+    };
+    for how in ["finishes", "truncates", "resets"] {
+        let answer = hangs_up(how);
+        assert_eq!(status(&answer), "502", "{how}");
+        let text = "the API server at apiserver.test closed the connection before it had answered \
+                    in full; it may be restarting: try again";
+        assert!(answer.contains(text), "{how}: {answer}");
+    }
+    let refused = hangs_up("refuses");
+    assert!(
+        refused.contains("the API server at apiserver.test cannot be reached: no"),
+        "{refused}"
+    );
+    let mut gate = Gate::new(|_| ());
+    let stream = gate.ask(&request(&alice(), ""));
+    gate.upstream();
+    gate.pass(Duration::from_secs(66));
+    let answer = gate.heard(stream);
+    assert!(answer.contains("the API server at apiserver.test did not answer in time"), "{answer}");
 }

@@ -14,8 +14,8 @@ use cluster_connect::role::auth_proxy::question::Api;
 use cluster_connect::role::auth_proxy::upstream::{TokenSource, Upstream};
 use cluster_connect::role::auth_proxy::{AuthProxy, Config};
 use cluster_connect::role::{
-    Busy, ConnId, Endpoint, Event, HttpAnswer, HttpCall, Job, JobId, ListenerTag, Net, Notice,
-    Outcome, Peer, Role, Unrecorded,
+    Busy, Close, ConnId, Endpoint, Event, HttpAnswer, HttpCall, Job, JobId, ListenerTag, Net,
+    Notice, Outcome, Peer, Role, Unrecorded,
 };
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::mux::StreamId;
@@ -113,8 +113,11 @@ pub struct Gate {
     pub net: Script,
     pub session: ConnId,
     caller: Tunnel,
+    dial: Box<dyn Fn() -> Tunnel>,
     got: BTreeMap<StreamId, Vec<u8>>,
     pub closed: Vec<StreamId>,
+    /// The auth proxy asks for no more streams.
+    pub is_asked_to_go: bool,
 }
 
 impl Gate {
@@ -166,16 +169,36 @@ impl Gate {
             audit: Vec::new(),
             is_audit_broken: false,
         };
-        let caller = Tunnel::dial(pki.client(&[protocol]), pki.name()).unwrap();
-        let proxy = AuthProxy::new(config, keys);
-        let (got, closed) = (BTreeMap::new(), Vec::new());
-        let mut gate = Self { proxy, net, session: ConnId(0), caller, got, closed };
+        let (tls, name) = (pki.client(&[protocol]), pki.name());
+        let dial = move || Tunnel::dial(tls.clone(), name.clone()).unwrap();
+        let mut gate = Self {
+            proxy: AuthProxy::new(config, keys),
+            net,
+            session: ConnId(0),
+            caller: dial(),
+            dial: Box::new(dial),
+            got: BTreeMap::new(),
+            closed: Vec::new(),
+            is_asked_to_go: false,
+        };
         gate.emit(Event::Started);
-        gate.session = gate.net.fresh();
-        gate.emit(Event::Accepted(gate.session, ListenerTag::Main, Peer::Local));
-        gate.carry();
-        assert!(gate.caller.is_established());
+        gate.join();
         gate
+    }
+
+    /// Goes on with another session; nothing is heard of the one before.
+    pub fn join(&mut self) {
+        self.caller = (self.dial)();
+        (self.got, self.closed, self.is_asked_to_go) = (BTreeMap::new(), Vec::new(), false);
+        self.session = self.net.fresh();
+        self.emit(Event::Accepted(self.session, ListenerTag::Main, Peer::Local));
+        self.carry();
+        assert!(self.caller.is_established());
+    }
+
+    /// The session's connection breaks.
+    pub fn leave(&mut self) {
+        self.emit(Event::Closed(self.session, Close::Reset));
     }
 
     pub fn emit(&mut self, event: Event) {
@@ -212,6 +235,7 @@ impl Gate {
                         self.caller.drained(id, data.len(), self.net.now);
                     }
                     Inner::Finished(id) | Inner::Closed(id, _) => self.closed.push(id),
+                    Inner::GoingAway => self.is_asked_to_go = true,
                     _ => (),
                 }
             }
@@ -221,6 +245,15 @@ impl Gate {
     /// Sends `text` on a new stream.
     pub fn ask(&mut self, text: &str) -> StreamId {
         let id = self.caller.open().unwrap();
+        self.say(id, text);
+        id
+    }
+
+    /// Begins a stream before anything of what the auth proxy said last is heard, and sends `text`
+    /// on it after that.
+    pub fn ask_across(&mut self, time: Duration, text: &str) -> StreamId {
+        let id = self.caller.open().unwrap();
+        self.pass(time);
         self.say(id, text);
         id
     }

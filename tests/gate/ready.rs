@@ -11,8 +11,20 @@ use crate::{account, alice, known, request, status, tokens};
 
 const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
+/// The session is of somebody who was let through before.
 fn with_spares(count: usize) -> Gate {
-    Gate::new(|config: &mut Config| config.spares = count)
+    let mut gate = Gate::new(|config: &mut Config| config.spares = count);
+    known_caller(&mut gate);
+    gate
+}
+
+/// Has one request let through, and ends its connection.
+fn known_caller(gate: &mut Gate) {
+    assert!(gate.net.dialled.is_empty(), "nothing is made for a stranger");
+    let stream = gate.ask(&request(&alice(), ""));
+    let (conn, ..) = gate.upstream();
+    gate.reply(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+    assert!(gate.heard(stream).ends_with("ok"));
 }
 
 /// Every connection that was asked for and not looked at yet.
@@ -27,7 +39,7 @@ fn sent(gate: &mut Gate, conn: ConnId) -> String {
 #[test]
 fn a_request_goes_at_once_on_a_connection_that_is_up() {
     let mut gate = with_spares(1);
-    let [spare] = dialled(&mut gate)[..] else { panic!("one, when the session stands") };
+    let [spare] = dialled(&mut gate)[..] else { panic!("one, once somebody is known") };
     gate.emit(Event::Connected(spare));
     assert_eq!(sent(&mut gate, spare), "");
     let stream = gate.ask(&request(&alice(), ""));
@@ -71,6 +83,7 @@ fn a_connection_of_ours_is_never_for_a_callers_own_token() {
         config.spares = 2;
         config.sa_passthrough = true;
     });
+    known_caller(&mut gate);
     for conn in dialled(&mut gate) {
         gate.emit(Event::Connected(conn));
     }
@@ -109,6 +122,45 @@ fn a_spare_that_speaks_ends_or_waits_too_long_is_dropped() {
         assert!(gate.heard(stream).ends_with("ok"), "{what}");
         assert_eq!(sent(&mut gate, spare), "", "{what}");
     }
+}
+
+#[test]
+fn strangers_make_no_connections_upstream() {
+    let mut gate = Gate::new(|config: &mut Config| config.spares = 2);
+    for _ in 0..20 {
+        gate.ask(&request("garbage", ""));
+        gate.join();
+    }
+    assert_eq!(gate.net.dialled.len(), 0);
+}
+
+#[test]
+fn an_api_server_that_is_down_is_left_alone_for_longer_and_longer() {
+    let mut gate = with_spares(1);
+    let mut attempts = 0;
+    for _ in 0..600 {
+        for conn in dialled(&mut gate) {
+            gate.emit(Event::Closed(conn, Close::Refused("connection refused".into())));
+            attempts += 1;
+        }
+        // Somebody who is known comes again and again, and has not asked for anything yet.
+        gate.ask("");
+        gate.pass(Duration::from_secs(1));
+    }
+    assert!((10..80).contains(&attempts), "{attempts} in ten minutes");
+    // It is back: the next request finds out, and everything is as it was.
+    gate.pass(Duration::from_secs(30));
+    dialled(&mut gate);
+    let mut gate = with_spares(1);
+    let [spare] = dialled(&mut gate)[..] else { panic!("one") };
+    gate.emit(Event::Closed(spare, Close::Refused("no".into())));
+    let stream = gate.ask(&request(&alice(), ""));
+    let [conn] = dialled(&mut gate)[..] else { panic!("no spare, but the request is tried") };
+    gate.emit(Event::Connected(conn));
+    gate.reply(conn, FINE);
+    assert!(gate.heard(stream).ends_with("ok"));
+    gate.ask("");
+    assert_eq!(dialled(&mut gate).len(), 1, "it answers, so there are spares again");
 }
 
 #[test]

@@ -44,12 +44,10 @@ impl Exchange {
                     self.response_done(now, out);
                 }
                 Some(Answer::Awaited | Answer::Flowing { .. }) | None => {
-                    self.fail(Failure::UpstreamGone, now, out);
+                    self.upstream_gone(now, out);
                 }
             },
-            Phase::Waiting => {
-                self.up_failed("the upstream closed the connection at once", now, out)
-            }
+            Phase::Waiting => self.upstream_gone(now, out),
             Phase::Reading | Phase::Deciding | Phase::Draining | Phase::Gone => {
                 self.drop_up(End::Close, out);
             }
@@ -60,8 +58,7 @@ impl Exchange {
     pub fn up_lost(&mut self, now: Instant, out: &mut Output) {
         match self.phase {
             Phase::Raw => self.raw_ended(End::Abort, out),
-            Phase::Relaying => self.fail(Failure::UpstreamGone, now, out),
-            Phase::Waiting => self.up_failed("the upstream reset the connection at once", now, out),
+            Phase::Relaying | Phase::Waiting => self.upstream_gone(now, out),
             Phase::Reading | Phase::Deciding | Phase::Draining | Phase::Gone => {
                 self.drop_up(End::Abort, out);
             }
@@ -109,7 +106,7 @@ impl Exchange {
                 Wait::Head => self.fail(Failure::SlowCaller, now, out),
                 Wait::BodyRate => self.check_rate(now, out),
                 Wait::ResponseHead | Wait::UpstreamReads => {
-                    self.fail(Failure::SlowUpstream, now, out);
+                    self.fail(Failure::SlowUpstream(self.upstream()), now, out);
                 }
                 Wait::CallerReads => self.fail(Failure::StalledCaller, now, out),
                 Wait::UpstreamIdle => self.retire_up(out),
@@ -183,6 +180,10 @@ impl Exchange {
         self.drop_up(End::Close, out);
         out.end_down(End::Close);
         self.over();
+    }
+
+    fn upstream_gone(&mut self, now: Instant, out: &mut Output) {
+        self.fail(Failure::UpstreamGone(self.upstream()), now, out);
     }
 
     fn caller_gone(&mut self, out: &mut Output) {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::wire::h1::{Malformed, RequestHead, ResponseHead};
 use crate::wire::kube::{status_body, status_reason};
@@ -42,10 +43,10 @@ pub enum Failure {
     /// The upstream answered an upgrade with something that is neither it nor an error, switched
     /// without being asked, or sent too many interim responses.
     UnexpectedResponse,
-    /// The upstream connection ended before the response was complete.
-    UpstreamGone,
-    /// The upstream gave no response in time, or stopped reading.
-    SlowUpstream,
+    /// The upstream, which is so called, ended the connection before the response was complete.
+    UpstreamGone(Arc<str>),
+    /// The upstream, which is so called, gave no response in time, or stopped reading.
+    SlowUpstream(Arc<str>),
     /// The head that the role gave could not be written.
     Unwritable,
     /// The role cut it, because the credential has expired.
@@ -121,8 +122,8 @@ impl Failure {
             Self::Unreachable(_)
             | Self::BadResponse(_)
             | Self::UnexpectedResponse
-            | Self::UpstreamGone => 502,
-            Self::SlowUpstream => 504,
+            | Self::UpstreamGone(_) => 502,
+            Self::SlowUpstream(_) => 504,
             Self::Unwritable => 500,
             Self::Cut => 401,
         }
@@ -139,8 +140,8 @@ impl Failure {
             Self::Unreachable(_) => "unreachable",
             Self::BadResponse(_) => "bad_response",
             Self::UnexpectedResponse => "unexpected_response",
-            Self::UpstreamGone => "upstream_gone",
-            Self::SlowUpstream => "slow_upstream",
+            Self::UpstreamGone(_) => "upstream_gone",
+            Self::SlowUpstream(_) => "slow_upstream",
             Self::Unwritable => "unwritable",
             Self::Cut => "cut",
         }
@@ -157,8 +158,12 @@ impl fmt::Display for Failure {
             Self::Unreachable(why) => f.write_str(why),
             Self::BadResponse(rule) => write!(f, "malformed response from the upstream: {rule}"),
             Self::UnexpectedResponse => f.write_str("unexpected response from the upstream"),
-            Self::UpstreamGone => f.write_str("the upstream closed the connection"),
-            Self::SlowUpstream => f.write_str("the upstream did not answer in time"),
+            Self::UpstreamGone(who) => write!(
+                f,
+                "{who} closed the connection before it had answered in full; it may be restarting: \
+                 try again"
+            ),
+            Self::SlowUpstream(who) => write!(f, "{who} did not answer in time"),
             Self::Unwritable => f.write_str("the request cannot be passed on"),
             Self::Cut => f.write_str("the token has expired"),
         }

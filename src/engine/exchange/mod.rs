@@ -57,6 +57,8 @@ pub struct Exchange {
     drained: usize,
     last_traffic: Instant,
     times: Arc<Times>,
+    /// The upstream, as a sentence about it has it.
+    upstream: Option<Arc<str>>,
     timers: Timers<Wait>,
     events: VecDeque<Event>,
 }
@@ -174,9 +176,20 @@ impl Exchange {
             drained: 0,
             last_traffic: now,
             times,
+            upstream: None,
             timers,
             events: VecDeque::new(),
         }
+    }
+
+    /// The same, where `upstream` stands for the upstream in what a caller reads.
+    #[must_use]
+    pub fn calling(self, upstream: Arc<str>) -> Self {
+        Self { upstream: Some(upstream), ..self }
+    }
+
+    fn upstream(&self) -> Arc<str> {
+        self.upstream.clone().unwrap_or_else(|| Arc::from("the upstream"))
     }
 
     /// The next thing the role has to know. Pass on what is in [`Output`] first.

@@ -37,7 +37,10 @@ pub struct Session {
     /// What windows have grown by, and how many have.
     grown: u32,
     grown_streams: u32,
-    closing: bool,
+    /// We asked for no new streams.
+    has_left: bool,
+    /// The peer did.
+    peer_left: bool,
 }
 
 /// Something for the role above.
@@ -107,13 +110,14 @@ impl Session {
             next_ping: 0,
             grown: 0,
             grown_streams: 0,
-            closing: false,
+            has_left: false,
+            peer_left: false,
         }
     }
 
     /// Opens a stream; its first frame says so to the peer. `None` when the session takes no more.
     pub fn open(&mut self) -> Option<StreamId> {
-        if self.closing || STREAMS_MAX <= self.streams.len() || STREAM_ID_MAX < self.next_id {
+        if self.is_closing() || STREAMS_MAX <= self.streams.len() {
             return None;
         }
         let id = StreamId(self.next_id);
@@ -193,7 +197,7 @@ impl Session {
 
     /// Asks the peer for no new streams; those there are go on.
     pub fn go_away(&mut self) {
-        if !std::mem::replace(&mut self.closing, true) {
+        if !std::mem::replace(&mut self.has_left, true) {
             self.control.push_back(header(Kind::GoAway, Flags::NONE, StreamId(0), 0));
         }
     }
@@ -295,7 +299,7 @@ impl Session {
     /// No new streams can be opened: the peer or we said so, or ids run out.
     #[must_use]
     pub const fn is_closing(&self) -> bool {
-        self.closing || STREAM_ID_MAX < self.next_id
+        self.has_left || self.peer_left || STREAM_ID_MAX < self.next_id
     }
 
     fn on_header(&mut self, head: Header, now: Instant) -> Result<(), Violation> {
@@ -318,7 +322,7 @@ impl Session {
                 Ok(())
             }
             Kind::GoAway => {
-                self.closing = true;
+                self.peer_left = true;
                 self.events.push_back(Event::GoingAway);
                 Ok(())
             }
@@ -368,7 +372,9 @@ impl Session {
             return Err(Violation::BadOpen(id));
         }
         self.peer_id = id.0;
-        if self.closing || STREAMS_MAX <= self.streams.len() {
+        // One that was on its way when we asked for no more is taken: nothing tells its opener that
+        // it could try elsewhere.
+        if self.peer_left || STREAMS_MAX <= self.streams.len() {
             self.control.push_back(header(Kind::WindowUpdate, Flags::RST, id, 0));
             return Ok(());
         }

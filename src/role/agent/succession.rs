@@ -12,7 +12,7 @@ use log::{debug, info, warn};
 use super::token::Progress;
 use super::{Agent, Conn, Key, ListenToken, Net, Notice, Phase};
 use crate::limits::{CHANNEL_AGAIN, CHANNEL_AGE, CHANNEL_LASTED, RECONNECT, RENEWAL};
-use crate::role::ConnId;
+use crate::role::{ConnId, random_u64};
 
 /// How a channel ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -48,7 +48,7 @@ impl Agent {
             (Progress::Failed(why), Phase::Settled | Phase::Waiting) => {
                 if self.serving.is_some() {
                     self.say(format!("cannot renew the token, will try again: {why}"), net);
-                    let delay = self.renewals.failed(random(net));
+                    let delay = self.renewals.failed(random_u64(net));
                     self.timers.set(Key::Renew, net.now() + delay);
                 }
             }
@@ -72,7 +72,7 @@ impl Agent {
         let relay = channel.token.relay.clone();
         let renewal = renewal_delay(channel.token.expires, net.unix_time());
         let age = CHANNEL_AGE.1.saturating_sub(CHANNEL_AGE.0).as_secs();
-        let age = CHANNEL_AGE.0 + Duration::from_secs(random(net) % age.max(1));
+        let age = CHANNEL_AGE.0 + Duration::from_secs(random_u64(net) % age.max(1));
         self.phase = Phase::Settled;
         self.timers.set(Key::Renew, net.now() + renewal);
         self.timers.set(Key::Age, net.now() + age);
@@ -168,10 +168,10 @@ impl Agent {
         let delay = if self.serving.is_some() {
             warn!("the control channel has no successor yet: {why}");
             let spread = u64::try_from(CHANNEL_AGAIN.as_millis()).unwrap_or(u64::MAX);
-            CHANNEL_AGAIN + Duration::from_millis(random(net) % spread)
+            CHANNEL_AGAIN + Duration::from_millis(random_u64(net) % spread)
         } else {
             self.say(why.to_owned(), net);
-            self.backoff.failed(random(net))
+            self.backoff.failed(random_u64(net))
         };
         debug!("{why}; next attempt in {} ms", delay.as_millis());
         self.timers.set(Key::Retry, net.now() + delay);
@@ -182,10 +182,4 @@ impl Agent {
 fn renewal_delay(expires: u64, unix_now: u64) -> Duration {
     let life = Duration::from_secs(expires.saturating_sub(unix_now).min(1 << 32));
     (life * 2 / 3).clamp(RENEWAL.0, RENEWAL.1)
-}
-
-fn random(net: &mut dyn Net) -> u64 {
-    let mut bytes = [0; 8];
-    net.random(&mut bytes);
-    u64::from_ne_bytes(bytes)
 }

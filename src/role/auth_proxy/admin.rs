@@ -10,6 +10,7 @@ use log::{info, warn};
 use serde_json::{Value, json};
 
 use super::admit::uuid;
+use super::session::Session;
 use super::{AuthProxy, Key, audit};
 use crate::limits::{ADMIN_CONNS, ADMIN_TIMEOUT};
 use crate::role::{ConnId, Net, Peer};
@@ -132,8 +133,16 @@ impl AuthProxy {
                     "bytesSent": stream.carried.1,
                 }))
             });
+            let measures = session.probe.as_ref().map(|probe| {
+                json!({
+                    "user": probe.admitted.principal.user,
+                    "since": probe.admitted.received / 1_000_000,
+                    "auditID": probe.admitted.audit_id,
+                })
+            });
             json!({
                 "id": conn.0.to_string(),
+                "measures": measures,
                 "peer": audit::peer_text(session.peer),
                 "since": session.since,
                 "connections": session.streams.len(),
@@ -170,6 +179,11 @@ impl AuthProxy {
 
     fn cut_user(&mut self, user: &str, net: &mut dyn Net) -> Answer {
         let mut found = Vec::new();
+        let measuring = self.sessions.iter().filter(|(_, session)| measures(session) == Some(user));
+        let measuring: Vec<ConnId> = measuring.map(|(&conn, _)| conn).collect();
+        for &conn in &measuring {
+            self.cut_session(conn, net);
+        }
         for (&conn, session) in &self.sessions {
             for &id in session.streams.keys() {
                 if self.serves(conn, id) == Some(user) {
@@ -180,7 +194,7 @@ impl AuthProxy {
         for &(conn, id) in &found {
             self.cut_stream(conn, id, net);
         }
-        cut_answer(found.len())
+        cut_answer(found.len() + measuring.len())
     }
 
     /// Whose request is in flight on a stream.
@@ -203,7 +217,8 @@ impl AuthProxy {
                 self.cut_stream(conn, id, net);
             }
         }
-        self.note_cut(&conn.0.to_string(), "", net);
+        let user = self.sessions.get(&conn).and_then(measures).unwrap_or_default().to_owned();
+        self.note_cut(&conn.0.to_string(), &user, net);
         self.pump(conn, net);
         net.close(conn);
         self.on_session_gone(conn, net);
@@ -216,6 +231,11 @@ impl AuthProxy {
             warn!("session={id} was cut, and that cannot be written to the audit log");
         }
     }
+}
+
+/// Who measures the tunnel on a session.
+fn measures(session: &Session) -> Option<&str> {
+    session.probe.as_ref().map(|probe| probe.admitted.principal.user.as_str())
 }
 
 /// A page in a browser on this machine must not reach the sessions either: it says where it is

@@ -3,9 +3,10 @@
 //! only then the new head. Where the API server has to be asked first, the answer is a list of
 //! questions, and the request is decided anew when they are answered.
 
-use log::{debug, error};
+use log::error;
 
 use super::AuthProxy;
+use super::fault::{Fault, NO_CREDENTIAL, NO_GROUPS, Refusal, UNANSWERED};
 use super::groups::{Found, Member};
 use super::head::Identity;
 use super::question::{Question, Verdict};
@@ -13,12 +14,11 @@ use crate::auth::impersonate::{self, Road};
 use crate::auth::pop::Asked;
 use crate::auth::review::{Impersonation, Reviewed, access_reviews, token_review};
 use crate::auth::{Authenticator, Denied, GroupState, Issuer, Principal, Reason, Unverified};
-use crate::engine::exchange::status_response;
 use crate::limits::CLOCK_LEEWAY;
 use crate::role::{ConnId, Net, Peer};
 use crate::secret::Secret;
 use crate::wire::h1::policy::{self, Refusal as Rule};
-use crate::wire::h1::{Fields, RequestHead, ResponseHead};
+use crate::wire::h1::{Fields, RequestHead};
 use crate::wire::kube::RequestInfo;
 
 /// What becomes of a request.
@@ -39,6 +39,8 @@ pub(super) enum Wanted {
     Answers(Vec<Question>),
     /// The groups of its caller.
     Groups(Member),
+    /// The keys of the issuer of this index, which are being fetched.
+    Keys(usize),
 }
 
 /// Facts about a request that goes on.
@@ -68,50 +70,6 @@ pub(super) struct Impersonated {
     pub(super) groups: Vec<String>,
 }
 
-/// Why a request is answered here.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    pub(super) status: u16,
-    /// A word for the audit log.
-    pub(super) code: &'static str,
-    /// What the caller reads.
-    message: String,
-    /// What only the log says.
-    pub(super) detail: String,
-    pub(super) audit_id: String,
-    /// Who it was, where that was certain before something else was in the way.
-    pub(super) principal: Option<Box<Principal>>,
-}
-
-impl Refusal {
-    /// The response head that says so.
-    pub(super) fn head(&self) -> ResponseHead {
-        let (mut head, _) = status_response(self.status, &self.message);
-        let may_pass = matches!(self.status, 429 | 503);
-        let extra = may_pass.then_some(("Retry-After", "1"));
-        for (name, value) in extra.into_iter().chain([("Audit-ID", self.audit_id.as_str())]) {
-            // Constants and a UUID obey the grammar.
-            let _ = head.fields.push(name, value);
-        }
-        head
-    }
-
-    /// The `Status` object that says so.
-    pub(super) fn body(&self) -> Vec<u8> {
-        status_response(self.status, &self.message).1
-    }
-}
-
-/// What stands between a caller and a decision, before it has a text.
-enum Fault {
-    Rule(Rule),
-    Denied(Denied),
-    Own(u16, &'static str, &'static str),
-    /// Any of these, for somebody who is known by then.
-    Of(Box<Principal>, Box<Self>),
-    Ask(Wanted),
-}
-
 /// A credential that was accepted.
 struct Accepted {
     principal: Principal,
@@ -128,11 +86,14 @@ struct Identified {
 }
 
 impl AuthProxy {
+    /// Decides about a request. One that `may_wait` for keys does so if its token names one that
+    /// may be among those that are being fetched.
     pub(super) fn admit(
         &mut self,
         conn: ConnId,
         head: &RequestHead,
         audit_id: &str,
+        may_wait: bool,
         net: &mut dyn Net,
     ) -> Decision {
         match self.decide(conn, head, audit_id, net) {
@@ -140,36 +101,14 @@ impl AuthProxy {
             Err(Fault::Ask(wanted)) => Decision::Ask(wanted),
             Err(fault) => {
                 if let Fault::Denied(denied) = &fault {
-                    self.keys.on_denied(denied, net);
+                    let fetching = self.keys.on_denied(denied, net);
+                    if let Some(issuer) = fetching.filter(|_| may_wait) {
+                        return Decision::Ask(Wanted::Keys(issuer));
+                    }
                 }
                 Decision::Refuse(self.refuse(conn, fault, audit_id, net))
             }
         }
-    }
-
-    fn refuse(&mut self, conn: ConnId, fault: Fault, audit_id: &str, net: &mut dyn Net) -> Refusal {
-        let refusal = fault.into_refusal(audit_id.to_owned());
-        self.metrics.on_rejected(refusal.code);
-        if refusal.status == 401
-            && let Some(session) = self.sessions.get_mut(&conn)
-        {
-            session.throttle.on_refused(net.now());
-        }
-        debug!(
-            "conn={} refused: status={} reason={} audit={} {}",
-            conn.0, refusal.status, refusal.code, refusal.audit_id, refusal.detail
-        );
-        refusal
-    }
-
-    /// A question could not be asked, or was not answered in time.
-    pub(super) fn unanswered(
-        &mut self,
-        conn: ConnId,
-        audit_id: &str,
-        net: &mut dyn Net,
-    ) -> Refusal {
-        self.refuse(conn, UNANSWERED, audit_id, net)
     }
 
     fn decide(
@@ -402,66 +341,9 @@ impl AuthProxy {
     }
 }
 
-const UNANSWERED: Fault =
-    Fault::Own(503, "unanswered", "the API server cannot be asked about you now, try again");
-
-const NO_GROUPS: Fault =
-    Fault::Own(503, "groups_unanswered", "your groups cannot be looked up now, try again");
-
-const NO_CREDENTIAL: Fault = Fault::Own(
-    503,
-    "no_own_credential",
-    "the proxy's own credential is not available yet, try again",
-);
-
 /// Whose requests in flight are counted together.
 pub(super) fn caller(principal: &Principal) -> (String, String) {
     (principal.issuer.clone(), principal.subject.clone())
-}
-
-impl Fault {
-    /// The same, of somebody who is known.
-    fn of(self, principal: &Principal) -> Self {
-        match self {
-            Self::Ask(_) | Self::Of(..) => self,
-            Self::Rule(_) | Self::Denied(_) | Self::Own(..) => {
-                Self::Of(Box::new(principal.clone()), Box::new(self))
-            }
-        }
-    }
-
-    fn into_refusal(self, audit_id: String) -> Refusal {
-        match self {
-            Self::Of(principal, fault) => {
-                Refusal { principal: Some(principal), ..fault.into_refusal(audit_id) }
-            }
-            Self::Rule(rule) => Refusal {
-                status: rule.status(),
-                code: rule.code(),
-                message: rule.to_string(),
-                detail: rule.to_string(),
-                audit_id,
-                principal: None,
-            },
-            Self::Denied(denied) => Refusal {
-                status: denied.status(),
-                code: denied.reason(),
-                message: denied.public().to_owned(),
-                detail: denied.to_string(),
-                audit_id,
-                principal: None,
-            },
-            Self::Own(status, code, text) => Refusal {
-                status,
-                code,
-                message: text.to_owned(),
-                detail: text.to_owned(),
-                audit_id,
-                principal: None,
-            },
-            Self::Ask(_) => UNANSWERED.into_refusal(audit_id),
-        }
-    }
 }
 
 /// A random UUID (RFC 9562, 5.4).

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::admit::{Admitted, Impersonated, Refusal};
+use super::admit::{Admitted, Impersonated};
+use super::fault::Refusal;
 use crate::auth::{GroupState, Principal};
 use crate::engine::exchange::Failure;
 use crate::limits::AUDIT_TEXT_MAX;
@@ -46,6 +47,15 @@ pub(super) fn served(
     if let Some(why) = why {
         annotate(&mut event, "reason", why);
     }
+    event.to_string()
+}
+
+/// Somebody has measured the tunnel, and so many bytes came and went meanwhile.
+pub(super) fn measured(admitted: &Admitted, carried: (u64, u64), now: Micros) -> String {
+    let mut event = event(admitted, "ResponseComplete", now);
+    set(&mut event, "responseStatus", response_status(200));
+    annotate(&mut event, "bytes-received", &carried.0.to_string());
+    annotate(&mut event, "bytes-sent", &carried.1.to_string());
     event.to_string()
 }
 

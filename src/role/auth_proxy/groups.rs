@@ -67,6 +67,8 @@ pub(super) struct Groups {
     memory: Memory<Found>,
     open: BTreeMap<Member, Open>,
     jobs: BTreeMap<JobId, Asked>,
+    /// How often groups were found, were none that can be carried, or were not answered.
+    pub(super) results: [u64; 3],
 }
 
 #[derive(Debug)]
@@ -126,6 +128,7 @@ impl Groups {
             memory: Memory::new(&[0; 32]),
             open: BTreeMap::new(),
             jobs: BTreeMap::new(),
+            results: [0; 3],
         }
     }
 
@@ -347,11 +350,13 @@ impl Groups {
     }
 
     fn close(&mut self, member: &Member, found: Found, now: Instant) -> Vec<Waiting> {
-        let holds = match &found {
-            Found::Groups(_) => GROUPS_HELD,
-            Found::No(_) => GROUPS_RETRY,
-            Found::Unanswered => QUESTION_UNANSWERED,
+        let [groups, no, unanswered] = &mut self.results;
+        let (holds, count) = match &found {
+            Found::Groups(_) => (GROUPS_HELD, groups),
+            Found::No(_) => (GROUPS_RETRY, no),
+            Found::Unanswered => (QUESTION_UNANSWERED, unanswered),
         };
+        *count += 1;
         self.memory.keep(&member.name(), found, holds, now);
         let open = self.open.remove(member);
         open.map(|open| open.waiting.into_iter().collect()).unwrap_or_default()

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::AuthProxy;
+use crate::auth::jwks::KeySet;
 use crate::wire::kube::RequestInfo;
 
 /// See the module's documentation.
@@ -106,6 +107,11 @@ impl AuthProxy {
             let labels = format!("issuer=\"{}\"", escape(issuer.name()));
             out.value("jwks_age_seconds", &labels, unix_now.saturating_sub(seen));
         }
+        out.kind("jwks_keys", "gauge");
+        for issuer in self.keys.verifier().issuers() {
+            let labels = format!("issuer=\"{}\"", escape(issuer.name()));
+            out.value("jwks_keys", &labels, issuer.keys().map_or(0, KeySet::len));
+        }
         out.kind("jwks_fetch_total", "counter");
         let (good, bad) = self.keys.fetches();
         out.value("jwks_fetch_total", "result=\"ok\"", good);
@@ -114,6 +120,10 @@ impl AuthProxy {
         for (result, count) in ["yes", "no", "unanswered"].iter().zip(self.questions.token_reviews)
         {
             out.value("tokenreview_total", &format!("result=\"{result}\""), count);
+        }
+        out.kind("groups_total", "counter");
+        for (result, count) in ["found", "refused", "unanswered"].iter().zip(self.groups.results) {
+            out.value("groups_total", &format!("result=\"{result}\""), count);
         }
         if let Some(since) = self.token_since {
             out.gauge("sa_token_age_seconds", unix_now.saturating_sub(since));

@@ -8,7 +8,8 @@
 //!
 //! Each stream has an upstream connection of its own, so no answer can reach another caller.
 //! Reading order: [`session`] and [`stream`] move the bytes, [`request`] takes a request from its
-//! arrival to its way upstream and [`response`] its answer back, [`admit`] decides, [`throttle`]
+//! arrival to its way upstream and [`response`] its answer back, [`admit`] decides, [`fault`] says
+//! no, [`throttle`]
 //! says how often, [`question`] asks the API server and [`groups`] Microsoft Graph where a decision
 //! needs that, [`head`] makes the head that goes on, [`upstream`] knows our own credential,
 //! [`spares`] has connections ready, [`audit`] writes down, [`metrics`] counts, [`admin`] shows and
@@ -17,6 +18,7 @@
 mod admin;
 mod admit;
 mod audit;
+mod fault;
 pub mod groups;
 pub mod head;
 mod metrics;
@@ -30,7 +32,7 @@ mod stream;
 mod throttle;
 pub mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,10 +42,10 @@ use rustls::ServerConfig;
 use self::admin::Visitor;
 use self::groups::Groups;
 use self::metrics::Metrics;
-use self::question::{Api, Questions};
+use self::probe::Callers;
+use self::question::{Api, Questions, Waiting};
 use self::session::Session;
 use self::spares::Spares;
-use self::throttle::Bucket;
 pub use self::throttle::Guesses;
 use self::upstream::{Credential, Upstream};
 use super::keys::Keys;
@@ -158,11 +160,16 @@ pub struct AuthProxy {
     /// The stream that each upstream connection belongs to.
     upstreams: BTreeMap<ConnId, (ConnId, StreamId)>,
     spares: Spares,
+    /// The API server, as a sentence about it has it.
+    server: Arc<str>,
+    /// Requests that wait for the keys of an issuer, by its index.
+    keys_awaited: BTreeMap<usize, BTreeSet<Waiting>>,
+    /// When trouble upstream may be a line of the log again.
+    complaint_due: Option<Instant>,
     /// Requests in flight, by caller.
     callers: BTreeMap<(String, String), usize>,
     timers: Timers<Key>,
-    /// How often somebody may begin to measure; there is one once somebody has.
-    probes: Option<Bucket>,
+    probes: Callers,
     scratch: Vec<u8>,
     is_ready: bool,
     is_stopping: bool,
@@ -171,7 +178,7 @@ pub struct AuthProxy {
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Key {
-    /// A session has to be established.
+    /// A session has to be established, or to have had a request that was let through.
     Handshake(ConnId),
     /// The machine of a stream has one.
     Exchange(ConnId, StreamId),
@@ -198,6 +205,7 @@ impl AuthProxy {
         let credential = Credential::new(&config.upstream);
         let questions = Questions::new(config.api.clone());
         let groups = Groups::new(config.groups.clone());
+        let server = Arc::from(format!("the API server at {}", config.upstream.host));
         Self {
             config,
             keys,
@@ -209,10 +217,13 @@ impl AuthProxy {
             visitors: BTreeMap::new(),
             sessions: BTreeMap::new(),
             upstreams: BTreeMap::new(),
-            spares: Spares::default(),
+            spares: Spares::new(),
+            server,
+            keys_awaited: BTreeMap::new(),
+            complaint_due: None,
             callers: BTreeMap::new(),
             timers: Timers::new(),
-            probes: None,
+            probes: Callers::default(),
             scratch: Vec::new(),
             is_ready: false,
             is_stopping: false,
@@ -266,8 +277,12 @@ impl AuthProxy {
             Ok(()) => {
                 if session.tunnel.is_established() && !session.was_established {
                     session.was_established = true;
+                    debug!(
+                        "conn={} session established resumed={}",
+                        conn.0,
+                        session.tunnel.is_resumed()
+                    );
                     self.timers.set(Key::Handshake(conn), net.now() + STRANGER_SESSION);
-                    self.warm(net);
                 }
                 drop(data);
                 self.serve(conn, net);
@@ -318,11 +333,7 @@ impl AuthProxy {
         let now = net.now();
         while let Some(key) = self.timers.expire(now) {
             match key {
-                Key::Handshake(conn) => {
-                    debug!("conn={} session without a request that was let through", conn.0);
-                    net.abort(conn);
-                    self.on_session_gone(conn, net);
-                }
+                Key::Handshake(conn) => self.on_stranger_due(conn, net),
                 Key::Exchange(conn, stream) => self.on_exchange_deadline(conn, stream, net),
                 Key::Expiry(conn, stream) => self.on_expiry(conn, stream, net),
                 Key::Parked(conn, stream) => self.on_unanswered(conn, stream, net),
@@ -369,7 +380,9 @@ impl AuthProxy {
     }
 
     fn on_done(&mut self, job: JobId, outcome: Outcome, net: &mut dyn Net) {
-        let Some(outcome) = self.keys.handle_done(job, outcome, net) else { return };
+        let Some(outcome) = self.keys.handle_done(job, outcome, net) else {
+            return self.on_keys(net);
+        };
         let outcome = match self.groups.handle_done(job, outcome, self.keys.verifier(), net) {
             Ok(waiting) => {
                 waiting.into_iter().for_each(|one| self.on_answered(one, net));

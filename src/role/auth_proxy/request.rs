@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::admit::{self, Admitted, Decision, Refusal, Wanted};
+use super::admit::{self, Admitted, Decision, Wanted};
+use super::fault::Refusal;
 use super::question::Waiting;
 use super::session::Session;
 use super::stream::{Retry, Served};
 use super::{AuthProxy, Key, audit};
 use crate::engine::exchange::{Failure, Output, Patience, status_response};
-use crate::limits::{PARKED_MAX, PARKED_SESSION, PARKED_TIMEOUT};
+use crate::limits::{PARKED_KEYS, PARKED_MAX, PARKED_SESSION, PARKED_TIMEOUT};
 use crate::role::{ConnId, Net};
 use crate::wire::h1::RequestHead;
 use crate::wire::mux::StreamId;
@@ -21,6 +22,8 @@ use crate::wire::mux::StreamId;
 pub(super) struct Parked {
     head: RequestHead,
     audit_id: String,
+    /// It waits for keys. Once it has, it is decided by those that there are.
+    for_keys: bool,
 }
 
 impl AuthProxy {
@@ -33,19 +36,19 @@ impl AuthProxy {
         net: &mut dyn Net,
     ) {
         let audit_id = admit::uuid(net);
-        self.consider(conn, id, head, audit_id, out, net);
+        self.consider((conn, id), head, audit_id, true, out, net);
     }
 
     fn consider(
         &mut self,
-        conn: ConnId,
-        id: StreamId,
+        (conn, id): Waiting,
         head: RequestHead,
         audit_id: String,
+        may_wait: bool,
         out: &mut Output,
         net: &mut dyn Net,
     ) {
-        let wanted = match self.admit(conn, &head, &audit_id, net) {
+        let wanted = match self.admit(conn, &head, &audit_id, may_wait, net) {
             Decision::Forward(admitted, outgoing) => {
                 self.pass_on(conn, id, *admitted, *outgoing, out, net);
                 return;
@@ -56,17 +59,22 @@ impl AuthProxy {
             }
             Decision::Ask(wanted) => wanted,
         };
+        let for_keys = matches!(wanted, Wanted::Keys(_));
         if !self.ask(wanted, (conn, id), net) {
+            if for_keys {
+                return self.consider((conn, id), head, audit_id, false, out, net);
+            }
             let refusal = self.unanswered(conn, &audit_id, net);
             self.answer_refused(conn, id, &head, &refusal, out, net);
             return;
         }
         let key = Key::Parked(conn, id);
         if self.timers.get(key).is_none() {
-            self.timers.set(key, net.now() + PARKED_TIMEOUT);
+            let patience = if for_keys { PARKED_KEYS } else { PARKED_TIMEOUT };
+            self.timers.set(key, net.now() + patience);
         }
         if let Some(stream) = self.stream(conn, id) {
-            stream.parked = Some(Parked { head, audit_id });
+            stream.parked = Some(Parked { head, audit_id, for_keys });
         }
     }
 
@@ -83,14 +91,28 @@ impl AuthProxy {
                 let mut questions = questions.into_iter();
                 questions.all(|question| self.questions.ask(question, waiting, own, net).is_ok())
             }
+            Wanted::Keys(issuer) => self.keys_awaited.entry(issuer).or_default().insert(waiting),
         }
+    }
+
+    /// Keys have come, or not: who waited for them is decided by those that there are.
+    pub(super) fn on_keys(&mut self, net: &mut dyn Net) {
+        let keys = &self.keys;
+        let over = self.keys_awaited.extract_if(.., |issuer, _| !keys.is_fetching(*issuer));
+        let over: Vec<Waiting> = over.flat_map(|(_, waiting)| waiting).collect();
+        over.into_iter().for_each(|one| self.on_answered(one, net));
     }
 
     /// Everything that a parked request waited for has been answered.
     pub(super) fn on_answered(&mut self, (conn, id): Waiting, net: &mut dyn Net) {
         let Some(parked) = self.stream(conn, id).and_then(|it| it.parked.take()) else { return };
         let mut out = Output::default();
-        self.consider(conn, id, parked.head, parked.audit_id, &mut out, net);
+        if parked.for_keys {
+            // What it may have to wait for next has a time of its own.
+            self.timers.cancel(Key::Parked(conn, id));
+        }
+        let Parked { head, audit_id, for_keys } = parked;
+        self.consider((conn, id), head, audit_id, !for_keys, &mut out, net);
         if self.stream(conn, id).is_none_or(|stream| stream.parked.is_none()) {
             self.timers.cancel(Key::Parked(conn, id));
         }
@@ -100,6 +122,9 @@ impl AuthProxy {
 
     /// A parked request has waited long enough.
     pub(super) fn on_unanswered(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
+        if self.stream(conn, id).and_then(|it| it.parked.as_ref()).is_some_and(|it| it.for_keys) {
+            return self.on_answered((conn, id), net);
+        }
         let Some(parked) = self.stream(conn, id).and_then(|it| it.parked.take()) else { return };
         let mut out = Output::default();
         let refusal = self.unanswered(conn, &parked.audit_id, net);
@@ -152,7 +177,7 @@ impl AuthProxy {
         net: &mut dyn Net,
     ) {
         if self.sessions.get(&conn).is_some_and(|session| session.tunnel.measures()) {
-            return self.begin_probe(conn, id, &admitted, out, net);
+            return self.begin_probe(conn, id, admitted, out, net);
         }
         let now = net.now();
         let Some(stream) = self.stream(conn, id) else { return };

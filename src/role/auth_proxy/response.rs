@@ -1,12 +1,13 @@
 //! What the API server has answered, and how a request ends: passed on, written down, counted. The
 //! one answer that is not passed on at once is a 401, which may be about our own token.
 
-use log::debug;
+use log::{debug, warn};
 
 use super::audit::{self, Stage};
 use super::stream::Retry;
 use super::{AuthProxy, Key, admit};
 use crate::engine::exchange::{Failure, Output};
+use crate::limits::COMPLAINTS;
 use crate::role::{ConnId, Net};
 use crate::wire::h1::ResponseHead;
 use crate::wire::mux::StreamId;
@@ -127,7 +128,7 @@ impl AuthProxy {
         net: &mut dyn Net,
     ) {
         if let Some(failure) = failure {
-            debug!("conn={} stream={} exchange failed: {failure}", conn.0, id.0);
+            self.complain(conn, id, failure, net);
         }
         self.note(conn, id, Stage::ResponseComplete, failure, net);
         self.timers.cancel(Key::Expiry(conn, id));
@@ -150,6 +151,21 @@ impl AuthProxy {
             if *count == 0 {
                 self.callers.remove(&caller);
             }
+        }
+    }
+
+    /// Trouble with the API server is for its operators to see, but not once for each request.
+    fn complain(&mut self, conn: ConnId, id: StreamId, failure: &Failure, net: &dyn Net) {
+        let is_upstream = matches!(
+            failure,
+            Failure::UpstreamGone(_) | Failure::SlowUpstream(_) | Failure::Unreachable(_)
+        );
+        let now = net.now();
+        if is_upstream && self.complaint_due.is_none_or(|due| due <= now) {
+            self.complaint_due = Some(now + COMPLAINTS);
+            warn!("conn={} stream={} request failed: {failure}", conn.0, id.0);
+        } else {
+            debug!("conn={} stream={} exchange failed: {failure}", conn.0, id.0);
         }
     }
 

@@ -4,15 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use log::debug;
 use rustls::ServerConfig;
 
+use super::probe::Probe;
 use super::stream::Stream;
 use super::throttle::{Guesses, Throttle};
 use super::{AuthProxy, Key};
 use crate::buf::Pressure;
 use crate::engine::mux::Event;
-use crate::engine::probe::Far;
 use crate::engine::tunnel::Tunnel;
+use crate::limits::STRANGER_LEAVES;
 use crate::role::{ConnId, Net, Peer};
 use crate::wire::mux::StreamId;
 
@@ -34,8 +36,10 @@ pub(super) struct Session {
     pub(super) was_established: bool,
     /// A request on it was let through.
     pub(super) is_known: bool,
+    /// Its caller was asked to go.
+    is_leaving: bool,
     /// Whoever is at the other end has shown that it may measure, and does.
-    pub(super) probe: Option<Far>,
+    pub(super) probe: Option<Box<Probe>>,
 }
 
 impl Session {
@@ -57,6 +61,7 @@ impl Session {
             carried: (0, 0),
             was_established: false,
             is_known: false,
+            is_leaving: false,
             probe: None,
         })
     }
@@ -127,12 +132,31 @@ impl AuthProxy {
         self.timers.cancel(Key::Handshake(conn));
         self.timers.cancel(Key::Probe(conn));
         self.timers.cancel(Key::ProbeEnd(conn));
+        self.note_probe(conn, net);
         let Some(session) = self.sessions.get(&conn) else { return };
         let ids: Vec<StreamId> = session.streams.keys().copied().collect();
         for id in ids {
             self.on_stream_closed(conn, id, net);
         }
         self.sessions.remove(&conn);
+    }
+
+    /// Nothing was let through on a session for long enough. Its caller is asked to begin another
+    /// one when it has something to ask, and has a moment to see to it that nobody notices.
+    pub(super) fn on_stranger_due(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        debug!("conn={} session without a request that was let through", conn.0);
+        if session.was_established && !std::mem::replace(&mut session.is_leaving, true) {
+            session.tunnel.go_away();
+            self.timers.set(Key::Handshake(conn), net.now() + STRANGER_LEAVES);
+            return self.pump(conn, net);
+        }
+        if session.is_leaving {
+            net.close(conn);
+        } else {
+            net.abort(conn);
+        }
+        self.on_session_gone(conn, net);
     }
 
     /// Takes no new streams, and ends those that are idle.

@@ -74,7 +74,8 @@ impl AuthProxy {
             return;
         }
         let stream = Stream {
-            exchange: Exchange::with_times(net.now(), Arc::clone(&self.config.times)),
+            exchange: Exchange::with_times(net.now(), Arc::clone(&self.config.times))
+                .calling(Arc::clone(&self.server)),
             upstream: None,
             anonymous: false,
             held: 0,
@@ -84,7 +85,7 @@ impl AuthProxy {
             carried: (0, 0),
         };
         session.streams.insert(id, stream);
-        self.warm(net);
+        self.warm(conn, net);
         self.with_stream(conn, id, net, |_, _, _| ());
     }
 
@@ -134,6 +135,7 @@ impl AuthProxy {
     }
 
     pub(super) fn on_upstream_connected(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
+        self.spares.on_reached();
         self.with_stream(conn, id, net, |stream, now, out| stream.exchange.up_connected(now, out));
         self.pump(conn, net);
     }
@@ -190,13 +192,14 @@ impl AuthProxy {
         why: &Close,
         net: &mut dyn Net,
     ) {
+        let server = Arc::clone(&self.server);
         self.with_stream(conn, id, net, |stream, now, out| {
             stream.upstream = None;
             stream.queued = 0;
             match why {
                 Close::Clean => (),
                 Close::Refused(why) | Close::Untrusted(why) => {
-                    let why = format!("the API server cannot be reached: {why}");
+                    let why = format!("{server} cannot be reached: {why}");
                     stream.exchange.up_failed(&why, now, out);
                 }
                 Close::Truncated => {
@@ -303,7 +306,7 @@ impl AuthProxy {
             stream.exchange.up_connected(net.now(), out);
         }
         self.upstreams.insert(up, (conn, id));
-        self.warm(net);
+        self.warm(conn, net);
     }
 
     /// Passes on what the machine has put out: bytes before ends.

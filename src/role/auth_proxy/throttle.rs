@@ -93,6 +93,12 @@ impl Bucket {
         }
     }
 
+    /// Nothing of it has been used lately.
+    pub(super) fn is_full(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.left == self.most
+    }
+
     pub(super) fn take(&mut self, now: Instant) -> bool {
         self.refill(now);
         let taken = self.left.checked_sub(1);

@@ -1,5 +1,6 @@
 //! One connection of kubectl's: its machine, and its stream towards the cluster.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::debug;
@@ -32,7 +33,7 @@ pub(super) struct Local {
 impl ClientProxy {
     pub(super) fn on_local_accepted(&mut self, conn: ConnId, net: &mut dyn Net) {
         let local = Local {
-            exchange: Exchange::new(net.now()),
+            exchange: Exchange::new(net.now()).calling(Arc::clone(&self.far)),
             pinned: Pinned::default(),
             cluster: None,
             stream: None,
@@ -122,6 +123,11 @@ impl ClientProxy {
             local.stream = None;
             local.exchange.up_broken(why, now, out);
         });
+    }
+
+    /// The stream of a connection is of no further use unless something is under way on it.
+    pub(super) fn retire_stream(&mut self, conn: ConnId, net: &mut dyn Net) {
+        self.with_local(conn, net, |local, _, out| local.exchange.retire_up(out));
     }
 
     /// The cluster cannot be reached: everybody who waits for it reads `why`.

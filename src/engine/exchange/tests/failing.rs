@@ -155,7 +155,10 @@ fn an_upstream_that_dies_early_is_a_502_and_late_an_abort() {
             rig.step(finish);
             assert_eq!(
                 (rig.last(), rig.down_end),
-                ("failed: the upstream closed the connection", Some(End::Abort))
+                (
+                    "failed: the upstream closed the connection before it had answered in full; it may be restarting: try again",
+                    Some(End::Abort)
+                )
             );
             assert!(!rig.sent_down().ends_with("0\n\n"));
         }

@@ -17,7 +17,7 @@ use crate::limits::{
     ACCOUNT_TOKEN_GAP, ACCOUNT_TOKEN_LIFE, ACCOUNT_TOKEN_REFUSALS, API_SERVER_TIMEOUT,
     TOKEN_FILE_MAX,
 };
-use crate::role::{Fault, HttpCall, Job, JobId, Net, Notice, Outcome, WriteFile};
+use crate::role::{Fault, HttpCall, Job, JobId, Net, Notice, Outcome, WriteFile, random_u64};
 use crate::secret::Secret;
 
 /// A token, and where its successor comes from.
@@ -171,7 +171,7 @@ impl Renewing {
     pub(super) fn start(&mut self, net: &mut dyn Net) {
         let AccountToken { issued, life, .. } = self.requested.token;
         let elapsed = Duration::from_secs(net.unix_time().saturating_sub(issued));
-        let (now, random) = (net.now(), random(net));
+        let (now, random) = (net.now(), random_u64(net));
         self.renewal = Some(Renewal::resumed(now, elapsed, Duration::from_secs(life), random));
     }
 
@@ -272,7 +272,7 @@ impl Renewing {
     }
 
     fn on_granted(&mut self, token: AccountToken, net: &mut dyn Net) {
-        let (now, random) = (net.now(), random(net));
+        let (now, random) = (net.now(), random_u64(net));
         self.renewal = Some(Renewal::new(now, Duration::from_secs(token.life), random));
         self.refusals = 0;
         info!("the account has a new token for the API server, good for {} s", token.life);
@@ -290,7 +290,7 @@ impl Renewing {
 
     fn on_failed(&mut self, why: &str, net: &mut dyn Net) {
         warn!("the account's token could not be renewed: {why}");
-        let (now, random) = (net.now(), random(net));
+        let (now, random) = (net.now(), random_u64(net));
         if let Some(renewal) = &mut self.renewal {
             renewal.failed(now, random);
         }
@@ -304,10 +304,4 @@ impl Renewing {
         let message = format!("the account's token for the API server is lost: {why}");
         net.tell(Notice::Exit(1, Some(Fault { code: "API_SERVER_CREDENTIAL", message })));
     }
-}
-
-fn random(net: &mut dyn Net) -> u64 {
-    let mut bytes = [0; 8];
-    net.random(&mut bytes);
-    u64::from_le_bytes(bytes)
 }

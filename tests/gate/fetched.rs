@@ -1,0 +1,116 @@
+//! A token may be signed with a key that is newer than those that are known: its request waits a
+//! moment for the fetch that it has caused, and no longer.
+
+use std::time::Duration;
+
+use cluster_connect::auth::KeySource;
+use cluster_connect::auth::profile::OidcIssuer;
+use cluster_connect::limits::{PARKED_KEYS, PARKED_MAX, PARKED_SESSION};
+
+use crate::gate::Gate;
+use crate::sim::EPOCH;
+use crate::tokens::{key_set, token_by};
+use crate::{alice, request, status};
+
+fn fetched(issuer: &mut OidcIssuer) {
+    issuer.keys = KeySource::Url("https://issuer.test/keys".to_owned());
+}
+
+/// An auth proxy that has just fetched the key `k`.
+fn gate() -> Gate {
+    let mut gate = Gate::of(|_| (), fetched);
+    gate.answer(Ok((200, key_set("k"))));
+    assert!(gate.net.jobs.is_empty());
+    gate
+}
+
+fn by(kid: &str) -> String {
+    request(&token_by(kid, "alice", "cluster", EPOCH, 3600), "")
+}
+
+#[test]
+fn a_request_waits_for_the_key_that_its_token_names() {
+    let mut gate = gate();
+    let all: Vec<_> = (0..3).map(|_| gate.ask(&by("new"))).collect();
+    assert_eq!(gate.net.jobs.len(), 1, "one fetch for all of them");
+    // Others do not wait.
+    let other = gate.ask(&request(&alice(), ""));
+    assert_eq!(gate.net.dialled.len(), 1);
+    assert_eq!((gate.heard(other), gate.heard(all[0])), (String::new(), String::new()));
+    gate.answer(Ok((200, key_set("new"))));
+    for _ in 0..4 {
+        assert!(gate.upstream().2.contains("Impersonate-User: alice\r\n"));
+    }
+    gate.pass(Duration::from_secs(30));
+    assert!(all.iter().all(|id| gate.heard(*id).is_empty()), "answered once, by the API server");
+}
+
+#[test]
+fn it_is_refused_when_the_key_is_not_there_either() {
+    for answer in [Ok((200, key_set("k"))), Ok((500, String::new())), Err("no route".to_owned())] {
+        let mut gate = gate();
+        let stream = gate.ask(&by("made-up"));
+        assert_eq!(gate.heard(stream), "");
+        gate.answer(answer);
+        assert_eq!(status(&gate.heard(stream)), "401");
+        // The same again waits for nothing: nothing is fetched.
+        let stream = gate.ask(&by("made-up"));
+        assert_eq!(status(&gate.heard(stream)), "401");
+        let stream = gate.ask(&by("another"));
+        assert_eq!(status(&gate.heard(stream)), "401", "not within five minutes");
+        assert_eq!((gate.net.jobs.len(), gate.net.dialled.len()), (0, 0));
+    }
+}
+
+#[test]
+fn it_waits_for_two_seconds_and_a_late_answer_harms_nobody() {
+    let mut gate = gate();
+    let stream = gate.ask(&by("new"));
+    gate.pass(PARKED_KEYS - Duration::from_millis(1));
+    assert_eq!(gate.heard(stream), "");
+    gate.pass(Duration::from_millis(1));
+    assert_eq!(status(&gate.heard(stream)), "401");
+    gate.answer(Ok((200, key_set("new"))));
+    assert_eq!((gate.heard(stream), gate.net.dialled.len()), (String::new(), 0));
+    gate.say(stream, &by("new"));
+    assert_eq!(gate.net.dialled.len(), 1);
+}
+
+#[test]
+fn a_storm_of_made_up_keys_holds_so_many_requests_and_makes_one_fetch() {
+    let mut gate = gate();
+    let mut refused = 0;
+    for number in 0..PARKED_SESSION + 5 {
+        let stream = gate.ask(&by(&format!("storm-{number}")));
+        refused += usize::from(status(&gate.heard(stream)) == "401");
+    }
+    assert_eq!((refused, gate.net.jobs.len()), (5, 1));
+    // Further sessions have places of their own, until all are taken.
+    for _ in 1..PARKED_MAX / PARKED_SESSION {
+        gate.join();
+        for number in 0..PARKED_SESSION {
+            let stream = gate.ask(&by(&format!("storm-{number}")));
+            assert_eq!(gate.heard(stream), "");
+        }
+    }
+    gate.join();
+    let stream = gate.ask(&by("storm"));
+    assert_eq!(status(&gate.heard(stream)), "401");
+    // Whoever leaves gives his places back, and whoever is known is served meanwhile.
+    gate.ask(&request(&alice(), ""));
+    assert_eq!(gate.net.dialled.len(), 1);
+    gate.pass(PARKED_KEYS);
+    assert_eq!(gate.net.jobs.len(), 1);
+    let stream = gate.ask(&by("storm"));
+    assert_eq!(gate.heard(stream), "", "the fetch is still under way, and there are places");
+}
+
+#[test]
+fn a_caller_that_leaves_while_it_waits_leaves_nothing_behind() {
+    let mut gate = gate();
+    gate.ask(&by("new"));
+    gate.leave();
+    gate.answer(Ok((200, key_set("new"))));
+    gate.pass(Duration::from_secs(100));
+    assert_eq!((gate.proxy.leftovers(), gate.net.dialled.len()), ((0, 0, 0), 0));
+}
