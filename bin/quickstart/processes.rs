@@ -73,7 +73,13 @@ impl Program {
 
     /// Runs a command to its end and returns what it printed.
     pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
-        let output = self.command(words).output().map_err(|err| err.to_string())?;
+        let mut command = self.command(words);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|err| err.to_string())?;
+        // It is open for as long as the command runs.
+        let stdin = child.stdin.take();
+        let output = child.wait_with_output().map_err(|err| err.to_string())?;
+        drop(stdin);
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }

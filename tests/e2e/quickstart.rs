@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
+use super::faults::eventually;
 use super::kubectl::{Running, Transport, in_terminal, newest};
 use super::trial::{Absent, Trial, trial};
 
@@ -108,9 +109,7 @@ fn one_that_is_killed_leaves_no_process_behind() -> Result<(), Absent> {
     // A drop kills it as `kill -9` does.
     drop(quickstart);
     // They notice by themselves; how long that takes is the kernel's affair.
-    while !parts(&path).is_empty() {
-        std::thread::yield_now();
-    }
+    eventually("its parts end", || parts(&path).is_empty());
     let dir = path.parent().expect("a directory");
     fs::remove_dir_all(dir).expect("what it could not take away");
     Ok(())
