@@ -80,7 +80,7 @@ fn get(door: &Door, path: &str) -> raw::Response {
 }
 
 /// Asks until it is so; what has come back to life may need a moment.
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(30);
     while !is_so() {
         assert!(Instant::now() < until, "not in time: {what}");
