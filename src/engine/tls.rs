@@ -55,6 +55,7 @@ enum Side {
 /// The accepting side of rustls, as far as it is used.
 trait Accepting: Send {
     fn is_handshaking(&self) -> bool;
+    fn handshake_kind(&self) -> Option<HandshakeKind>;
     fn alpn(&self) -> Option<&[u8]>;
     fn step(
         &mut self,
@@ -69,6 +70,10 @@ trait Accepting: Send {
 impl Accepting for UnbufferedServerConnection {
     fn is_handshaking(&self) -> bool {
         (**self).is_handshaking()
+    }
+
+    fn handshake_kind(&self) -> Option<HandshakeKind> {
+        (**self).handshake_kind()
     }
 
     fn alpn(&self) -> Option<&[u8]> {
