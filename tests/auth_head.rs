@@ -1,5 +1,6 @@
 //! Whatever a caller writes: the head that goes on has one credential, ours, and one user, the one
 //! that was verified, and nothing else that an API server could take for an identity.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use cluster_connect::auth::fields::HeaderPolicy;
 use cluster_connect::auth::impersonate::{self, Road};

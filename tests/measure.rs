@@ -120,11 +120,11 @@ fn who_measures_is_shown_can_be_cut_and_is_in_the_audit_log_from_beginning_to_en
             gate.net.audit.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let cut = audit.iter().find(|it| it["user"]["username"] == "operator").expect("a cut");
         assert_eq!(cut["annotations"][format!("{EXTRA_DOMAIN}/cut-user")], "alice");
-        let of_alice = audit.iter().filter(|it| it["user"]["username"] == "alice");
+        let mut of_alice = audit.iter().filter(|it| it["user"]["username"] == "alice");
         let stages: Vec<&str> = of_alice.clone().filter_map(|it| it["stage"].as_str()).collect();
         assert_eq!(stages, ["RequestReceived", "ResponseStarted", "ResponseComplete"]);
-        let sent =
-            &of_alice.last().expect("three")["annotations"][format!("{EXTRA_DOMAIN}/bytes-sent")];
+        let sent = &of_alice.next_back().expect("three")["annotations"]
+            [format!("{EXTRA_DOMAIN}/bytes-sent")];
         let sent: u64 = sent.as_str().expect("a number").parse().expect("a number");
         assert!((50_000..80_000).contains(&sent), "{sent}");
     }

@@ -106,8 +106,8 @@ impl Around {
     fn went_up(&self, at: usize) -> Option<Vec<String>> {
         let user = format!("\r\nImpersonate-User: user{at}@contoso.example\r\n");
         let conns = self.door.went_up();
-        let texts = conns.iter().map(|conn| String::from_utf8_lossy(&conn.bytes).into_owned());
-        let last = texts.filter(|text| text.contains(&user)).last()?;
+        let mut texts = conns.iter().map(|conn| String::from_utf8_lossy(&conn.bytes).into_owned());
+        let last = texts.rfind(|text| text.contains(&user))?;
         let groups = last.lines().filter_map(|line| line.strip_prefix("Impersonate-Group: "));
         Some(groups.map(|line| line.trim().to_owned()).collect())
     }

@@ -51,7 +51,7 @@ pub enum Ask {
     Shell,
     /// Goes away after so many milliseconds, whatever has come by then.
     Leave {
-        ask: Box<Ask>,
+        ask: Box<Self>,
         after: u64,
         by: Exit,
     },

@@ -1,6 +1,7 @@
 #![allow(unreachable_pub, dead_code, reason = "each test uses its own part of this")]
 //! An auth proxy between a caller that speaks through a real session, and a network that does what
 //! the test says.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};

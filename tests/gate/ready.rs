@@ -1,4 +1,5 @@
 //! Connections that are there before a request is, and limits.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! What stands in the audit log afterwards.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::time::Duration;
 

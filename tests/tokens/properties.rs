@@ -282,7 +282,7 @@ fn entra_objection(claims: &Map<String, Value>, principal: &Principal) -> Option
         ("tid", text("tid") == Some(TENANT)),
         ("ver", text("ver") == Some(form)),
         ("oid", text("oid").is_some_and(|oid| oid.len() == 36)),
-        ("client", text("appid").or(text("azp")).is_some()),
+        ("client", text("appid").or_else(|| text("azp")).is_some()),
         (
             "idtyp",
             matches!(claims.get("idtyp").map(Value::as_str), None | Some(Some("app" | "user"))),
@@ -298,7 +298,7 @@ fn entra_objection(claims: &Map<String, Value>, principal: &Principal) -> Option
         return Some((*name).to_owned());
     }
     let is_app = text("idtyp") == Some("app");
-    let name = text("upn").filter(|_| !is_app).or(text("oid"))?;
+    let name = text("upn").filter(|_| !is_app).or_else(|| text("oid"))?;
     let same = principal.user == format!("entra:{name}");
     (!same).then(|| "it is somebody else".to_owned())
 }
