@@ -2,36 +2,19 @@
 //! that was verified, and nothing else that an API server could take for an identity.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+#[path = "support/rng.rs"]
+mod rng;
+
 use cluster_connect::auth::fields::HeaderPolicy;
 use cluster_connect::auth::impersonate::{self, Road};
 use cluster_connect::auth::{GroupState, Principal};
 use cluster_connect::role::auth_proxy::head::Identity;
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::h1::{RequestHead, Scan, policy};
+use rng::Rng;
 
 const OWN: &str = "the-own-token";
 const CASES: u64 = 40_000;
-
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, most: u64) -> u64 {
-        self.next() % most
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        let at = self.below(from.len() as u64);
-        from[usize::try_from(at).unwrap()]
-    }
-}
 
 const METHODS: [&str; 9] =
     ["GET", "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"];
@@ -211,8 +194,8 @@ fn request(rng: &mut Rng) -> Vec<u8> {
         let name = if rng.below(6) == 0 {
             rng.pick(&NAMES)
         } else {
-            let at = rng.below(harmless.len() as u64);
-            NAMES[harmless[usize::try_from(at).unwrap()]]
+            let at = rng.below(harmless.len());
+            NAMES[harmless[at]]
         };
         let name = if rng.below(3) == 0 { made_up(rng) } else { spell(name, rng) };
         let value = match rng.below(3) {

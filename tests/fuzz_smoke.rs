@@ -4,6 +4,8 @@
 #[path = "corpora/h1.rs"]
 #[allow(dead_code, reason = "only the bytes are wanted")]
 mod corpus;
+#[path = "support/rng.rs"]
+mod rng;
 #[path = "fuzz/targets.rs"]
 mod targets;
 
@@ -11,27 +13,12 @@ use std::fs;
 use std::panic::catch_unwind;
 
 use cluster_connect::wire::jws::decode_base64url;
+use rng::Rng;
 use serde_json::Value;
 use targets::TARGETS;
 
 /// Of each target, over all its seeds.
 const MUTATIONS: usize = 100_000;
-
-/// A small generator with a seed, so that a failure can be had again.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound.max(1) as u64).expect("small")
-    }
-}
 
 /// A few changes: bytes replaced, put in, taken out, doubled; a cut; a piece of another seed.
 fn mutate(seed: &[u8], other: &[u8], rng: &mut Rng) -> Vec<u8> {

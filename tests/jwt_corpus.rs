@@ -1,5 +1,8 @@
 //! Every token of the corpus gets the verdict that the corpus gives, for the reason that fits it.
 
+#[path = "support/rng.rs"]
+mod rng;
+
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -7,6 +10,7 @@ use cluster_connect::auth::pop::Possession;
 use cluster_connect::auth::profile::{EntraKeys, EntraTenant};
 use cluster_connect::auth::{Denied, IssuerSettings, Principal, Verifier, VerifierSettings};
 use cluster_connect::wire::jws::Algorithm;
+use rng::Rng;
 use serde_json::Value;
 
 struct Corpus {
@@ -136,22 +140,6 @@ fn every_case_has_its_verdict() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// A small generator with a seed, so that a failure can be had again.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("small")
-    }
 }
 
 /// One small change of a token: a byte replaced, put in, taken out, swapped, or a cut.

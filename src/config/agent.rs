@@ -195,7 +195,8 @@ OPTIONS
   --join-token-file FILE       needed at the first start     [$CLUSTER_CONNECT_JOIN_TOKEN]
   --connection-string-file FILE  instead of --relay and a join token: the connection string of a
                                hybrid connection with the right to listen, of Azure Relay or of a
-                               relay of ours              [$CLUSTER_CONNECT_CONNECTION_STRING]
+                               relay of ours; read again for each attempt to connect, so that a new
+                               key needs no restart       [$CLUSTER_CONNECT_CONNECTION_STRING]
   --state-dir DIR              where the agent's key is kept                    [$STATE_DIRECTORY]
   --state-secret NAME          instead: a Secret of the pod's own namespace
   --auth-proxy PLACE           ADDR:PORT or unix:PATH of the auth proxy         [127.0.0.1:8443]

@@ -62,7 +62,8 @@ OPTIONS
   --join-token-file FILE       needed at the first start     [$CLUSTER_CONNECT_JOIN_TOKEN]
   --connection-string-file FILE  instead of --relay and a join token: the connection string of a
                                hybrid connection with the right to listen, of Azure Relay or of a
-                               relay of ours              [$CLUSTER_CONNECT_CONNECTION_STRING]
+                               relay of ours; read again for each attempt to connect, so that a new
+                               key needs no restart       [$CLUSTER_CONNECT_CONNECTION_STRING]
   --state-dir DIR              where keys are kept                              [$STATE_DIRECTORY]
   --state-secret NAME          instead: a Secret of the pod's own namespace
   --kubeconfig FILE            how to reach the API server

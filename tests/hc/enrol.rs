@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 
+use cluster_connect::auth::sas;
 use cluster_connect::engine::ws::Side;
 use cluster_connect::role::agent::{Agent, AgentKey, Enrolment, Source};
-use cluster_connect::role::{Close, Endpoint, HttpAnswer, Job, JobId, Notice, Outcome};
+use cluster_connect::role::shared_key::SharedKey;
+use cluster_connect::role::{Close, Endpoint, Event, HttpAnswer, Job, JobId, Notice, Outcome};
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::ws::Opcode;
 
 use crate::net::Stage;
-use crate::{agent, open, says};
+use crate::{agent, open, request, says};
 
 fn enrolment(join_token: Option<&str>) -> Source {
     let sign = |text: &[u8]| Some(text.to_vec());
@@ -169,4 +171,42 @@ fn calls_that_fail_are_tried_again() {
     stage.done(job, Outcome::Http(Err("no route".to_owned())));
     assert!(says(&stage).contains(&"cannot get a token to listen: no route".to_owned()));
     assert!(stage.net.connects.is_empty());
+}
+
+#[test]
+fn a_connection_string_in_a_file_is_read_again_for_each_attempt() {
+    let key = SharedKey { file: Some(PathBuf::from("/c")), ..shared("old") };
+    let mut stage = agent(Source::Key(key));
+    let mut attempt = |found: Result<&str, &str>, expected: &str| {
+        let (job, Job::Read { path, .. }) = stage.net.jobs.last().unwrap() else { panic!("reads") };
+        assert_eq!(path, &PathBuf::from("/c"));
+        let job = *job;
+        let found = found.map(|text| Secret::new(text.as_bytes().to_vec()));
+        stage.done(job, Outcome::Read(found.map_err(str::to_owned)));
+        let conn = stage.net.connects.last().unwrap().0;
+        stage.event(Event::Connected(conn));
+        let token = request(&mut stage, conn);
+        let token = token.fields.get("ServiceBusAuthorization").unwrap().to_owned();
+        let resource = "http://relay.example/ent";
+        let expires = stage.net.unix + 3600;
+        let by = sas::mint(resource, "r", &Secret::new(expected.to_owned()), expires);
+        assert_eq!(token, by, "{expected}");
+        stage.data(conn, b"HTTP/1.1 401 InvalidSignature: no\r\n\r\n");
+        stage.pass(31);
+    };
+    attempt(Ok(&text("old")), "old");
+    attempt(Ok(&text("new")), "new");
+    // What cannot be read leaves the key that there was.
+    attempt(Err("no such file"), "new");
+    attempt(Ok("half a stri"), "new");
+    attempt(Ok(&text("newest")), "newest");
+}
+
+fn text(key: &str) -> String {
+    let host = "Endpoint=sb://relay.example:8080/;SharedAccessKeyName=r";
+    format!("{host};SharedAccessKey={key};EntityPath=ent\n")
+}
+
+fn shared(key: &str) -> SharedKey {
+    SharedKey::parse(&text(key)).unwrap()
 }

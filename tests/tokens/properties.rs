@@ -1,6 +1,9 @@
 //! Whatever an issuer signs, hostile or mad, what is made of it keeps to the rules: each is written
 //! down here a second time, in the plainest way, and held against the verdict.
 
+#[path = "../support/rng.rs"]
+mod rng;
+
 use std::collections::BTreeMap;
 
 use cluster_connect::auth::impersonate;
@@ -12,6 +15,7 @@ use cluster_connect::auth::{
 use cluster_connect::wire::jws::Algorithm;
 use serde_json::{Map, Value, json};
 
+use self::rng::Rng;
 use crate::support::mint::{Keys, Signer, with};
 
 const NOW: u64 = 1_800_000_000;
@@ -23,26 +27,6 @@ const GROUP: &str = "99999999-0000-0000-0000-000000000001";
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "cluster";
 const CASES: usize = 30_000;
-
-/// A small generator with a seed, so that a failure can be had again.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("small")
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-}
 
 fn verifier(keys: &Keys) -> Verifier {
     let mut tenant = EntraTenant::new(TENANT, vec![AUDIENCE.to_owned()]);
@@ -167,7 +151,7 @@ fn text(rng: &mut Rng) -> String {
         2 => ISSUER.to_owned(),
         3 => format!("https://sts.windows.net/{TENANT}/"),
         4 => OID.to_ascii_uppercase(),
-        _ => (0..=rng.below(3)).map(|_| *rng.pick(&PIECES)).collect(),
+        _ => (0..=rng.below(3)).map(|_| rng.pick(&PIECES)).collect(),
     }
 }
 
@@ -218,8 +202,8 @@ fn written(claims: &Map<String, Value>, rng: &mut Rng) -> (String, bool) {
     let names: Vec<_> = claims.keys().collect();
     let Some(name) = (!names.is_empty()).then(|| rng.pick(&names)) else { return (text, false) };
     let escaped: String = name.chars().map(|it| format!("\\u{:04x}", u32::from(it))).collect();
-    let key = if rng.below(2) == 0 { escaped } else { (*name).clone() };
-    (format!("{{\"{key}\":{},{}", claims[*name], &text[1..]), true)
+    let key = if rng.below(2) == 0 { escaped } else { name.clone() };
+    (format!("{{\"{key}\":{},{}", claims[name], &text[1..]), true)
 }
 
 /// What is wrong with letting this caller in, if anything is.
@@ -342,7 +326,7 @@ fn whoever_is_let_in_has_claims_that_allow_it_and_a_name_of_its_own() {
     for case in 0..CASES {
         let mut claims = good(&mut rng);
         for _ in 0..rng.below(4) {
-            let name = *rng.pick(&NAMES);
+            let name = rng.pick(&NAMES);
             match rng.below(5) {
                 0 => drop(claims.remove(name)),
                 _ => drop(claims.insert(name.to_owned(), value(&mut rng, 2))),
@@ -385,7 +369,7 @@ fn a_header_changes_nothing_about_who_may_come_in() {
             panic!("an object")
         };
         for _ in 0..rng.below(4) {
-            let name = *rng.pick(&FIELDS);
+            let name = rng.pick(&FIELDS);
             match rng.below(5) {
                 0 => drop(header.remove(name)),
                 _ => drop(header.insert(name.to_owned(), value(&mut rng, 2))),
