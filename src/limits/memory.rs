@@ -32,6 +32,12 @@ pub const WINDOW_MIN: u32 = 64 * 1024;
 /// What waits behind a full line may last a round trip and twice this.
 pub const WINDOW_SLACK: Duration = Duration::from_millis(5);
 
+/// The same where several streams of a session receive, and one may be somebody who types.
+pub const WINDOW_SLACK_SHARED: Duration = Duration::from_micros(500);
+
+/// Bytes are counted for a round trip and this long to know how fast they leave.
+pub const WINDOW_SPAN: Duration = Duration::from_millis(5);
+
 /// Bytes that all windows of a session together may grow beyond their first size. The streams that
 /// have grown have equal shares.
 pub const SESSION_GROWTH: u32 = 64 * 1024 * 1024;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::limits::{WINDOW, WINDOW_MIN, WINDOW_SLACK};
+use crate::limits::{WINDOW, WINDOW_MIN, WINDOW_SPAN};
 
 /// The peer sent more than it had credit for, or granted more than can be counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +33,8 @@ pub(super) struct RecvCredit {
 pub(super) struct Way {
     /// The round trip, without what waits on the way.
     pub(super) base: Duration,
+    /// What may wait on it beyond that.
+    pub(super) slack: Duration,
     /// More waits there than should.
     pub(super) is_congested: bool,
     /// What a window may grow to.
@@ -98,17 +100,18 @@ impl RecvCredit {
             return;
         };
         let bytes = before.saturating_add(len);
-        let (elapsed, unit) = (now.saturating_duration_since(since), way.base + WINDOW_SLACK);
-        if elapsed < unit {
+        let (elapsed, span) = (now.saturating_duration_since(since), way.base + WINDOW_SPAN);
+        if elapsed < span {
             self.span = Some((since, bytes));
             return;
         }
         self.span = Some((now, 0));
         // A pause of the sender's says nothing about the way.
-        if unit * 4 < elapsed {
+        if span * 4 < elapsed {
             return;
         }
-        let fit = u128::from(bytes) * unit.as_nanos() / elapsed.as_nanos().max(1);
+        let unit = (way.base + way.slack).as_nanos();
+        let fit = u128::from(bytes) * unit / elapsed.as_nanos().max(1);
         let want = u32::try_from(fit * 2).unwrap_or(u32::MAX);
         let half = WINDOW_MIN.max(self.window / 2);
         if way.most < self.window {
@@ -139,7 +142,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
-    use crate::limits::WINDOW_MAX;
+    use crate::limits::{WINDOW_MAX, WINDOW_SLACK, WINDOW_SLACK_SHARED};
 
     #[test]
     fn a_sender_stops_at_its_window_and_resumes_on_a_grant() {
@@ -161,6 +164,7 @@ mod tests {
         now: Instant,
         rate: u64,
         base: Duration,
+        slack: Duration,
         credit: u32,
         /// Sent, and waiting for the line.
         queue: u64,
@@ -169,10 +173,19 @@ mod tests {
     }
 
     impl Line {
-        fn new(mbits: u64, ms: u64) -> Self {
+        fn new(mbits: u64, ms: u64, slack: Duration) -> Self {
             let (now, base) = (Instant::now(), Duration::from_millis(ms));
             let (on_way, grants) = (VecDeque::new(), VecDeque::new());
-            Self { now, rate: mbits * 125_000, base, credit: WINDOW, queue: 0, on_way, grants }
+            Self {
+                now,
+                rate: mbits * 125_000,
+                base,
+                slack,
+                credit: WINDOW,
+                queue: 0,
+                on_way,
+                grants,
+            }
         }
 
         /// How long the last byte sent waits for the line.
@@ -194,8 +207,9 @@ mod tests {
                 self.on_way.push_back((now + self.base / 2, u32::try_from(through).unwrap()));
                 while let Some((_, len)) = self.on_way.pop_front_if(|(at, _)| *at <= now) {
                     recv.used(len).unwrap();
-                    let is_congested = self.base + WINDOW_SLACK * 2 < self.waits();
-                    let way = Way { base: self.base, is_congested, most };
+                    let (base, slack) = (self.base, self.slack);
+                    let is_congested = base + slack * 2 < self.waits();
+                    let way = Way { base, slack, is_congested, most };
                     if let Some(grant) = recv.drained(len as usize, now, Some(way)) {
                         self.grants.push_back((now + self.base / 2, grant));
                     }
@@ -206,16 +220,18 @@ mod tests {
 
     #[test]
     fn a_window_fills_a_line_and_lets_nobody_else_wait() {
-        for mbits in [10, 100, 1000] {
-            for ms in [1, 20, 100, 300] {
-                let (mut line, mut recv) = (Line::new(mbits, ms), RecvCredit::new());
+        let ways =
+            [10, 100, 1000].into_iter().flat_map(|mbits| [1, 20, 100, 300].map(|ms| (mbits, ms)));
+        for (mbits, ms) in ways {
+            for slack in [WINDOW_SLACK, WINDOW_SLACK_SHARED] {
+                let (mut line, mut recv) = (Line::new(mbits, ms, slack), RecvCredit::new());
                 line.run(&mut recv, WINDOW_MAX);
                 let fit = line.rate as f64 * line.base.as_secs_f64();
                 let window = f64::from(recv.window);
                 assert!(fit * 1.3 <= window, "{mbits} Mbit/s, {ms} ms: {window} for {fit}");
                 // The smallest window is 50 ms of 10 Mbit/s.
                 let least = Duration::from_secs_f64(f64::from(WINDOW_MIN) / line.rate as f64);
-                let bearable = (line.base + WINDOW_SLACK * 2).max(least);
+                let bearable = (line.base + slack * 2).max(least);
                 assert!(line.waits() <= bearable, "{mbits} Mbit/s, {ms} ms: {:?}", line.waits());
             }
         }
@@ -223,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_window_keeps_to_its_share_and_shrinks_to_it() {
-        let (mut line, mut recv) = (Line::new(1000, 100), RecvCredit::new());
+        let (mut line, mut recv) = (Line::new(1000, 100, WINDOW_SLACK), RecvCredit::new());
         line.run(&mut recv, WINDOW_MAX);
         assert!(20_000_000 < recv.grown());
         line.run(&mut recv, 1_000_000);
@@ -234,7 +250,8 @@ mod tests {
     fn a_sender_that_pauses_keeps_its_window() {
         let mut now = Instant::now();
         let mut recv = RecvCredit::new();
-        let way = Way { base: Duration::from_millis(20), is_congested: true, most: WINDOW_MAX };
+        let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
+        let way = Way { base, slack, is_congested: true, most: WINDOW_MAX };
         for _ in 0..50 {
             now += Duration::from_secs(1);
             recv.used(1000).unwrap();

@@ -1,8 +1,10 @@
 //! Many streams over one tunnel, in yamux framing.
 //!
-//! Reading order: [`credit`] is the flow control of one stream, [`round_trip`] what it goes by,
-//! [`stream`] one stream's two directions, [`session`] the table of streams and the turns they take.
+//! Reading order: [`credit`] is the flow control of one stream, [`round_trip`] and [`company`] what
+//! it goes by, [`stream`] one stream's two directions, [`session`] the table of streams and the
+//! turns they take.
 
+mod company;
 mod credit;
 mod round_trip;
 mod session;

@@ -15,13 +15,12 @@ struct Measured {
     /// The way alone.
     base: Duration,
     last: Duration,
+    /// Smoothed as TCP smooths it (RFC 6298 section 2): one eighth of it is the last.
+    smooth: Duration,
     at: Instant,
     /// The least that was seen since `since`, none of it near `base`.
     recent: Option<(Instant, Duration)>,
 }
-
-/// A round trip is measured again after this long.
-const REPEAT: Duration = Duration::from_secs(1);
 
 /// A way that was longer for all of this time has become longer.
 const CHANGE: Duration = Duration::from_secs(10);
@@ -33,11 +32,17 @@ impl RoundTrip {
 
     pub(super) fn note(&mut self, round_trip: Duration, now: Instant) {
         let Some(known) = &mut self.measured else {
-            self.measured =
-                Some(Measured { base: round_trip, last: round_trip, at: now, recent: None });
+            self.measured = Some(Measured {
+                base: round_trip,
+                last: round_trip,
+                smooth: round_trip,
+                at: now,
+                recent: None,
+            });
             return;
         };
         (known.last, known.at) = (round_trip, now);
+        known.smooth = (known.smooth * 7 + round_trip) / 8;
         known.base = known.base.min(round_trip);
         // What our own windows let wait stays below this.
         if round_trip < known.base * 3 + WINDOW_SLACK * 4 {
@@ -53,10 +58,10 @@ impl RoundTrip {
         }
     }
 
-    /// It should be measured now.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    /// It should be measured again if it is `old`, and not before the last has passed once more.
+    pub(super) fn is_due(&self, old: Duration, now: Instant) -> bool {
         let fresh =
-            |known: &Measured| now.saturating_duration_since(known.at) < REPEAT.max(known.last);
+            |known: &Measured| now.saturating_duration_since(known.at) < old.max(known.last);
         !self.measured.as_ref().is_some_and(fresh)
     }
 
@@ -66,8 +71,8 @@ impl RoundTrip {
     }
 
     /// More waits on the way than windows of the right size let wait.
-    pub(super) fn is_congested(&self) -> bool {
-        let queues = |known: &Measured| known.base * 2 + WINDOW_SLACK * 2 < known.last;
+    pub(super) fn is_congested(&self, slack: Duration) -> bool {
+        let queues = |known: &Measured| (known.base + slack) * 2 < known.smooth;
         self.measured.as_ref().is_some_and(queues)
     }
 }
@@ -84,17 +89,25 @@ mod tests {
     fn the_shortest_counts_and_a_queue_is_told_from_a_longer_way() {
         let mut now = Instant::now();
         let mut round_trip = RoundTrip::new();
-        assert!(round_trip.is_due(now) && !round_trip.is_congested());
+        assert!(round_trip.is_due(ms(1000), now) && !round_trip.is_congested(WINDOW_SLACK));
         round_trip.note(ms(30), now);
         round_trip.note(ms(20), now);
-        assert_eq!((round_trip.base(), round_trip.is_congested()), (Some(ms(20)), false));
-        assert!(!round_trip.is_due(now + ms(999)) && round_trip.is_due(now + ms(1000)));
+        assert_eq!(
+            (round_trip.base(), round_trip.is_congested(WINDOW_SLACK)),
+            (Some(ms(20)), false)
+        );
+        let due = |after| round_trip.is_due(ms(1000), now + ms(after));
+        assert!(!due(999) && due(1000));
+        assert!(!round_trip.is_due(ms(1), now + ms(19)), "the last took longer");
         // Our own queue, for however long.
         for _ in 0..60 {
             now += ms(1000);
             round_trip.note(ms(60), now);
         }
-        assert_eq!((round_trip.base(), round_trip.is_congested()), (Some(ms(20)), true));
+        assert_eq!(
+            (round_trip.base(), round_trip.is_congested(WINDOW_SLACK)),
+            (Some(ms(20)), true)
+        );
         for _ in 0..10 {
             now += ms(1000);
             round_trip.note(ms(200), now);
@@ -102,7 +115,10 @@ mod tests {
         }
         now += ms(1000);
         round_trip.note(ms(210), now);
-        assert_eq!((round_trip.base(), round_trip.is_congested()), (Some(ms(200)), false));
+        assert_eq!(
+            (round_trip.base(), round_trip.is_congested(WINDOW_SLACK)),
+            (Some(ms(200)), false)
+        );
     }
 
     #[test]

@@ -7,15 +7,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::company::Company;
 use super::credit::{Overdraft, Way};
 use super::round_trip::RoundTrip;
 use super::stream::Stream;
 use crate::buf::{Pressure, Slice};
 use crate::limits::{
     FRAME_MAX, MUX_CONTROL_MAX, MUX_HEADER, SESSION_GROWTH, STREAM_ID_MAX, STREAMS_MAX, WINDOW,
-    WINDOW_MAX,
+    WINDOW_MAX, WINDOW_SLACK, WINDOW_SLACK_SHARED,
 };
 use crate::wire::mux::{Flags, Header, Kind, Malformed, StreamId};
+
+/// How old a round trip may be while much is received, and while little is.
+const BUSY: Duration = Duration::from_millis(20);
+const CALM: Duration = Duration::from_millis(100);
 
 /// One end of a tunnel.
 #[derive(Debug)]
@@ -32,6 +37,7 @@ pub struct Session {
     /// When our last unanswered ping left, and its value.
     pinged: Option<(Instant, u32)>,
     round_trip: RoundTrip,
+    company: Company,
     /// The number of our next ping of our own accord.
     next_ping: u32,
     /// What windows have grown by, and how many have.
@@ -107,6 +113,7 @@ impl Session {
             reader: Reader::START,
             pinged: None,
             round_trip: RoundTrip::new(),
+            company: Company::new(),
             next_ping: 0,
             grown: 0,
             grown_streams: 0,
@@ -157,14 +164,16 @@ impl Session {
 
     /// `len` bytes received on `stream` have left the process: the peer may send as many more.
     pub fn drained(&mut self, stream: StreamId, len: usize, now: Instant) {
-        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let Some(state) = self.streams.get_mut(&stream).filter(|_| 0 < len) else { return };
         let before = state.recv.grown();
         let spare = SESSION_GROWTH - self.grown;
         let sharing = self.grown_streams + u32::from(before == 0);
         let share = (SESSION_GROWTH / sharing).min(before + spare);
         let most = WINDOW_MAX.min(WINDOW + share);
-        let is_congested = self.round_trip.is_congested();
-        let way = self.round_trip.base().map(|base| Way { base, is_congested, most });
+        self.company.meet(&mut state.visit, now);
+        let slack = if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK };
+        let is_congested = self.round_trip.is_congested(slack);
+        let way = self.round_trip.base().map(|base| Way { base, slack, is_congested, most });
         let grant = state.recv.drained(len, now, way);
         let after = state.recv.grown();
         self.grown = self.grown - before + after;
@@ -174,10 +183,18 @@ impl Session {
         {
             self.control.push_back(header(Kind::WindowUpdate, Flags::NONE, stream, grant));
             // Who sends much is worth knowing the way to.
-            if self.round_trip.is_due(now) {
-                self.next_ping = self.next_ping.wrapping_add(1);
-                self.ping(self.next_ping, now);
-            }
+            self.measure(BUSY, now);
+        } else {
+            // While little is sent, the way is seen as it is.
+            self.measure(CALM, now);
+        }
+    }
+
+    /// Asks for a round trip unless the last is not `old` yet.
+    fn measure(&mut self, old: Duration, now: Instant) {
+        if self.round_trip.is_due(old, now) {
+            self.next_ping = self.next_ping.wrapping_add(1);
+            self.ping(self.next_ping, now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One stream: what waits to be sent, what may be received, and how far each direction has come.
 
+use super::company::Visit;
 use super::credit::{RecvCredit, SendCredit};
 use crate::buf::{Outbox, Pressure, Slice};
 use crate::limits::STREAM_OUTBOX;
@@ -10,6 +11,7 @@ use crate::wire::mux::Flags;
 pub(super) struct Stream {
     pub(super) send: SendCredit,
     pub(super) recv: RecvCredit,
+    pub(super) visit: Visit,
     outbox: Outbox,
     /// Flags owed with the next frame: SYN from the side that opens, ACK from the other.
     owed: Flags,
@@ -35,6 +37,7 @@ impl Stream {
         Self {
             send: SendCredit::new(),
             recv: RecvCredit::new(),
+            visit: Visit::default(),
             outbox: Outbox::new(STREAM_OUTBOX),
             owed,
             finish: Finish::No,
