@@ -75,6 +75,11 @@ pub(crate) enum Way {
     },
 }
 
+/// Where a relay listens, and the names in its certificate.
+type Place<'a> = (&'a str, &'a str);
+
+const LOOPBACK: Place<'static> = ("127.0.0.1:0", "localhost,127.0.0.1");
+
 impl Way {
     /// A stream that speaks the protocol of [`origin`].
     pub(crate) fn open(&self) -> Box<dyn Stream> {
@@ -131,7 +136,12 @@ impl Way {
 
 impl Site {
     pub(crate) fn start() -> Self {
-        Self::start_before(|_, pki| Origin {
+        Self::at(LOOPBACK)
+    }
+
+    /// With a relay that listens there, under these names.
+    pub(crate) fn at(place: Place<'_>) -> Self {
+        Self::start_before(place, |_, pki| Origin {
             plain: origin::plain(),
             api: origin::api(pki.server(&[b"http/1.1"])),
             _process: None,
@@ -141,7 +151,7 @@ impl Site {
     /// With an origin whose descriptors and threads are not the bench's.
     #[allow(dead_code, reason = "other benches hold fewer streams")]
     pub(crate) fn with_origin_apart() -> Self {
-        Self::start_before(|dir, pki| {
+        Self::start_before(LOOPBACK, |dir, pki| {
             let (chain, key) = (dir.join("origin.pem"), dir.join("origin-key.pem"));
             write(&chain, &pki.cert_pem);
             write(&key, &pki.key_pem);
@@ -154,15 +164,16 @@ impl Site {
         })
     }
 
-    fn start_before(origin: impl FnOnce(&Path, &Pki) -> Origin) -> Self {
+    fn start_before(place: Place<'_>, origin: impl FnOnce(&Path, &Pki) -> Origin) -> Self {
+        let (listen, names) = place;
         let name = format!("cluster-connect-bench-{}", std::process::id());
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).expect("a directory");
         let issuer = Issuer::start().expect("an issuer");
         write(&dir.join("issuer-ca.pem"), &issuer.ca_pem());
         let state = text(&dir.join("relay"));
-        let mut words = vec!["relay", "--listen", "127.0.0.1:0", "--state-dir", &state];
-        words.extend(["--tls-self-signed", "localhost,127.0.0.1", "--log-level", "warn"]);
+        let mut words = vec!["relay", "--listen", listen, "--state-dir", &state];
+        words.extend(["--tls-self-signed", names, "--log-level", "warn"]);
         let own = issuer_words(&dir, &issuer, RELAY_AUDIENCE);
         words.extend(own.iter().map(String::as_str));
         let (relay, place) = Process::role("relay", &words, "relay listens on ");
@@ -202,11 +213,11 @@ impl Site {
 
     /// Client proxy, relay, and agent and auth proxy in one process.
     pub(crate) fn edge(&self) -> Chain {
-        self.edge_over(self.port)
+        self.edge_over(&self.url())
     }
 
-    /// The same with a client that reaches the relay at `port`.
-    pub(crate) fn edge_over(&self, port: u16) -> Chain {
+    /// The same with a client that reaches the relay as `relay`.
+    pub(crate) fn edge_over(&self, relay: &str) -> Chain {
         self.join("one");
         let kubeconfig = self.upstream("one");
         let mut words = vec!["edge", "--kubeconfig", &kubeconfig, "--no-bootstrap"];
@@ -215,7 +226,7 @@ impl Site {
         let own = issuer_words(&self.dir, &self.issuer, CLUSTER_AUDIENCE);
         words.extend(own.iter().map(String::as_str));
         let edge = self.joined("one", "edge", &words);
-        let (proxy, way) = self.client("one", port);
+        let (proxy, way) = self.client("one", relay);
         Chain {
             name: "chain: client, relay, edge",
             processes: vec![proxy, edge],
@@ -241,7 +252,7 @@ impl Site {
         let mut words = vec!["agent", "--auth-proxy", place.trim(), "--auth-proxy-ca", &ca];
         words.extend(["--auth-proxy-audience", CLUSTER_AUDIENCE]);
         let agent = self.joined("two", "agent", &words);
-        let (proxy, way) = self.client("two", self.port);
+        let (proxy, way) = self.client("two", &self.url());
         let processes = vec![proxy, agent, auth_proxy];
         Chain { name: "chain: client, relay, agent, auth proxy", processes, way, is_ours: true }
     }
@@ -281,15 +292,15 @@ impl Site {
         Process::role(name, &words, "is connected to").0
     }
 
-    fn client(&self, cluster: &str, port: u16) -> (Process, Way) {
+    /// One more client of a cluster there is.
+    pub(crate) fn client(&self, cluster: &str, relay: &str) -> (Process, Way) {
         self.operator(&["grant", cluster, "--user", ALICE]);
-        let relay = format!("https://localhost:{port}");
         let ca = text(&self.dir.join("relay/ca.pem"));
         let file = |name: &str| text(&self.dir.join(name));
         let identity = format!("file:{},{}", file("relay.jwt"), file("cluster.jwt"));
         let kubeconfig = file(&format!("{cluster}-kubeconfig"));
         let known = file(&format!("{cluster}-known/known-hosts"));
-        let mut words = vec!["proxy", "--relay", &relay, "--relay-ca", &ca, "-n", cluster];
+        let mut words = vec!["proxy", "--relay", relay, "--relay-ca", &ca, "-n", cluster];
         words.extend(["--identity", &identity, "--port", "0", "-f", &kubeconfig]);
         words.extend(["--known-hosts", &known, "--log-level", "warn"]);
         let ready = format!("ready: {cluster} at ");

@@ -40,7 +40,8 @@ const SEGMENT: u32 = 1448;
 const BUFFER: Duration = Duration::from_millis(2);
 
 impl Kind {
-    fn time(self, len: usize) -> Duration {
+    /// What `len` bytes take to send.
+    pub(crate) fn time(self, len: usize) -> Duration {
         Duration::from_nanos(len as u64 * 8000 / self.mbits)
     }
 

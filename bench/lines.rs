@@ -8,6 +8,8 @@ mod chain;
 mod issuer;
 mod line;
 mod origin;
+#[cfg(target_os = "linux")]
+mod packets;
 #[allow(dead_code, reason = "other benches use more of it")]
 mod process;
 #[allow(dead_code, reason = "other benches use more of it")]
@@ -18,8 +20,7 @@ mod stream;
 #[allow(dead_code, reason = "tests use more of it")]
 mod tls;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,12 +47,24 @@ fn main() {
 
 fn measure(options: &Options) {
     let mut report = Report::new(options);
+    if [10, 100, 1000].iter().any(|mbits| options.wants(&mbits.to_string())) {
+        delayed(options, &mut report);
+    }
+    if options.wants("loss") {
+        #[cfg(target_os = "linux")]
+        lossy(options, &mut report);
+        #[cfg(not(target_os = "linux"))]
+        report.notes("loss", &["not measured: it takes Linux".to_owned()]);
+    }
+}
+
+/// Lines that lose nothing.
+fn delayed(options: &Options, report: &mut Report) {
     let site = Site::start();
     let line = Line::to(site.address());
-    let chain = site.edge_over(line.address.port());
+    let chain = site.edge_over(&format!("https://localhost:{}", line.address.port()));
     let raw_line = Line::to(origin::plain());
     let raw = Way::Tcp(raw_line.address);
-    let seconds = if options.quick { 3 } else { 10 };
     for mbits in [10, 100, 1000] {
         if !options.wants(&mbits.to_string()) {
             continue;
@@ -60,45 +73,81 @@ fn measure(options: &Options) {
         for ms in [20, 100, 300] {
             let kind = Kind { mbits, ms };
             for (name, way, line) in [("raw TCP", &raw, &raw_line), ("tunnel", &chain.way, &line)] {
-                let figures = over(way, line, kind, Duration::from_secs(seconds));
+                // The client needs its first connections, and a new session after the cut.
+                line.become_of(kind);
+                let figures = over(way, way, kind, seconds(options));
                 rows.push((format!("{ms} ms, {name}"), figures));
+                line.cut();
             }
         }
         report.table(&format!("{mbits} Mbit/s: share of the line, and an echo in ms"), &rows);
     }
 }
 
-fn over(way: &Way, line: &Line, kind: Kind, time: Duration) -> Vec<report::Figure<'static>> {
-    // The client needs its first connections, and a new session after the cut.
-    line.become_of(kind);
+/// Lines that lose packets. What a rendezvous of its own does for the echo is shown by a second
+/// client, which has one.
+#[cfg(target_os = "linux")]
+fn lossy(options: &Options, report: &mut Report) {
+    use packets::{FAR, NEAR, Packets};
+
+    let site = Site::at(("0.0.0.0:0", &format!("localhost,127.0.0.1,{NEAR},{FAR}")));
+    let raw = origin::plain_at("0.0.0.0:0").port();
+    let line = match Packets::up(&[site.address().port(), raw]) {
+        Ok(line) => line,
+        Err(why) => return report.notes("loss", &[format!("not measured: {why}")]),
+    };
+    let relay = format!("https://{FAR}:{}", site.address().port());
+    let chain = site.edge_over(&relay);
+    drop(chain.way);
+    let raw = Way::Tcp(format!("{FAR}:{raw}").parse().expect("an address"));
+    for (mbits, loss) in [(10, 0), (10, 10), (100, 0), (100, 10)] {
+        let mut rows = Vec::new();
+        for ms in [20, 100, 300] {
+            let kind = Kind { mbits, ms };
+            line.become_of(kind, loss);
+            rows.push((format!("{ms} ms, raw TCP"), over(&raw, &raw, kind, seconds(options))));
+            // What TCP has learnt of the line before is gone with its connections.
+            let [one, other] = [0, 1].map(|_| site.client("one", &relay));
+            let figures = over(&one.1, &one.1, kind, seconds(options));
+            rows.push((format!("{ms} ms, tunnel"), figures));
+            let figures = over(&one.1, &other.1, kind, seconds(options));
+            rows.push((format!("{ms} ms, echo of another session"), figures));
+        }
+        let title = format!("{mbits} Mbit/s, {} % lost: share, and an echo in ms", loss / 10);
+        report.table(&title, &rows);
+    }
+}
+
+fn seconds(options: &Options) -> Duration {
+    Duration::from_secs(if options.quick { 3 } else { 10 })
+}
+
+/// Bulk one way and then the other on `way`, beside an echo on `beside`.
+fn over(way: &Way, beside: &Way, kind: Kind, time: Duration) -> Vec<report::Figure<'static>> {
     let mut figures = Vec::new();
-    let mut echo = patiently(way);
+    let mut echo = patiently(beside);
     echo.write_all(&ask(b'E', ENDLESS)).expect("the stream is open");
     let mut alone = round_trips(&mut *echo, Duration::from_secs(1));
     figures.push(("echo alone", quantile(&mut alone, 0.5), 1));
     for (direction, columns) in
         [(b'D', ["down %", "echo p50", "p99"]), (b'U', ["up %", "echo p50", "p99"])]
     {
-        let moved = Arc::new(AtomicU64::new(0));
-        let mut bulk = way.open();
-        let count = Arc::clone(&moved);
-        let mover = thread::spawn(move || move_bytes(&mut *bulk, direction, &count));
-        // Windows grow once for each round trip.
-        thread::sleep(Duration::from_millis(kind.ms * 12 + 1000));
-        let (before, start) = (moved.load(Ordering::Relaxed), Instant::now());
-        let mut beside = round_trips(&mut *echo, time);
-        let bytes = moved.load(Ordering::Relaxed) - before;
-        let share = bytes as f64 * 8e-6 / start.elapsed().as_secs_f64() / kind.mbits as f64;
-        figures.push((columns[0], share * 100.0, 1));
-        figures.push((columns[1], quantile(&mut beside, 0.5), 1));
-        figures.push((columns[2], quantile(&mut beside, 0.99), 1));
-        line.cut();
-        // It ends with its stream.
-        let _ = mover.join();
-        echo = patiently(way);
-        echo.write_all(&ask(b'E', ENDLESS)).expect("the stream is open");
+        let (moved, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+        let mut bulk = patiently(way);
+        thread::scope(|scope| {
+            scope.spawn(|| move_bytes(&mut *bulk, direction, &moved, &stop));
+            // Windows grow once for each round trip.
+            thread::sleep(Duration::from_millis(kind.ms * 12 + 1000));
+            let (before, start) = (moved.load(Ordering::Relaxed), Instant::now());
+            let mut beside = round_trips(&mut *echo, time);
+            let bytes = moved.load(Ordering::Relaxed) - before;
+            stop.store(true, Ordering::Relaxed);
+            let share = bytes as f64 * 8e-6 / start.elapsed().as_secs_f64() / kind.mbits as f64;
+            figures.push((columns[0], share * 100.0, 1));
+            figures.push((columns[1], quantile(&mut beside, 0.5), 1));
+            figures.push((columns[2], quantile(&mut beside, 0.99), 1));
+        });
     }
-    line.cut();
     figures
 }
 
@@ -127,13 +176,13 @@ fn round_trips(stream: &mut dyn Stream, time: Duration) -> Vec<f64> {
     found
 }
 
-/// Moves bytes until the stream is cut.
-fn move_bytes(stream: &mut dyn Stream, direction: u8, moved: &AtomicU64) {
+/// Moves bytes until it is told to stop.
+fn move_bytes(stream: &mut dyn Stream, direction: u8, moved: &AtomicU64, stop: &AtomicBool) {
     let mut chunk = vec![0x5a; CHUNK / 2];
     if stream.write_all(&ask(direction, ENDLESS)).is_err() {
         return;
     }
-    loop {
+    while !stop.load(Ordering::Relaxed) {
         let result = if direction == b'D' { stream.read(&mut chunk) } else { stream.write(&chunk) };
         match result {
             Ok(len @ 1..) => moved.fetch_add(len as u64, Ordering::Relaxed),

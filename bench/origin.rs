@@ -38,7 +38,12 @@ pub(crate) fn run(words: &[String]) -> ! {
 
 /// Serves the origin over plain TCP.
 pub(crate) fn plain() -> SocketAddr {
-    listen(|tcp| {
+    plain_at("127.0.0.1:0")
+}
+
+/// The same at an address of its own.
+pub(crate) fn plain_at(bind: &str) -> SocketAddr {
+    listen(bind, |tcp| {
         tcp.set_nodelay(true)?;
         serve(&mut { tcp })
     })
@@ -46,11 +51,14 @@ pub(crate) fn plain() -> SocketAddr {
 
 /// Serves HTTP/1.1 over TLS: small and large answers, and the origin behind an upgrade.
 pub(crate) fn api(config: Arc<ServerConfig>) -> SocketAddr {
-    listen(move |tcp| api_connection(&mut Secure::accept(tcp, &config)?))
+    listen("127.0.0.1:0", move |tcp| api_connection(&mut Secure::accept(tcp, &config)?))
 }
 
-fn listen(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+fn listen(
+    bind: &str,
+    serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static,
+) -> SocketAddr {
+    let listener = TcpListener::bind(bind).expect("a free port");
     let address = listener.local_addr().expect("bound");
     let serve = Arc::new(serve);
     thread::spawn(move || {
