@@ -12,8 +12,8 @@ pub(super) struct Company {
     since: Option<Instant>,
     /// The number of the period, from 1.
     period: u32,
-    present: u32,
-    before: u32,
+    present: u16,
+    before: u16,
 }
 
 /// What a stream remembers of its last visit.
@@ -36,12 +36,12 @@ impl Company {
         }
         if visit.0 != self.period {
             visit.0 = self.period;
-            self.present += 1;
+            self.present = self.present.saturating_add(1);
         }
     }
 
     /// Streams in this period and the last, whichever has more.
-    pub(super) fn count(&self) -> u32 {
+    pub(super) fn count(&self) -> u16 {
         self.present.max(self.before)
     }
 }
