@@ -129,9 +129,10 @@ fn over(way: &Way, beside: &Way, kind: Kind, time: Duration) -> Vec<report::Figu
     echo.write_all(&ask(b'E', ENDLESS)).expect("the stream is open");
     let mut alone = round_trips(&mut *echo, Duration::from_secs(1));
     figures.push(("echo alone", quantile(&mut alone, 0.5), 1));
-    for (direction, columns) in
-        [(b'D', ["down %", "echo p50", "p99"]), (b'U', ["up %", "echo p50", "p99"])]
-    {
+    for (direction, columns) in [
+        (b'D', ["down %", "echo p50", "p99", "later"]),
+        (b'U', ["up %", "echo p50", "p99", "later"]),
+    ] {
         let (moved, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let mut bulk = patiently(way);
         thread::scope(|scope| {
@@ -139,13 +140,19 @@ fn over(way: &Way, beside: &Way, kind: Kind, time: Duration) -> Vec<report::Figu
             // Windows grow once for each round trip.
             thread::sleep(Duration::from_millis(kind.ms * 12 + 1000));
             let (before, start) = (moved.load(Ordering::Relaxed), Instant::now());
-            let mut beside = round_trips(&mut *echo, time);
+            let mut times = round_trips(&mut *echo, time);
             let bytes = moved.load(Ordering::Relaxed) - before;
+            let elapsed = start.elapsed();
+            // One that comes when the line is full already.
+            let mut later = patiently(beside);
+            later.write_all(&ask(b'E', ENDLESS)).expect("the stream is open");
+            let mut later = round_trips(&mut *later, time / 3);
             stop.store(true, Ordering::Relaxed);
-            let share = bytes as f64 * 8e-6 / start.elapsed().as_secs_f64() / kind.mbits as f64;
+            let share = bytes as f64 * 8e-6 / elapsed.as_secs_f64() / kind.mbits as f64;
             figures.push((columns[0], share * 100.0, 1));
-            figures.push((columns[1], quantile(&mut beside, 0.5), 1));
-            figures.push((columns[2], quantile(&mut beside, 0.99), 1));
+            figures.push((columns[1], quantile(&mut times, 0.5), 1));
+            figures.push((columns[2], quantile(&mut times, 0.99), 1));
+            figures.push((columns[3], quantile(&mut later, 0.5), 1));
         });
     }
     figures

@@ -48,7 +48,11 @@ impl End {
                 Event::Finished(_) => self.finished += 1,
                 Event::Closed(_, Ended::Clean) => self.clean += 1,
                 Event::Closed(stream, Ended::Reset) => panic!("{stream:?} was reset"),
-                Event::Opened(_) | Event::Writable(_) | Event::GoingAway | Event::Pong(_) => (),
+                Event::Opened(_)
+                | Event::Writable(_)
+                | Event::GoingAway
+                | Event::Pong(_)
+                | Event::Crowded => (),
             }
         }
         for (stream, left) in &mut self.plan {

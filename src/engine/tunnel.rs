@@ -277,6 +277,12 @@ impl Tunnel {
         }
     }
 
+    /// Streams wait for each other for longer than they should: see [`Session::is_crowded`].
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        matches!(&self.inner, Inner::Mux(session) if session.is_crowded())
+    }
+
     /// The table of streams, where there is one.
     pub const fn session(&mut self) -> Option<&mut Session> {
         match &mut self.inner {

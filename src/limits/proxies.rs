@@ -123,6 +123,10 @@ pub const SESSION_OPENING: Duration = Duration::from_secs(70);
 /// How long a client proxy that waits for a cluster at start pauses between two attempts.
 pub const START_RETRY: Duration = Duration::from_secs(2);
 
+/// Sessions with one cluster at a time: what came first on a crowded one stays there, and what comes
+/// later has another rendezvous.
+pub const SESSIONS_OF_CLUSTER: usize = 2;
+
 /// How often a session is asked for a sign of life.
 pub const SESSION_PING: Duration = Duration::from_secs(30);
 

@@ -3,6 +3,7 @@
 //! Tokens, enrolment, role assignments and the end-to-end session are the real ones.
 
 pub mod apiserver;
+mod crowded;
 mod ends;
 mod journal;
 pub mod kubectl;

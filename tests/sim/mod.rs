@@ -294,7 +294,7 @@ impl World {
     fn flush(&mut self) -> bool {
         let mut progress = false;
         for (node, id) in self.all() {
-            let at = self.now + self.delay();
+            let at = self.now + self.delay(node);
             let most = self.portion();
             let Some(conn) = self.nodes[node].net.conns.get(&id) else { continue };
             let Some(peer) = conn.peer else { continue };

@@ -11,6 +11,9 @@ use cluster_connect::role::{
 
 use super::{Bytes, Clerk, Rng};
 
+/// Unless a test wants otherwise.
+const LAG: u64 = 20;
+
 pub(super) struct Node {
     pub(super) host: String,
     pub(super) role: Box<dyn Role>,
@@ -20,6 +23,8 @@ pub(super) struct Node {
     pub(super) process: u64,
     /// Connections on their way, and when they are made.
     pub(super) dialling: Vec<(Instant, ConnId, Endpoint)>,
+    /// Milliseconds that what it sends takes, at most.
+    pub(super) lag: u64,
     pub(super) peak: usize,
     /// Deadlines in a row that moved nothing.
     pub(super) spins: u32,
@@ -39,6 +44,7 @@ impl Node {
             up: true,
             process: 0,
             dialling,
+            lag: LAG,
             peak: 0,
             spins: 0,
             woken,

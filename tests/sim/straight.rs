@@ -21,8 +21,13 @@ impl World {
         self.steps - before
     }
 
-    pub(super) fn delay(&mut self) -> Duration {
-        let delay = Duration::from_millis(self.rng.below(20));
+    /// What `node` sends takes up to `millis` from now on.
+    pub fn lag(&mut self, node: usize, millis: u64) {
+        self.nodes[node].lag = millis;
+    }
+
+    pub(super) fn delay(&mut self, node: usize) -> Duration {
+        let delay = Duration::from_millis(self.rng.below(self.nodes[node].lag));
         if self.straight.is_some() { Duration::ZERO } else { delay }
     }
 

@@ -66,6 +66,8 @@ pub enum Event {
     GoingAway,
     /// The peer answered a ping.
     Pong(Duration),
+    /// Much is received, and whoever shares the session waits for it: see [`Session::is_crowded`].
+    Crowded,
 }
 
 /// How a stream ended.
@@ -184,6 +186,9 @@ impl Session {
             self.control.push_back(header(Kind::WindowUpdate, Flags::NONE, stream, grant));
             // Who sends much is worth knowing the way to.
             self.measure(BUSY, now);
+            if self.is_crowded() {
+                self.events.push_back(Event::Crowded);
+            }
         } else {
             // While little is sent, the way is seen as it is.
             self.measure(CALM, now);
@@ -204,6 +209,13 @@ impl Session {
             self.pinged = Some((now, value));
             self.control.push_back(header(Kind::Ping, Flags::SYN, StreamId(0), value));
         }
+    }
+
+    /// Who shares the session with what is received on it waits for longer than two round trips and
+    /// a little: windows alone cannot help, as on a way that loses packets.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.round_trip.is_congested(WINDOW_SLACK)
     }
 
     /// When the ping left that has no answer yet.

@@ -76,7 +76,7 @@ impl Far {
                 }
             }
             Event::Closed(id, _) => drop(self.lanes.remove(&id)),
-            Event::Writable(_) | Event::GoingAway | Event::Pong(_) => (),
+            Event::Writable(_) | Event::GoingAway | Event::Pong(_) | Event::Crowded => (),
         }
         self.act(tunnel, pool, now);
     }

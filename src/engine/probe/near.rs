@@ -175,7 +175,11 @@ impl Near {
             Event::Closed(id, how) => self.on_closed(id, how, tunnel, pool, now),
             // Whoever answers has no business opening streams.
             Event::Opened(id) => drop(tunnel.reset(id)),
-            Event::Finished(_) | Event::Writable(_) | Event::GoingAway | Event::Pong(_) => (),
+            Event::Finished(_)
+            | Event::Writable(_)
+            | Event::GoingAway
+            | Event::Pong(_)
+            | Event::Crowded => (),
         }
     }
 

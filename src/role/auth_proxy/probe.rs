@@ -122,7 +122,7 @@ impl AuthProxy {
             | Event::Writable(id)
             | Event::Finished(id)
             | Event::Closed(id, _) => session.streams.contains_key(id),
-            Event::Opened(_) | Event::GoingAway | Event::Pong(_) => false,
+            Event::Opened(_) | Event::GoingAway | Event::Pong(_) | Event::Crowded => false,
         };
         if is_ordinary {
             return Some(event);

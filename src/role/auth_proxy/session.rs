@@ -96,7 +96,7 @@ impl AuthProxy {
             Event::Finished(id) => self.on_stream_finished(conn, id, net),
             Event::Writable(id) => self.on_stream_writable(conn, id, net),
             Event::Closed(id, _) => self.on_stream_closed(conn, id, net),
-            Event::GoingAway | Event::Pong(_) => (),
+            Event::GoingAway | Event::Pong(_) | Event::Crowded => (),
         }
     }
 

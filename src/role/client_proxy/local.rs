@@ -161,8 +161,8 @@ impl ClientProxy {
         if !self.locals.contains_key(&conn) {
             return;
         }
-        let session = self.clusters.get(id).and_then(|cluster| cluster.session);
-        let stream = session
+        let stream = self
+            .session_for(id, net)
             .and_then(|session| Some((session, self.sessions.get_mut(&session)?.tunnel.open()?)));
         if let Some((session, stream)) = stream
             && let Some(state) = self.sessions.get_mut(&session)

@@ -20,6 +20,7 @@ pub mod known;
 mod local;
 mod lost;
 mod measure;
+mod relief;
 pub mod route;
 mod session;
 
@@ -130,6 +131,8 @@ struct Cluster {
     inner: Option<(Fingerprint, Arc<ClientConfig>)>,
     /// The session that takes new streams, up or on its way.
     session: Option<ConnId>,
+    /// The one that will take them once it is up, because that one is crowded.
+    relief: Option<ConnId>,
     /// Local connections that wait for a session.
     waiting: Vec<ConnId>,
     /// Local connections whose request waits for the caller's token.
@@ -165,6 +168,7 @@ impl ClientProxy {
                 is_judged: false,
                 inner: None,
                 session: None,
+                relief: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),
             };

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::lost::Lost;
-use super::{ClientProxy, Key, random_u64};
+use super::{ClientProxy, Cluster, Key, random_u64};
 use crate::buf::{Lease, Pressure};
 use crate::engine::mux::{Ended, Event};
 use crate::engine::tlsconf::{self, Versions};
@@ -24,7 +24,7 @@ use crate::wire::ws::Opcode;
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Session {
-    cluster: String,
+    pub(super) cluster: String,
     stage: Stage,
     frames: Splice,
     pub(super) tunnel: Tunnel,
@@ -57,7 +57,6 @@ impl ClientProxy {
         }
         match self.start_session(id, net) {
             Ok(conn) => {
-                self.timers.set(Key::Opening(conn), net.now() + SESSION_OPENING);
                 if let Some(cluster) = self.clusters.get_mut(id) {
                     cluster.session = Some(conn);
                 }
@@ -85,7 +84,7 @@ impl ClientProxy {
         Ok(tls)
     }
 
-    fn start_session(&mut self, id: &str, net: &mut dyn Net) -> Result<ConnId, String> {
+    pub(super) fn start_session(&mut self, id: &str, net: &mut dyn Net) -> Result<ConnId, String> {
         let tls = self.inner_tls(id)?;
         let cluster = self.clusters.get(id).ok_or("no such cluster")?;
         let credential = cluster.credential.current.as_ref().ok_or("no credential")?;
@@ -111,6 +110,7 @@ impl ClientProxy {
             steps: Vec::new(),
         };
         self.sessions.insert(conn, session);
+        self.timers.set(Key::Opening(conn), net.now() + SESSION_OPENING);
         Ok(conn)
     }
 
@@ -266,6 +266,7 @@ impl ClientProxy {
             Event::Opened(id) => drop(session.tunnel.reset(id)),
             Event::GoingAway => self.retire(conn, net),
             Event::Pong(round_trip) => debug!("conn={} round trip {round_trip:?}", conn.0),
+            Event::Crowded => self.relieve(conn, net),
         }
     }
 
@@ -323,7 +324,8 @@ impl ClientProxy {
             let _ = net.send(conn, lease.freeze());
         }
         session.steps = steps;
-        let retired = !self.clusters.values().any(|cluster| cluster.session == Some(conn));
+        let takes = |cluster: &Cluster| [cluster.session, cluster.relief].contains(&Some(conn));
+        let retired = !self.clusters.values().any(takes);
         if retired && session.tunnel.streams() == 0 && session.tunnel.is_established() {
             say_goodbye(conn, net);
             self.forget_session(conn);
@@ -353,10 +355,10 @@ impl ClientProxy {
             self.timers.cancel(Key::Measure);
         }
         let session = self.sessions.remove(&conn)?;
-        if let Some(cluster) = self.clusters.get_mut(&session.cluster)
-            && cluster.session == Some(conn)
-        {
-            cluster.session = None;
+        if let Some(cluster) = self.clusters.get_mut(&session.cluster) {
+            for place in [&mut cluster.session, &mut cluster.relief] {
+                place.take_if(|it| *it == conn);
+            }
         }
         Some(session)
     }
@@ -364,6 +366,7 @@ impl ClientProxy {
     /// The session is gone: what was on it fails, what waited for it is told.
     pub(super) fn on_session_lost(&mut self, conn: ConnId, why: &Lost, net: &mut dyn Net) {
         let current = self.clusters.values().any(|cluster| cluster.session == Some(conn));
+        let is_relief = self.clusters.values().any(|cluster| cluster.relief == Some(conn));
         let Some(session) = self.forget_session(conn) else { return };
         let id = session.cluster;
         if !current && session.streams.is_empty() && session.tunnel.is_established() {
@@ -374,6 +377,10 @@ impl ClientProxy {
         let lost = format!("{sentence}; whether the request was carried out is not known");
         for local in session.streams.into_values() {
             self.on_cluster_broken(local, &lost, net);
+        }
+        // There is one without it, which will ask again.
+        if is_relief {
+            return;
         }
         let (is_disputable, code) = match &self.config.shared {
             None => (why.is_for_the_api(), "CLUSTER_UNREACHABLE"),

@@ -1,0 +1,51 @@
+//! A second session beside a crowded one. Windows keep what waits on a line short, but not on one
+//! that loses packets: everything on a connection waits for the packet that is sent again. What
+//! comes while much is received has a rendezvous of its own then.
+
+use log::debug;
+
+use super::ClientProxy;
+use crate::limits::SESSIONS_OF_CLUSTER;
+use crate::role::{ConnId, Net};
+
+impl ClientProxy {
+    /// The session that a new stream belongs on: the one beside it, if that is up and this one is
+    /// crowded. Until somebody comes the crowded one may have recovered.
+    pub(super) fn session_for(&mut self, id: &str, net: &mut dyn Net) -> Option<ConnId> {
+        let cluster = self.clusters.get(id)?;
+        let (session, relief) = (cluster.session?, cluster.relief);
+        let is_up =
+            |conn: &ConnId| self.sessions.get(conn).is_some_and(|it| it.tunnel.is_established());
+        let relief = relief.filter(is_up).filter(|_| self.is_crowded(session));
+        let Some(relief) = relief else { return Some(session) };
+        let cluster = self.clusters.get_mut(id)?;
+        (cluster.session, cluster.relief) = (Some(relief), None);
+        // It may have nothing left to go on with.
+        self.pump_session(session, net);
+        Some(relief)
+    }
+
+    fn is_crowded(&self, conn: ConnId) -> bool {
+        self.sessions.get(&conn).is_some_and(|session| session.tunnel.is_crowded())
+    }
+
+    /// Starts a session beside a crowded one, which goes on with what it has.
+    pub(super) fn relieve(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let id = session.cluster.clone();
+        let count = self.sessions.values().filter(|session| session.cluster == id).count();
+        let takes_all = self.clusters.get(&id).is_some_and(|it| it.session == Some(conn));
+        if !takes_all || SESSIONS_OF_CLUSTER <= count || !self.has_credential(&id, net.now()) {
+            return;
+        }
+        match self.start_session(&id, net) {
+            Ok(conn) => {
+                debug!("conn={} starts beside a crowded session", conn.0);
+                if let Some(cluster) = self.clusters.get_mut(&id) {
+                    cluster.relief = Some(conn);
+                }
+            }
+            Err(why) => debug!("no session beside a crowded one: {why}"),
+        }
+    }
+}
