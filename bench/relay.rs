@@ -60,11 +60,11 @@ struct Site {
 
 impl Site {
     fn start(name: &str) -> Self {
-        Self::start_with(name, 0)
+        Self::start_with(name, 0, &[])
     }
 
-    /// With so many connected clusters.
-    fn start_with(name: &str, clusters: usize) -> Self {
+    /// With so many connected clusters, and options.
+    fn start_with(name: &str, clusters: usize, options: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("relay-bench-{}-{name}", std::process::id()));
         std::fs::create_dir(&dir).expect("a directory");
         let state = dir.join("relay");
@@ -72,6 +72,7 @@ impl Site {
         let at = state.to_string_lossy().into_owned();
         let mut words = vec!["relay", "--listen", "127.0.0.1:0", "--state-dir", &at];
         words.extend(["--tls-self-signed", "localhost", "--log-level", "warn"]);
+        words.extend(options);
         // All senders have one key.
         words.extend(["--max-senders-per-caller", "10000"]);
         let (relay, place) = Process::role("relay", &words, "relay listens on ");
@@ -92,6 +93,9 @@ fn measure(options: &Options) {
     let mut report = Report::new(options);
     if options.wants("pump") {
         pump(options, &mut report);
+    }
+    if options.wants("loops") {
+        loops(options, &mut report);
     }
     if options.wants("rendezvous") {
         meetings(options, &mut report);
@@ -193,6 +197,41 @@ fn run(
     speeds.push(total as f64 / GIB / seconds);
 }
 
+/// Pairs on one loop and on several. Where the bench itself needs the cores, bytes per second do not
+/// show what the relay could carry; what its busiest loop has to do for them does.
+fn loops(options: &Options, report: &mut Report) {
+    let (pairs, each) = if options.quick { (8, 32 << 20) } else { (8, 256 << 20) };
+    let mut rows = Vec::new();
+    for count in ["1", "2", "4"] {
+        let site = Site::start_with(&format!("loops-{count}"), 0, &["--loops", count]);
+        let entity = &site.place.entities(&site.state, 1)[0];
+        let mut listener = site.place.listen(entity);
+        let mut ends: Vec<_> = (0..pairs).map(|_| site.place.pair(entity, &mut listener)).collect();
+        let all_move = |ends: &mut Vec<(Secure, Secure)>, total: usize| {
+            let start = Instant::now();
+            thread::scope(|scope| {
+                for (sender, accepted) in ends {
+                    scope.spawn(move || transfer(sender, accepted, total));
+                }
+            });
+            start.elapsed().as_secs_f64()
+        };
+        all_move(&mut ends, each / 16);
+        let before = (site.relay.cpu(), site.relay.threads_cpu());
+        let seconds = all_move(&mut ends, each);
+        let gib = (pairs * each) as f64 / GIB;
+        let busiest = site.relay.threads_cpu()[0] - before.1[0];
+        let figures = vec![
+            ("GiB/s", gib / seconds, 2),
+            ("CPU-s/GiB", (site.relay.cpu() - before.0) / gib, 3),
+            ("busiest loop", busiest / gib, 3),
+            ("GiB/s it could", gib / busiest, 2),
+        ];
+        rows.push((format!("{count} loops"), figures));
+    }
+    report.table(&format!("{pairs} relayed pairs, by loops of the relay"), &rows);
+}
+
 fn transfer_raw(into: &mut Secure, from: &mut Secure, total: usize) -> f64 {
     let start = Instant::now();
     thread::scope(|scope| {
@@ -283,7 +322,7 @@ fn clusters(options: &Options, report: &mut Report) {
     drop(alone);
     let mut rows = Vec::new();
     for &count in counts {
-        let site = Site::start_with(&format!("clusters-{count}"), count);
+        let site = Site::start_with(&format!("clusters-{count}"), count, &[]);
         settle();
         let (memory, cpu) = (site.relay.memory() - base, site.relay.cpu() - base_cpu);
         let figures = vec![("KiB each", memory / count as f64, 2), ("CPU-s at start", cpu, 2)];
