@@ -94,10 +94,9 @@ fn streams_carry_data_without_allocating() {
     assert_eq!(count, 0);
 }
 
-#[test]
-fn opening_a_stream_costs_one_header_in_one_record() {
+/// Both ends of a session whose handshake is done.
+fn established(pool: &Pool) -> (Tunnel, Tunnel) {
     let pki = Pki::new();
-    let pool = Pool::new(16, 16, BUFFER_SIZE);
     let now = Instant::now();
     let mut near = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap();
     let mut far = Tunnel::accept(pki.server(&[ALPN_MUX])).unwrap();
@@ -105,11 +104,33 @@ fn opening_a_stream_costs_one_header_in_one_record() {
     while !near.is_established() || !far.is_established() {
         bytes.clear();
         while near.transmit(&mut bytes) {}
-        far.receive(&mut bytes, &pool, now).unwrap();
+        far.receive(&mut bytes, pool, now).unwrap();
         bytes.clear();
         while far.transmit(&mut bytes) {}
-        near.receive(&mut bytes, &pool, now).unwrap();
+        near.receive(&mut bytes, pool, now).unwrap();
     }
+    (near, far)
+}
+
+#[test]
+fn a_session_that_falls_silent_gives_up_its_room_for_a_frame() {
+    let pool = Pool::new(16, 16, BUFFER_SIZE);
+    let (mut near, _far) = established(&pool);
+    let stream = near.open().unwrap();
+    let mut lease = pool.lease().unwrap();
+    lease.commit(FRAME_MAX - MUX_HEADER);
+    let _ = near.send(stream, lease.freeze());
+    let mut bytes = Vec::new();
+    while near.transmit(&mut bytes) {}
+    let silent = measure(|| assert!(!near.transmit(&mut bytes)));
+    assert!(silent.bytes_current <= -i64::try_from(FRAME_MAX).unwrap(), "{silent:?}");
+}
+
+#[test]
+fn opening_a_stream_costs_one_header_in_one_record() {
+    let pool = Pool::new(16, 16, BUFFER_SIZE);
+    let (mut near, _far) = established(&pool);
+    let mut bytes = Vec::new();
     let mut sent = |near: &mut Tunnel| {
         bytes.clear();
         while near.transmit(&mut bytes) {}

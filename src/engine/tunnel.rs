@@ -29,6 +29,8 @@ pub struct Tunnel {
     flight: Vec<u8>,
     /// One frame on its way into a record.
     frame: Vec<u8>,
+    /// There was no frame when last asked.
+    is_idle: bool,
     /// Plaintext of the records received in one call.
     plain: Vec<Lease>,
     /// Nothing is left to be said but why.
@@ -101,6 +103,7 @@ impl Tunnel {
             dialled,
             flight,
             frame: Vec::new(),
+            is_idle: true,
             plain: Vec::new(),
             is_broken: false,
         }
@@ -192,6 +195,10 @@ impl Tunnel {
             Inner::Mux(session) => session.transmit(&mut self.frame),
             Inner::Single(single) => single.transmit(&mut self.frame),
         };
+        if std::mem::replace(&mut self.is_idle, !any) && !any {
+            // Asked twice in vain: who sends has its room at hand, who is idle has none.
+            self.frame = Vec::new();
+        }
         if any && self.tls.seal(&self.frame, out).is_err() {
             // TLS has failed, or its end was said. Whoever reads will be told.
             self.is_broken = true;
