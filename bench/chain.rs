@@ -174,6 +174,7 @@ impl Site {
         let state = text(&dir.join("relay"));
         let mut words = vec!["relay", "--listen", listen, "--state-dir", &state];
         words.extend(["--tls-self-signed", names, "--log-level", "warn"]);
+        words.extend(["--max-senders-per-caller", "20000"]);
         let own = issuer_words(&dir, &issuer, RELAY_AUDIENCE);
         words.extend(own.iter().map(String::as_str));
         let (relay, place) = Process::role("relay", &words, "relay listens on ");
