@@ -236,7 +236,8 @@ fn pass(text: &[u8], road: Road, headers: HeaderPolicy) -> Option<(RequestHead, 
     if policy::impersonates(&head.fields) && !is_passed {
         return None;
     }
-    let mut fields = impersonate::fields(&principal(), None).expect("sendable");
+    let principal = principal();
+    let mut fields = impersonate::fields(&principal, None).expect("sendable");
     if is_passed {
         fields.clear();
     }

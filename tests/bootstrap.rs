@@ -303,7 +303,7 @@ fn the_constrained_role_is_enough_for_what_is_sent_and_keeps_masters_out() {
         expires: 0,
         is_app: false,
     };
-    let text = |fields: Vec<Field>| -> String {
+    let text = |fields: Vec<Field<'_>>| -> String {
         fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
     };
     let plain = text(impersonate::fields(&principal, None).unwrap());

@@ -15,7 +15,7 @@ use crate::wire::h1::FieldClass;
 use crate::wire::percent;
 
 /// A header field, name and value.
-pub type Field = (Cow<'static, str>, String);
+pub type Field<'a> = (Cow<'static, str>, Cow<'a, str>);
 
 /// The domain of extra attributes that are our own.
 pub const EXTRA_DOMAIN: &str = "cluster-connect.internal";
@@ -60,7 +60,10 @@ impl Verbs {
 /// # Errors
 /// [`Denied`] if a name cannot be sent, or belongs to Kubernetes, or the principal's groups are
 /// not known yet. Nothing may be sent for this request then.
-pub fn fields(principal: &Principal, remote_ip: Option<&str>) -> Result<Vec<Field>, Denied> {
+pub fn fields<'a>(
+    principal: &'a Principal,
+    remote_ip: Option<&'a str>,
+) -> Result<Vec<Field<'a>>, Denied> {
     if principal.group_state == GroupState::Unresolved {
         return Err(Denied::new(Reason::Overage, "the groups have not been asked for"));
     }
@@ -73,44 +76,51 @@ pub fn fields(principal: &Principal, remote_ip: Option<&str>) -> Result<Vec<Fiel
     for (key, value) in &principal.extra {
         fields.push(extra_field(key, value)?);
     }
-    fields.extend(own_fields(&principal.credential_id, remote_ip)?);
+    push_own(&mut fields, &principal.credential_id, remote_ip)?;
     Ok(fields)
 }
 
 /// User and groups. The names have been checked.
-pub(super) fn identity_fields(user: &str, groups: &[String]) -> Vec<Field> {
-    let mut fields = vec![
-        (Cow::Borrowed("Impersonate-User"), user.to_owned()),
-        (Cow::Borrowed("Impersonate-Group"), AUTHENTICATED.to_owned()),
-    ];
-    let rest = groups.iter().filter(|group| *group != AUTHENTICATED);
-    fields.extend(rest.map(|group| (Cow::Borrowed("Impersonate-Group"), group.clone())));
+pub(super) fn identity_fields<'a>(user: &'a str, groups: &'a [String]) -> Vec<Field<'a>> {
+    let mut fields = Vec::with_capacity(groups.len() + ROOM);
+    fields.push(("Impersonate-User".into(), user.into()));
+    fields.push(group(AUTHENTICATED));
+    fields.extend(groups.iter().filter(|name| *name != AUTHENTICATED).map(|name| group(name)));
     fields
 }
 
-/// What we say about every caller beside the name.
-pub(super) fn own_fields(
-    credential_id: &str,
-    remote_ip: Option<&str>,
-) -> Result<Vec<Field>, Denied> {
-    let own = |name: &str, value| extra_field(&format!("{EXTRA_DOMAIN}/{name}"), value);
-    let mut fields = vec![own("credential-id", credential_id)?];
+/// One group. Its name has been checked.
+pub(super) fn group<'a>(name: impl Into<Cow<'a, str>>) -> Field<'a> {
+    ("Impersonate-Group".into(), name.into())
+}
+
+/// Fields beside the groups, without most callers' extra attributes being one too many.
+const ROOM: usize = 8;
+
+/// Adds what we say about every caller beside the name.
+pub(super) fn push_own<'a>(
+    fields: &mut Vec<Field<'a>>,
+    credential_id: &'a str,
+    remote_ip: Option<&'a str>,
+) -> Result<(), Denied> {
+    fields.push(extra_field("cluster-connect.internal/credential-id", credential_id)?);
     if let Some(address) = remote_ip {
-        fields.push(own("remote-ip", address)?);
+        fields.push(extra_field("cluster-connect.internal/remote-ip", address)?);
     }
-    Ok(fields)
+    Ok(())
 }
 
 /// One extra attribute. The key is escaped as client-go does it, which kube-apiserver undoes; the
 /// value is sent as it is.
-pub(super) fn extra_field(key: &str, value: &str) -> Result<Field, Denied> {
+pub(super) fn extra_field<'a>(key: &str, value: &'a str) -> Result<Field<'a>, Denied> {
     let lower = !key.bytes().any(|byte| byte.is_ascii_uppercase());
     let sendable = |text: &str| names::check(text, Alphabet::Letters).is_ok();
     if !lower || !sendable(key) || !sendable(value) {
         return Err(Denied::new(Reason::Name, format!("extra {key:?} cannot be sent")));
     }
-    let key = percent::encode(key, |byte| is_token(byte) && byte != b'%');
-    Ok((Cow::Owned(format!("Impersonate-Extra-{key}")), value.to_owned()))
+    let name =
+        percent::encode_behind("Impersonate-Extra-", key, |byte| is_token(byte) && byte != b'%');
+    Ok((name.into(), value.into()))
 }
 
 fn check(what: &str, name: &str) -> Result<(), Denied> {

@@ -7,7 +7,7 @@ fn principal() -> Principal {
     entra(&json!({})).expect("accepted")
 }
 
-fn texts(fields: &[Field]) -> Vec<String> {
+fn texts(fields: &[Field<'_>]) -> Vec<String> {
     fields.iter().map(|(name, value)| format!("{name}: {value}")).collect()
 }
 
@@ -91,7 +91,8 @@ fn a_finished_head_has_one_credential_one_user_and_the_group() {
     assert_eq!(check_head(&[("Host", "k"), TOKEN, USER, GROUPS], Road::Bearer), Ok(()));
     assert_eq!(check_head(&[USER, GROUPS], Road::Certificate), Ok(()));
     assert_eq!(check_head(&[TOKEN], Road::Passthrough), Ok(()));
-    let principal = fields(&principal(), None).expect("fields");
+    let alice = principal();
+    let principal = fields(&alice, None).expect("fields");
     let own = principal.iter().map(|(name, value)| (name.as_ref(), value.as_bytes()));
     let with_token = own.chain([(TOKEN.0, TOKEN.1.as_bytes())]);
     assert_eq!(check_finished_head(with_token, Road::Bearer), Ok(()));

@@ -5,7 +5,15 @@ use std::fmt::Write as _;
 /// Text in which every byte that `keep` does not name is written as `%XX`.
 #[must_use]
 pub fn encode(text: &str, keep: impl Fn(u8) -> bool) -> String {
-    let mut encoded = String::with_capacity(text.len());
+    encode_behind("", text, keep)
+}
+
+/// The same behind `start`, which is taken as it is.
+#[must_use]
+pub fn encode_behind(start: &str, text: &str, keep: impl Fn(u8) -> bool) -> String {
+    // Room for a few escapes, of which most texts have none or one.
+    let mut encoded = String::with_capacity(start.len() + text.len() + 8);
+    encoded.push_str(start);
     for byte in text.bytes() {
         if byte.is_ascii() && keep(byte) {
             encoded.push(char::from(byte));

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::super::denied::{Denied, Reason};
 use super::super::impersonate::{
-    AUTHENTICATED, EXTRA_DOMAIN, Field, Verbs, extra_field, identity_fields, own_fields,
+    AUTHENTICATED, EXTRA_DOMAIN, Field, Verbs, extra_field, group, identity_fields, push_own,
 };
 use super::super::names::{self, Alphabet};
 use super::super::profile::check_group_count;
@@ -66,28 +66,28 @@ impl Impersonation {
     ///
     /// # Errors
     /// [`Denied`] if a name cannot be sent.
-    pub fn fields(
-        &self,
-        by: &Principal,
+    pub fn fields<'a>(
+        &'a self,
+        by: &'a Principal,
         verbs: Verbs,
-        remote_ip: Option<&str>,
-    ) -> Result<Vec<Field>, Denied> {
-        let mut groups = self.groups.clone();
-        if let (true, Some((namespace, _))) = (groups.is_empty(), service_account(&self.user)) {
+        remote_ip: Option<&'a str>,
+    ) -> Result<Vec<Field<'a>>, Denied> {
+        let mut fields = identity_fields(&self.user, &self.groups);
+        if let (true, Some((namespace, _))) = (self.groups.is_empty(), service_account(&self.user))
+        {
             // kube-apiserver adds these to a service account only if no group at all is sent.
-            groups.push("system:serviceaccounts".to_owned());
-            groups.push(format!("system:serviceaccounts:{namespace}"));
+            fields.push(group("system:serviceaccounts"));
+            fields.push(group(format!("system:serviceaccounts:{namespace}")));
         }
-        let mut fields = identity_fields(&self.user, &groups);
         if let Some(uid) = &self.uid {
-            fields.push(("Impersonate-Uid".into(), uid.clone()));
+            fields.push(("Impersonate-Uid".into(), uid.into()));
         }
         for (key, value) in &self.extra {
             fields.push(extra_field(key, value)?);
         }
         let key = percent::encode(&verbs.original_user_info(), |byte| byte != b'/');
-        fields.push((format!("Impersonate-Extra-{key}").into(), original_value(by)));
-        fields.extend(own_fields(&by.credential_id, remote_ip)?);
+        fields.push((format!("Impersonate-Extra-{key}").into(), original_value(by).into()));
+        push_own(&mut fields, &by.credential_id, remote_ip)?;
         Ok(fields)
     }
 

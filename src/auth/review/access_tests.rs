@@ -62,7 +62,8 @@ fn a_service_account_is_asked_for_in_its_namespace() {
 #[test]
 fn what_is_sent_names_both_and_the_original_cannot_be_forged() {
     let other = read(&[("Impersonate-User", "bob"), ("Impersonate-Group", "dev")]).expect("ok");
-    let fields = other.fields(&caller(), Verbs::Legacy, None).expect("fields");
+    let caller = caller();
+    let fields = other.fields(&caller, Verbs::Legacy, None).expect("fields");
     let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     let original = format!(
         r#"{{"extra":{{"oid":["{OID}"]}},"groups":["{GROUP}"],"username":"ana@contoso.example"}}"#
@@ -91,10 +92,11 @@ fn what_is_sent_names_both_and_the_original_cannot_be_forged() {
 #[test]
 fn a_service_account_without_groups_keeps_those_it_has() {
     let other = read(&[("Impersonate-User", "system:serviceaccount:build:runner")]).expect("ok");
-    let fields = other.fields(&caller(), Verbs::Legacy, None).expect("fields");
+    let caller = caller();
+    let fields = other.fields(&caller, Verbs::Legacy, None).expect("fields");
     let groups: Vec<_> = fields
         .iter()
-        .filter_map(|(name, value)| (name == "Impersonate-Group").then_some(value.as_str()))
+        .filter_map(|(name, value)| (name == "Impersonate-Group").then_some(&**value))
         .collect();
     let expected = [AUTHENTICATED, "system:serviceaccounts", "system:serviceaccounts:build"];
     assert_eq!(groups, expected);

@@ -79,9 +79,9 @@ struct Accepted {
 }
 
 /// The identity that goes on.
-struct Identified {
+struct Identified<'a> {
     road: Road,
-    fields: Vec<impersonate::Field>,
+    fields: Vec<impersonate::Field<'a>>,
     acts_as: Option<Impersonated>,
 }
 
@@ -144,17 +144,18 @@ impl AuthProxy {
         let of = |fault: Fault| fault.of(&accepted.principal);
         let identified = self.identify(conn, head, &accepted, net).map_err(of)?;
         let outgoing = self.rewrite(head, &identified, &token, audit_id).map_err(of)?;
+        let (road, acts_as) = (identified.road, identified.acts_as);
         let admitted = Admitted {
             audit_id: audit_id.to_owned(),
             info: RequestInfo::of(head.method(), head.target()),
             target: head.target().to_owned(),
             user_agent: head.fields.text("user-agent").unwrap_or_default().to_owned(),
-            anonymous: identified.road == Road::Passthrough,
+            anonymous: road == Road::Passthrough,
             peer,
             received: net.unix_micros(),
             ends: accepted.ends,
             principal: accepted.principal,
-            acts_as: identified.acts_as,
+            acts_as,
         };
         let line = super::audit::received(&admitted);
         if net.record(&line).is_err() && !self.config.audit_fail_open {
@@ -197,13 +198,13 @@ impl AuthProxy {
     }
 
     /// As whom somebody who is known by now may go on.
-    fn identify(
+    fn identify<'a>(
         &self,
         conn: ConnId,
         head: &RequestHead,
-        accepted: &Accepted,
+        accepted: &'a Accepted,
         net: &dyn Net,
-    ) -> Result<Identified, Fault> {
+    ) -> Result<Identified<'a>, Fault> {
         let principal = &accepted.principal;
         if self.is_crowded(conn, &caller(principal)) {
             let text = "too many requests in flight, try again";
@@ -285,7 +286,7 @@ impl AuthProxy {
         principal: &Principal,
         fields: &Fields,
         net: &dyn Net,
-    ) -> Result<(Vec<impersonate::Field>, Impersonated), Fault> {
+    ) -> Result<(Vec<impersonate::Field<'static>>, Impersonated), Fault> {
         let asked = fields.iter().filter(|field| {
             let start = field.name.get(..11).unwrap_or_default();
             start.eq_ignore_ascii_case("impersonate")
@@ -310,6 +311,8 @@ impl AuthProxy {
         }
         let verbs = self.config.verbs;
         let fields = other.fields(principal, verbs, None).map_err(Fault::Denied)?;
+        let fields = fields.into_iter().map(|(name, value)| (name, value.into_owned().into()));
+        let fields = fields.collect();
         let (user, groups) = (other.user().to_owned(), other.groups().to_vec());
         Ok((fields, Impersonated { user, groups }))
     }
@@ -318,7 +321,7 @@ impl AuthProxy {
     fn rewrite(
         &self,
         head: &RequestHead,
-        identified: &Identified,
+        identified: &Identified<'_>,
         token: &Secret<String>,
         audit_id: &str,
     ) -> Result<RequestHead, Fault> {

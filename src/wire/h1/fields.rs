@@ -51,6 +51,19 @@ impl Fields {
         Self { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(fields) }
     }
 
+    /// A copy with room for so many fields more, of so many bytes together.
+    pub(super) fn with_room(&self, fields: usize, bytes: usize) -> Self {
+        let mut copy = Self::with_capacity(self.spans.len() + fields, self.bytes.len() + bytes);
+        copy.bytes.extend_from_slice(&self.bytes);
+        copy.spans.extend_from_slice(&self.spans);
+        copy
+    }
+
+    /// Bytes that [`Self::write`] writes, or somewhat more.
+    pub(super) fn written_len(&self) -> usize {
+        self.bytes.len() + self.spans.len() * ": \r\n".len()
+    }
+
     /// Appends a field.
     ///
     /// # Errors

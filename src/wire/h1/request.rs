@@ -73,6 +73,17 @@ impl RequestHead {
         })
     }
 
+    /// A copy with room for so many fields more, of so many bytes together.
+    #[must_use]
+    pub fn with_room(&self, fields: usize, bytes: usize) -> Self {
+        Self {
+            fields: self.fields.with_room(fields, bytes),
+            method: self.method.clone(),
+            target: self.target.clone(),
+            ..*self
+        }
+    }
+
     /// The method, in the caller's case: any token.
     #[must_use]
     pub fn method(&self) -> &str {
@@ -153,6 +164,7 @@ impl RequestHead {
         if self.fields.count("host") != 1 {
             return Err(Unwritable::Host);
         }
+        out.reserve(self.method.len() + self.target.len() + self.fields.written_len() + REMADE);
         for part in [&*self.method, " ", &*self.target, " HTTP/1.1\r\n"] {
             out.extend_from_slice(part.as_bytes());
         }
@@ -221,6 +233,9 @@ impl RequestHead {
         })
     }
 }
+
+/// Bytes that framing, upgrade and the request line's own take, at most.
+const REMADE: usize = 128;
 
 /// Exactly one `Host` that names a host; HTTP/1.0 may leave it out.
 fn check_host(fields: &Fields, version: Version) -> Result<(), Malformed> {
