@@ -68,6 +68,15 @@ impl Operator {
     ///
     /// Those of the files, and those of the relay.
     pub fn run(&self, action: &Action) -> Result<Report, Error> {
+        operator::run(&self.connect()?, action).map_err(|why| self.explain(why))
+    }
+
+    /// The relay, to be asked with this token.
+    ///
+    /// # Errors
+    ///
+    /// Those of the files.
+    pub(super) fn connect(&self) -> Result<operator::Relay, Error> {
         let token = self.token.read()?;
         let roots = if self.relay.tls {
             roots::load(self.relay_ca.as_deref())
@@ -75,11 +84,10 @@ impl Operator {
         } else {
             Vec::new()
         };
-        let relay = operator::Relay::new(self.relay.clone(), &roots, token, &self.egress);
-        operator::run(&relay, action).map_err(|why| self.explain(why))
+        Ok(operator::Relay::new(self.relay.clone(), &roots, token, &self.egress))
     }
 
-    fn explain(&self, why: operator::Failure) -> Error {
+    pub(super) fn explain(&self, why: operator::Failure) -> Error {
         match why {
             operator::Failure::Unreachable(why) => {
                 Error::new(Code::RelayUnreachable, format!("{}: {why}", self.relay))

@@ -12,6 +12,7 @@ pub mod bench;
 pub mod cluster;
 pub mod edge;
 pub mod errors;
+pub mod hybrid;
 pub mod kubeconfig;
 pub mod manifest;
 pub mod proxy;
@@ -42,6 +43,8 @@ pub enum Command {
     Bench(Box<bench::Bench>),
     /// Ask a relay for something.
     Cluster(Box<cluster::Cluster>),
+    /// Ask a relay for something to do with hybrid connections.
+    Hybrid(Box<hybrid::Hybrid>),
     /// Write a manifest.
     Manifest(Box<manifest::Manifest>),
     /// Print this and exit with 0.
@@ -64,6 +67,7 @@ pub fn command(arguments: Vec<OsString>, environment: Environment<'_>) -> Result
         Some("-V" | "--version" | "version") => Ok(Command::Print(VERSION.to_owned())),
         Some("explain") => explain(&rest),
         Some("cluster") => cluster_command(rest, environment),
+        Some("hc") => hybrid_command(rest, environment),
         Some(name) => role(name, rest, environment),
         None => Err(Error::usage("", "the command is not UTF-8")),
     }
@@ -161,6 +165,20 @@ fn cluster_command(
     Ok(Command::Cluster(Box::new(cluster::Cluster::parse(&verb, rest, environment)?)))
 }
 
+fn hybrid_command(mut rest: Vec<OsString>, environment: Environment<'_>) -> Result<Command, Error> {
+    if rest.is_empty() {
+        return Err(Error::usage("hc", "no command behind hc"));
+    }
+    let verb = rest.remove(0).to_string_lossy().into_owned();
+    if verb == "-h" || verb == "--help" {
+        return Ok(Command::Print(hybrid::PAGE.text.to_owned()));
+    }
+    if wants_help(&rest) {
+        return Ok(Command::Print(hybrid::page(&verb)?.text.to_owned()));
+    }
+    Ok(Command::Hybrid(Box::new(hybrid::Hybrid::parse(&verb, rest, environment)?)))
+}
+
 fn help(rest: &[OsString]) -> Result<Command, Error> {
     let words: Vec<String> = rest.iter().map(|w| w.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -168,6 +186,8 @@ fn help(rest: &[OsString]) -> Result<Command, Error> {
         [] => HELP,
         ["cluster"] => cluster::PAGE.text,
         ["cluster", verb] => cluster::page(verb)?.text,
+        ["hc"] => hybrid::PAGE.text,
+        ["hc", verb] => hybrid::page(verb)?.text,
         [name] => page(name)?.text,
         [..] => return Err(Error::usage("", "help takes one command")),
     };
@@ -215,6 +235,7 @@ FOR USERS
 FOR OPERATORS
   relay       the host that agents and clients both can reach
   cluster     add, show, list, grant, revoke, join-token, remove
+  hc          hybrid connections for SDKs of Azure Relay, and from where anybody may come
   manifest    what kubectl apply needs to run an edge in a cluster
 
 AT THE CLUSTER

@@ -178,7 +178,8 @@ MANAGEMENT
   Microsoft.Kubernetes/connectedClusters/NAME
       the clusters: cluster-connect cluster
   Microsoft.Relay/namespaces/ANY/hybridConnections/NAME
-      for the SDKs of Azure Relay; authorizationRules with listKeys, regenerateKeys below it or ANY
+      for the SDKs of Azure Relay: cluster-connect hc; authorizationRules with listKeys and
+      regenerateKeys below it or ANY
   Microsoft.Relay/namespaces/ANY/networkRuleSets/default
       from which addresses anybody may listen and send, clusters included: the socket's own, so
       behind a proxy the proxy's. A change ends what is open from elsewhere

@@ -98,18 +98,21 @@ fn obey(command: Command) -> Result<u8, Error> {
         Command::Proxy(config) => proxy::run(*config, None),
         Command::Bench(config) => bench::run(&config),
         Command::Run(config) => proxy::run(config.proxy, Some(config.command)),
-        Command::Cluster(config) => {
-            let (text, remark) = config.run()?;
-            if let Some(remark) = remark {
-                say(&remark);
-            }
-            print(&text)
-        }
+        Command::Cluster(config) => show(config.run()?),
+        Command::Hybrid(config) => show(config.run()?),
         Command::Manifest(config) => {
             let token = config.token()?;
             print(&config.render(token.as_ref()))
         }
     }
+}
+
+/// What goes to standard output, and what is said beside it.
+fn show((text, remark): (String, Option<String>)) -> Result<u8, Error> {
+    if let Some(remark) = remark {
+        say(&remark);
+    }
+    print(&text)
 }
 
 fn print(text: &str) -> Result<u8, Error> {

@@ -31,6 +31,7 @@ mod doors;
 #[path = "../faults/mod.rs"]
 mod faults;
 mod garbage;
+mod hybrid;
 mod programs;
 mod quickstart;
 // The same tests that the API server passes without a chain.
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         bench::trials(),
         blind::trials(),
         garbage::trials(),
+        hybrid::trials(),
     ])
 }
 

@@ -3,7 +3,7 @@
 use super::Code;
 
 /// Code, name, explanation. A test holds it against the enum.
-pub(super) const CATALOGUE: [(Code, &str, &str); 43] = [
+pub(super) const CATALOGUE: [(Code, &str, &str); 44] = [
     (
         Code::Usage,
         "USAGE",
@@ -158,6 +158,12 @@ pub(super) const CATALOGUE: [(Code, &str, &str); 43] = [
         "CLUSTER_UNKNOWN",
         "The relay has no cluster of that name, in that resource group and subscription. \
              cluster-connect\ncluster list shows what there is.",
+    ),
+    (
+        Code::HybridConnectionUnknown,
+        "HYBRID_CONNECTION_UNKNOWN",
+        "The relay has no hybrid connection, rule or role assignment of that name. \
+             cluster-connect hc\nlist shows the hybrid connections, hc show NAME what belongs to one.",
     ),
     (
         Code::ClusterNeverConnected,

@@ -61,6 +61,8 @@ pub enum Code {
     Forbidden,
     /// The relay knows no such cluster.
     ClusterUnknown,
+    /// The relay knows no such hybrid connection, rule or role assignment.
+    HybridConnectionUnknown,
     /// The cluster was added, but its agent has never connected.
     ClusterNeverConnected,
     /// The cluster's agent is not connected now.

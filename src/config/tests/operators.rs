@@ -54,3 +54,48 @@ fn an_operator_who_cannot_read_the_token_or_reach_the_relay_is_told_so() {
     assert_eq!(error.code, Code::RelayUnreachable);
     assert!(error.message.contains(&address.to_string()), "{error}");
 }
+
+#[test]
+fn commands_for_hybrid_connections_are_read_or_refused() {
+    let operator = "--relay r.example --admin-token-file /t";
+    for line in [
+        "hc rule --namespace --rule r --remove",
+        "hc keys -n lab/export --rule r --renew secondary -f k",
+        "hc network",
+        "hc network --others deny --allow 10.0.0.0/8 --allow ::1 --public on",
+        "hc add lab --client-authorization off --http on --response-timeout 10m --metadata x",
+    ] {
+        assert!(matches!(parse(&format!("{line} {operator}")), Ok(Command::Hybrid(_))), "{line}");
+    }
+    for line in [
+        "hc",
+        "hc frobnicate",
+        "hc add",
+        "hc add lab --http maybe",
+        "hc add lab --accept-timeout never",
+        "hc show lab -n lab",
+        "hc list lab",
+        "hc rule lab --rule r",
+        "hc rule lab --rights send",
+        "hc rule lab --rule r --rights send --remove",
+        "hc rule lab --rule r --rights sudo",
+        "hc rule lab --rule ../r --rights send",
+        "hc rule lab --namespace --rule r --rights send",
+        "hc keys lab --rule r --renew both",
+        "hc grant lab --subject bob",
+        "hc grant lab --role admin --subject bob",
+        "hc grant lab --role sender",
+        "hc grant lab --role sender --subject bob --group ops",
+        "hc network --allow 10.0.0.4/8 --others deny",
+        "hc network --allow ::ffff:10.0.0.4 --others deny",
+        "hc network --allow 10.0.0.0/8",
+        "hc network --public off --others maybe",
+    ] {
+        let error = parse(&format!("{line} {operator}")).unwrap_err();
+        assert_eq!(error.code, Code::Usage, "{line}: {error}");
+    }
+    for name in ["../x", "a//b", "a/./b", "a?b", "a%2fb", "/a", "a/", "é"] {
+        let error = parse(&format!("hc show {name} {operator}")).unwrap_err();
+        assert_eq!(error.code, Code::ResourceInvalid, "{name}");
+    }
+}

@@ -4,6 +4,7 @@
 //! prints as a table or as JSON.
 
 mod client;
+pub mod hybrid;
 mod report;
 
 use std::collections::BTreeMap;

@@ -148,7 +148,7 @@ fn row(cluster: &Object) -> [String; 5] {
 }
 
 /// The text of a field, fit for a terminal: the relay is not trusted with control characters.
-fn field(object: &Object, key: &str) -> String {
+pub(super) fn field(object: &Object, key: &str) -> String {
     let text = object.get(key).and_then(Value::as_text).unwrap_or_default();
     let text: String = text.chars().filter(|c| !c.is_control()).take(FIELD_MAX).collect();
     if text.is_empty() { "-".to_owned() } else { text }
@@ -163,7 +163,7 @@ fn fingerprint(cluster: &Object) -> Option<String> {
     Some(Fingerprint::of(&der).to_string())
 }
 
-fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
+pub(super) fn columns<const N: usize>(rows: Vec<[String; N]>) -> String {
     let width =
         |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|it| it.chars().count()).max();
     let widths: Vec<usize> = (0..N).map(|at| width(at).unwrap_or_default()).collect();
@@ -186,11 +186,11 @@ fn moment(unix: u64) -> String {
     moment.and_then(|it| it.format(&Rfc3339).ok()).unwrap_or_else(|| unix.to_string())
 }
 
-fn plain_object(object: &Object) -> Json {
+pub(super) fn plain_object(object: &Object) -> Json {
     Json::Object(object.iter().map(|(key, value)| (key.to_owned(), plain(value))).collect())
 }
 
-fn plain(value: &Value) -> Json {
+pub(super) fn plain(value: &Value) -> Json {
     match value {
         Value::Null => Json::Null,
         Value::Bool(flag) => json!(flag),

@@ -20,7 +20,10 @@ use crate::wire::resource::DEFAULT_SUBSCRIPTION;
 use crate::wire::url::Url;
 
 /// Answers one connection per script line and gives back the requests it read.
-fn serve(tls: Option<Arc<ServerConfig>>, script: Vec<String>) -> (Url, JoinHandle<Vec<String>>) {
+pub(super) fn serve(
+    tls: Option<Arc<ServerConfig>>,
+    script: Vec<String>,
+) -> (Url, JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let url = Url::parse(&format!("{scheme}://{}", listener.local_addr().unwrap())).unwrap();
@@ -61,14 +64,14 @@ fn exchange(mut stream: impl Read + Write, answer: &str) -> String {
     }
 }
 
-fn answer(status: &str, body: &str) -> String {
+pub(super) fn answer(status: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
 }
 
-fn relay(url: Url, roots: &[CertificateDer<'static>]) -> Relay {
+pub(super) fn relay(url: Url, roots: &[CertificateDer<'static>]) -> Relay {
     Relay::new(url, roots, Secret::new("admin".to_owned()), &Egress::default())
 }
 
