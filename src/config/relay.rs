@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Args, Page};
 use super::auth_config::AuthConfig;
 use super::auth_proxy::admin;
-use super::errors::Error;
+use super::errors::{Code, Error};
 use super::values::{Level, Place, duration, listen_address, number};
 use crate::limits::{CALLER_SENDERS_MAX, CONNS_MAX, LOOPS_MAX, SENDERS_MAX};
 use crate::wire::url::authority_parts;
@@ -91,7 +91,37 @@ impl Relay {
         args.finish()?;
         Ok(parsed)
     }
+
+    /// What is worth a warning at the start, as errors are written.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Error> {
+        let is_shared = |audience: &&String| {
+            let own = audience.trim_end_matches('/');
+            SHARED.iter().any(|shared| shared.eq_ignore_ascii_case(own))
+        };
+        let all = self.issuers.audiences();
+        let shared = all.iter().filter(is_shared).map(|audience| {
+            let message = format!("tokens for {audience} are accepted by others than this relay");
+            Error::new(Code::AudienceShared, message)
+                .hint("give the relay an audience of its own, such as https:// and its name")
+        });
+        shared.collect()
+    }
 }
+
+/// Audiences of services that everybody uses: whoever is given a token for one of them is somebody
+/// else's user there.
+const SHARED: [&str; 9] = [
+    "https://relay.azure.net",
+    "https://management.azure.com",
+    "https://management.core.windows.net",
+    "https://graph.microsoft.com",
+    "https://servicebus.azure.net",
+    "https://vault.azure.net",
+    "api://AzureADTokenExchange",
+    "sts.amazonaws.com",
+    "https://kubernetes.default.svc",
+];
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -140,8 +170,9 @@ OPTIONS
   --auth-config FILE           whose tokens the API takes (see cluster-connect auth-proxy --help);
                                without any issuer, only the admin token
   --oidc-issuer URL            short form for one OpenID Connect issuer
-  --oidc-audience AUD          audience of this relay; may come several times. It must not be the
-                               audience of any cluster's auth proxy
+  --oidc-audience AUD          audience of this relay and of nothing else, such as https:// and its
+                               name: another relay that takes it could act here as a caller of
+                               its own, as could any cluster's. May come several times
   --oidc-username-claim CLAIM  the claim that is the user name                  [sub]
   --oidc-username-prefix TEXT  what user names begin with; - for nothing
   --oidc-groups-claim CLAIM    the claim that has the groups                    [none]
@@ -151,7 +182,7 @@ OPTIONS
   --entra-tenant ID            short form for one tenant of Entra ID
   --entra-cloud CLOUD          public, usgov, china                             [public]
   --entra-authority URL        another host with its keys                       [the cloud's]
-  --entra-audience AUD         audience of this relay; may come several times
+  --entra-audience AUD         audience of this relay and of nothing else; may come several times
   --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
   --entra-groups-prefix TEXT   what group names begin with      [that of user names]
   --loops N                    threads that carry traffic                       [one per core]

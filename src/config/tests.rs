@@ -70,7 +70,7 @@ fn edge_line() -> String {
 /// A line for each command that is complete.
 fn complete() -> Vec<(&'static str, String)> {
     let operator = "--relay r.example --admin-token-file /t";
-    vec![
+    let all = vec![
         ("relay", RELAY.to_owned()),
         ("agent", AGENT.to_owned()),
         ("auth-proxy", auth_proxy_line()),
@@ -85,16 +85,8 @@ fn complete() -> Vec<(&'static str, String)> {
         ("cluster revoke", format!("cluster revoke edge-7 --group a {operator}")),
         ("cluster join-token", format!("cluster join-token edge-7 {operator}")),
         ("cluster remove", format!("cluster remove edge-7 {operator}")),
-        ("hc add", format!("hc add lab/export {operator}")),
-        ("hc list", format!("hc list {operator}")),
-        ("hc show", format!("hc show lab/export {operator}")),
-        ("hc remove", format!("hc remove lab/export {operator}")),
-        ("hc rule", format!("hc rule lab/export --rule r --rights send {operator}")),
-        ("hc keys", format!("hc keys lab/export --rule r {operator}")),
-        ("hc grant", format!("hc grant lab/export --role sender --subject a {operator}")),
-        ("hc revoke", format!("hc revoke lab/export --role owner --group a {operator}")),
-        ("hc network", format!("hc network --others deny {operator}")),
-    ]
+    ];
+    [all, operators::complete(operator)].concat()
 }
 
 #[test]

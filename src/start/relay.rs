@@ -34,6 +34,9 @@ use crate::role::{ListenerTag, Note, Notice, State as _};
 /// Runs until it is told to stop.
 pub(super) fn run(config: &Config) -> Result<u8, Error> {
     log(config.log)?;
+    for warning in config.warnings() {
+        say(&warning.to_string());
+    }
     let (mut store, mut ledger) = open(&config.state_dir)?;
     initialise(&mut store, &mut ledger)?;
     let admin_token = store.admin_token().map_err(|why| unusable(&why))?;

@@ -3,7 +3,7 @@
 use super::Code;
 
 /// Code, name, explanation. A test holds it against the enum.
-pub(super) const CATALOGUE: [(Code, &str, &str); 44] = [
+pub(super) const CATALOGUE: [(Code, &str, &str); 45] = [
     (
         Code::Usage,
         "USAGE",
@@ -89,6 +89,14 @@ pub(super) const CATALOGUE: [(Code, &str, &str); 44] = [
         "The relay and the auth proxy of a cluster accept tokens of the same audience. Then \
              the relay\nwould be given tokens that open the cluster. Give each an audience of its \
              own.",
+    ),
+    (
+        Code::AudienceShared,
+        "AUDIENCE_SHARED",
+        "A warning: the relay takes tokens for an audience that others take, too. Whoever is given \
+             such a\ntoken can use it at all of them: a relay that is not to be trusted could act \
+             here as one of its\ncallers, and this one there. Give each relay an audience of its \
+             own: with Entra ID an application\nof its own, elsewhere https:// and its name.",
     ),
     (
         Code::ResourceInvalid,

@@ -39,6 +39,8 @@ pub enum Code {
     AuthConfigInvalid,
     /// Relay and auth proxy would accept the same tokens.
     AudienceConflict,
+    /// The relay's audience is one of a service that everybody uses.
+    AudienceShared,
     /// The name of a cluster is not one.
     ResourceInvalid,
     /// No token could be had.
@@ -127,6 +129,12 @@ impl Code {
         if self == Self::Usage { 2 } else { 1 }
     }
 
+    /// The process goes on: it is no reason to end.
+    #[must_use]
+    pub fn is_warning(self) -> bool {
+        self == Self::AudienceShared
+    }
+
     /// What it means, why it happens and what to do.
     #[must_use]
     pub fn explanation(self) -> &'static str {
@@ -174,7 +182,8 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error[{}]: {}", self.code.name(), self.message)?;
+        let kind = if self.code.is_warning() { "warning" } else { "error" };
+        write!(f, "{kind}[{}]: {}", self.code.name(), self.message)?;
         match &self.hint {
             Some(hint) => write!(f, "\nhint: {hint}"),
             None => Ok(()),
@@ -227,7 +236,11 @@ impl Error {
 /// What `cluster-connect explain CODE` prints.
 #[must_use]
 pub fn explain(code: Code) -> String {
-    format!("{} (exit code {})\n\n{}\n", code.name(), code.exit(), code.explanation())
+    let kind = match code.is_warning() {
+        true => "a warning".to_owned(),
+        false => format!("exit code {}", code.exit()),
+    };
+    format!("{} ({kind})\n\n{}\n", code.name(), code.explanation())
 }
 
 /// What `cluster-connect explain` prints without a code.

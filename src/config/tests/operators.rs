@@ -2,6 +2,21 @@
 
 use super::*;
 
+/// Commands for hybrid connections with all that they need.
+pub(super) fn complete(operator: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("hc add", format!("hc add lab/export {operator}")),
+        ("hc list", format!("hc list {operator}")),
+        ("hc show", format!("hc show lab/export {operator}")),
+        ("hc remove", format!("hc remove lab/export {operator}")),
+        ("hc rule", format!("hc rule lab/export --rule r --rights send {operator}")),
+        ("hc keys", format!("hc keys lab/export --rule r {operator}")),
+        ("hc grant", format!("hc grant lab/export --role sender --subject a {operator}")),
+        ("hc revoke", format!("hc revoke lab/export --role owner --group a {operator}")),
+        ("hc network", format!("hc network --others deny {operator}")),
+    ]
+}
+
 #[test]
 fn operators_name_whom_they_mean_in_one_way() {
     let operator = "--relay r.example --admin-token-file /t";
@@ -98,4 +113,28 @@ fn commands_for_hybrid_connections_are_read_or_refused() {
         let error = parse(&format!("hc show {name} {operator}")).unwrap_err();
         assert_eq!(error.code, Code::ResourceInvalid, "{name}");
     }
+}
+
+#[test]
+fn a_relay_with_an_audience_of_everybodys_is_warned_of() {
+    let warnings = |audience: &str| {
+        let line = format!(
+            "relay --state-dir /s --no-tls --oidc-issuer https://i --oidc-username-prefix - \
+             --oidc-audience https://relay.example --oidc-audience {audience}"
+        );
+        let Ok(Command::Relay(relay)) = parse(&line) else { panic!("{line}") };
+        relay.warnings().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for audience in
+        ["https://relay.azure.net/", "HTTPS://management.azure.com", "sts.amazonaws.com"]
+    {
+        let said = warnings(audience);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("warning[AUDIENCE_SHARED]: tokens for "), "{said:?}");
+        assert!(said[0].contains(audience) && said[0].contains("hint: "), "{said:?}");
+    }
+    for audience in ["https://relay.azure.net.example", "api://contoso-relay", "graph"] {
+        assert_eq!(warnings(audience), [""; 0], "{audience}");
+    }
+    assert!(printed("explain AUDIENCE_SHARED").starts_with("AUDIENCE_SHARED (a warning)"));
 }
