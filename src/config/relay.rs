@@ -189,7 +189,7 @@ OPTIONS
   --max-senders N              senders of one hybrid connection at a time, each relayed socket and
                                each HTTP request; one more is answered 429      [10000]
   --max-senders-per-caller N   the same of one user, of one key of a hybrid connection, or where
-                               no token is needed of one address                [5000]
+                               no token is needed of one address                [1000]
   --send-token-lifetime TIME   life of a client's right to send                 [1h]
   --audit-log FILE             one JSON line for each grant, credential and refusal
   --admin-listen PLACE         health and metrics: ADDR:PORT of this machine, or unix:PATH  [none]

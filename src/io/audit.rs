@@ -1,15 +1,13 @@
 //! Where audit lines go: a file that rotates, standard output, or nowhere.
 //!
-//! A file is written before the call returns. Standard output may be a pipe whose reader stalls, and
-//! nothing must wait for that: a thread writes it, from a queue that is bounded. A line that finds
-//! the queue full, or the output broken, counts as not written.
+//! A line counts when it is written, and the call returns then. Standard output may be a pipe whose
+//! reader stalls, and nothing must wait for that for long: a thread writes it, and a line that it
+//! has not written in a moment counts as not written, like all that follow until it has.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -34,16 +32,16 @@ enum Target {
 struct Stream {
     /// There is one until the end.
     lines: Option<SyncSender<Vec<u8>>>,
-    /// The last line could not be written.
-    is_broken: Arc<AtomicBool>,
-    /// Hangs up when everything is written.
-    over: Receiver<()>,
+    /// How each of them went.
+    done: Receiver<io::Result<()>>,
+    /// One was given up that the thread still has.
+    is_stalled: bool,
 }
 
-/// Lines that wait for the reader of standard output.
-const QUEUE: usize = 1024;
+/// How long a line may take.
+const MOMENT: Duration = Duration::from_millis(200);
 
-/// How long the end of the process waits for that reader.
+/// How long the end of the process waits for a line.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A file that is moved aside when it is long enough.
@@ -104,39 +102,46 @@ impl AuditSink {
 
 impl Stream {
     fn start(mut out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (lines, inbox) = sync_channel::<Vec<u8>>(QUEUE);
-        let (end, over) = channel();
-        let is_broken = Arc::new(AtomicBool::new(false));
-        let broken = Arc::clone(&is_broken);
+        let (lines, inbox) = sync_channel::<Vec<u8>>(1);
+        let (tell, done) = channel();
         thread::Builder::new().name("audit".into()).spawn(move || {
-            // Dropped with the thread, which hangs up.
-            let _end: std::sync::mpsc::Sender<()> = end;
+            let mut is_torn = false;
             while let Ok(line) = inbox.recv() {
-                let written = out.write_all(&line).and_then(|()| out.flush());
-                broken.store(written.is_err(), Ordering::Relaxed);
+                // Of a line that failed some may be there.
+                let start: &[u8] = if is_torn { b"\n" } else { b"" };
+                let written = out.write_all(start).and_then(|()| out.write_all(&line));
+                let written = written.and_then(|()| out.flush());
+                is_torn = written.is_err();
+                if tell.send(written).is_err() {
+                    return;
+                }
             }
         })?;
-        Ok(Self { lines: Some(lines), is_broken, over })
+        Ok(Self { lines: Some(lines), done, is_stalled: false })
     }
 
-    /// Queues a line. After a failure each line is an attempt, and counts when one has succeeded.
-    fn write(&self, line: &str) -> io::Result<()> {
-        let lines = self.lines.as_ref().filter(|lines| lines.try_send(whole(line)).is_ok());
-        if lines.is_none() {
-            return Err(io::Error::other("whoever reads standard output has stopped reading"));
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let stalled = || io::Error::other("whoever reads standard output has stopped reading");
+        if self.is_stalled {
+            self.done.try_recv().map_err(|_| stalled()).map(drop)?;
+            self.is_stalled = false;
         }
-        if self.is_broken.load(Ordering::Relaxed) {
-            return Err(io::Error::other("standard output cannot be written"));
-        }
-        Ok(())
+        let lines = self.lines.as_ref().ok_or_else(stalled)?;
+        lines.try_send(whole(line)).map_err(|_| stalled())?;
+        self.done.recv_timeout(MOMENT).unwrap_or_else(|_| {
+            self.is_stalled = true;
+            Err(stalled())
+        })
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
         self.lines = None;
-        // Either it hangs up, or its time is over.
-        let _ = self.over.recv_timeout(LAST_WORDS);
+        if self.is_stalled {
+            // It is written by then, or lost: it did not count.
+            let _ = self.done.recv_timeout(LAST_WORDS);
+        }
     }
 }
 
@@ -156,8 +161,9 @@ impl Rotating {
         if self.most <= self.written {
             self.rotate();
         }
-        if std::mem::take(&mut self.is_torn) {
+        if self.is_torn {
             self.append(b"\n")?;
+            self.is_torn = false;
         }
         self.append(&whole(line))
     }
@@ -172,7 +178,7 @@ impl Rotating {
                 Ok(())
             }
             Err(why) => {
-                self.is_torn = self.file.set_len(before).is_err();
+                self.is_torn |= self.file.set_len(before).is_err();
                 Err(why)
             }
         }
@@ -326,20 +332,20 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_holds_nobody_up_and_loses_nothing_that_counted() {
+    fn a_reader_that_stalls_holds_nobody_up_and_what_it_has_not_read_does_not_count() {
         let ((go, may_go_on), (got, lines)) = (channel(), channel());
-        let sink = Stream::start(Reader { may_go_on, got }).unwrap();
-        let mut counted = 0;
-        while sink.write(&counted.to_string()).is_ok() {
-            counted += 1;
+        let mut sink = Stream::start(Reader { may_go_on, got }).unwrap();
+        assert!(sink.write("given up").is_err());
+        for _ in 0..1000 {
+            assert!(sink.write("not even begun").is_err(), "and at once");
         }
-        // One more than waits may be with the thread already.
-        assert!((QUEUE..=QUEUE + 1).contains(&counted), "{counted}");
-        assert!(sink.write("late").is_err());
+        go.send(true).unwrap();
+        assert_eq!(lines.recv().unwrap(), b"given up\n");
         drop(go);
-        for number in 0..counted {
-            assert_eq!(lines.recv().unwrap(), format!("{number}\n").into_bytes());
+        while sink.write("next").is_err() {
+            thread::yield_now();
         }
+        assert_eq!(lines.recv().unwrap(), b"next\n");
         drop(sink);
         assert!(lines.recv().is_err(), "what did not count was not written either");
     }
@@ -347,20 +353,13 @@ mod tests {
     #[test]
     fn an_output_that_breaks_is_an_error_until_it_works_again() {
         let ((go, may_go_on), (got, lines)) = (channel(), channel());
-        let sink = Stream::start(Reader { may_go_on, got }).unwrap();
-        assert!(sink.write("first").is_ok(), "it is only queued");
+        let mut sink = Stream::start(Reader { may_go_on, got }).unwrap();
         go.send(false).unwrap();
-        while !sink.is_broken.load(Ordering::Relaxed) {
-            thread::yield_now();
-        }
-        assert!(sink.write("second").is_err());
-        go.send(true).unwrap();
-        lines.recv().unwrap();
-        while sink.is_broken.load(Ordering::Relaxed) {
-            thread::yield_now();
-        }
-        assert!(sink.write("again").is_ok());
+        assert!(sink.write("first").is_err());
         drop(go);
+        assert!(sink.write("second").is_ok());
+        assert_eq!(lines.recv().unwrap(), b"\n", "whatever stands there of the first");
+        assert_eq!(lines.recv().unwrap(), b"second\n");
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub const QUESTION_UNANSWERED: Duration = Duration::from_secs(1);
 /// Requests that wait for answers at a time, each with its head.
 pub const PARKED_MAX: usize = 256;
 
+/// Requests that wait for keys that may verify them, beside those.
+pub const PARKED_FOR_KEYS_MAX: usize = 128;
+
 /// The same for one session: nobody's requests take all the places.
 pub const PARKED_SESSION: usize = 64;
 
@@ -126,6 +129,9 @@ pub const START_RETRY: Duration = Duration::from_secs(2);
 /// Sessions with one cluster at a time: what came first on a crowded one stays there, and what comes
 /// later has another rendezvous.
 pub const SESSIONS_OF_CLUSTER: usize = 2;
+
+/// From one attempt at a second session to the next: whoever refused it is not asked all the time.
+pub const RELIEF_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often a session is asked for a sign of life.
 pub const SESSION_PING: Duration = Duration::from_secs(30);

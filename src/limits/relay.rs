@@ -75,7 +75,7 @@ pub const LISTENERS_MAX: usize = 25;
 pub const SENDERS_MAX: usize = 10_000;
 
 /// Senders of one caller at a time: what Azure allows a whole namespace.
-pub const CALLER_SENDERS_MAX: usize = 5_000;
+pub const CALLER_SENDERS_MAX: usize = 1_000;
 
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;

@@ -1,6 +1,7 @@
 //! A request between its arrival and its way upstream: decided, counted, refused, or parked until
 //! somebody has answered what the decision depends on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use log::debug;
@@ -12,7 +13,7 @@ use super::session::Session;
 use super::stream::{Retry, Served};
 use super::{AuthProxy, Key, audit};
 use crate::engine::exchange::{Failure, Output, Patience, status_response};
-use crate::limits::{PARKED_KEYS, PARKED_MAX, PARKED_SESSION, PARKED_TIMEOUT};
+use crate::limits::{PARKED_FOR_KEYS_MAX, PARKED_KEYS, PARKED_MAX, PARKED_SESSION, PARKED_TIMEOUT};
 use crate::role::{ConnId, Net};
 use crate::wire::h1::RequestHead;
 use crate::wire::mux::StreamId;
@@ -81,7 +82,13 @@ impl AuthProxy {
     fn ask(&mut self, wanted: Wanted, waiting: Waiting, net: &mut dyn Net) -> bool {
         let own = self.sessions.get(&waiting.0).map_or(0, Session::parked);
         let all: usize = self.sessions.values().map(Session::parked).sum();
-        if PARKED_SESSION <= own || PARKED_MAX <= all {
+        // Whoever waits for keys is a stranger still, and takes no place of those who are not.
+        let for_keys: usize = self.keys_awaited.values().map(BTreeSet::len).sum();
+        let is_full = match &wanted {
+            Wanted::Keys(_) => PARKED_FOR_KEYS_MAX <= for_keys,
+            Wanted::Groups(_) | Wanted::Answers(_) => PARKED_MAX <= all.saturating_sub(for_keys),
+        };
+        if PARKED_SESSION <= own || is_full {
             return false;
         }
         match wanted {
@@ -91,7 +98,10 @@ impl AuthProxy {
                 let mut questions = questions.into_iter();
                 questions.all(|question| self.questions.ask(question, waiting, own, net).is_ok())
             }
-            Wanted::Keys(issuer) => self.keys_awaited.entry(issuer).or_default().insert(waiting),
+            Wanted::Keys(issuer) => {
+                self.keys_awaited.entry(issuer).or_default().insert(waiting);
+                true
+            }
         }
     }
 
@@ -107,6 +117,7 @@ impl AuthProxy {
     pub(super) fn on_answered(&mut self, (conn, id): Waiting, net: &mut dyn Net) {
         let Some(parked) = self.stream(conn, id).and_then(|it| it.parked.take()) else { return };
         let mut out = Output::default();
+        self.awaits_no_keys((conn, id));
         if parked.for_keys {
             // What it may have to wait for next has a time of its own.
             self.timers.cancel(Key::Parked(conn, id));
@@ -118,6 +129,13 @@ impl AuthProxy {
         }
         self.with_stream(conn, id, net, |_, _, into| *into = out);
         self.pump(conn, net);
+    }
+
+    /// It waits no longer, or is gone.
+    pub(super) fn awaits_no_keys(&mut self, waiting: Waiting) {
+        for all in self.keys_awaited.values_mut() {
+            all.remove(&waiting);
+        }
     }
 
     /// A parked request has waited long enough.

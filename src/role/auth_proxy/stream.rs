@@ -130,6 +130,7 @@ impl AuthProxy {
 
     /// The stream is gone: what it had upstream goes too.
     pub(super) fn on_stream_closed(&mut self, conn: ConnId, id: StreamId, net: &mut dyn Net) {
+        self.awaits_no_keys((conn, id));
         self.with_stream(conn, id, net, |stream, _, out| stream.exchange.down_lost(out));
         self.forget_stream(conn, id, net);
     }

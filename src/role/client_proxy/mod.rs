@@ -133,6 +133,8 @@ struct Cluster {
     session: Option<ConnId>,
     /// The one that will take them once it is up, because that one is crowded.
     relief: Option<ConnId>,
+    /// Before then there is no other.
+    relief_due: Option<Instant>,
     /// Local connections that wait for a session.
     waiting: Vec<ConnId>,
     /// Local connections whose request waits for the caller's token.
@@ -169,6 +171,7 @@ impl ClientProxy {
                 inner: None,
                 session: None,
                 relief: None,
+                relief_due: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),
             };

@@ -4,11 +4,30 @@
 
 use log::debug;
 
-use super::ClientProxy;
-use crate::limits::SESSIONS_OF_CLUSTER;
+use super::{ClientProxy, Cluster};
+use crate::limits::{RELIEF_PAUSE, SESSIONS_OF_CLUSTER};
 use crate::role::{ConnId, Net};
 
+impl Cluster {
+    /// `conn` takes no new streams of it any more.
+    pub(super) fn leave(&mut self, conn: ConnId) {
+        for place in [&mut self.session, &mut self.relief] {
+            place.take_if(|it| *it == conn);
+        }
+    }
+}
+
 impl ClientProxy {
+    /// A session is up: where it was to be the second and there is no first, it is the first. Says
+    /// whether it is the one that takes what waits.
+    pub(super) fn takes_waiting(&mut self, conn: ConnId, id: &str) -> bool {
+        let Some(cluster) = self.clusters.get_mut(id) else { return false };
+        if cluster.session.is_none() && cluster.relief == Some(conn) {
+            (cluster.session, cluster.relief) = (Some(conn), None);
+        }
+        cluster.session == Some(conn)
+    }
+
     /// The session that a new stream belongs on: the one beside it, if that is up and this one is
     /// crowded. Until somebody comes the crowded one may have recovered.
     pub(super) fn session_for(&mut self, id: &str, net: &mut dyn Net) -> Option<ConnId> {
@@ -34,9 +53,16 @@ impl ClientProxy {
         let Some(session) = self.sessions.get(&conn) else { return };
         let id = session.cluster.clone();
         let count = self.sessions.values().filter(|session| session.cluster == id).count();
-        let takes_all = self.clusters.get(&id).is_some_and(|it| it.session == Some(conn));
-        if !takes_all || SESSIONS_OF_CLUSTER <= count || !self.has_credential(&id, net.now()) {
+        let now = net.now();
+        let wants = |cluster: &Cluster| {
+            cluster.session == Some(conn) && cluster.relief_due.is_none_or(|due| due <= now)
+        };
+        let is_wanted = self.clusters.get(&id).is_some_and(wants);
+        if !is_wanted || SESSIONS_OF_CLUSTER <= count || !self.has_credential(&id, now) {
             return;
+        }
+        if let Some(cluster) = self.clusters.get_mut(&id) {
+            cluster.relief_due = Some(now + RELIEF_PAUSE);
         }
         match self.start_session(&id, net) {
             Ok(conn) => {

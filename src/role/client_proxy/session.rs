@@ -227,9 +227,11 @@ impl ClientProxy {
         let name = self.name(&id);
         info!("cluster={name} connected, end-to-end session established resumed={resumed}");
         self.on_session_accepted(&id);
-        let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
-        for local in waiting.unwrap_or_default() {
-            self.give_stream(local, &id, net);
+        if self.takes_waiting(conn, &id) {
+            let waiting = self.clusters.get_mut(&id).map(|it| std::mem::take(&mut it.waiting));
+            for local in waiting.unwrap_or_default() {
+                self.give_stream(local, &id, net);
+            }
         }
         self.become_ready(net);
     }
@@ -274,10 +276,8 @@ impl ClientProxy {
     /// nothing is under way are given up, so that none is found closed by a request.
     fn retire(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get(&conn) else { return };
-        if let Some(cluster) = self.clusters.get_mut(&session.cluster)
-            && cluster.session == Some(conn)
-        {
-            cluster.session = None;
+        if let Some(cluster) = self.clusters.get_mut(&session.cluster) {
+            cluster.leave(conn);
         }
         let locals: Vec<ConnId> = session.streams.values().copied().collect();
         for local in locals {
@@ -356,9 +356,7 @@ impl ClientProxy {
         }
         let session = self.sessions.remove(&conn)?;
         if let Some(cluster) = self.clusters.get_mut(&session.cluster) {
-            for place in [&mut cluster.session, &mut cluster.relief] {
-                place.take_if(|it| *it == conn);
-            }
+            cluster.leave(conn);
         }
         Some(session)
     }

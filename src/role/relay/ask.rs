@@ -373,8 +373,25 @@ impl Relay {
         }
         self.conns.insert(conn, Conn::Opening(Opening::new(asking.peer)));
         self.timers.set(Key::Head(conn), net.now() + crate::limits::OPENING_TIMEOUT);
+        if net.pressure(conn) == Pressure::Full {
+            // Who does not read what it has asked for asks for nothing more.
+            net.pause(conn);
+            if let Some(Conn::Opening(opening)) = self.conns.get_mut(&conn) {
+                opening.hold(&asking.raw);
+            }
+            return;
+        }
         net.resume(conn);
         self.on_head_data(conn, &asking.raw, net);
+    }
+
+    /// A sender has read what it was answered: what it asks next, if it has to wait for that.
+    pub(super) fn on_opening_drained(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(Conn::Opening(opening)) = self.conns.get_mut(&conn) else { return };
+        if net.pressure(conn) == Pressure::Open && opening.let_go() {
+            net.resume(conn);
+            self.on_head_data(conn, &[], net);
+        }
     }
 
     /// Cuts the sender off, so that a response cut short does not look whole.

@@ -226,9 +226,9 @@ impl Relay {
         match self.conns.get(&conn) {
             Some(Conn::Calling(_)) => self.on_call_finished(conn, net),
             None => self.pump.on_finished(conn, net),
+            Some(Conn::Opening(_)) => self.on_opening_drained(conn, net),
             Some(
-                Conn::Opening(_)
-                | Conn::Visiting(_)
+                Conn::Visiting(_)
                 | Conn::Crowded(_)
                 | Conn::Held(..)
                 | Conn::Control(_)

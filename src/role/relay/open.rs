@@ -16,6 +16,8 @@ pub(super) struct Opening {
     peer: Peer,
     buffer: Vec<u8>,
     scan: Scan,
+    /// What is in the buffer has to wait.
+    is_held: bool,
 }
 
 /// A request, read and taken apart.
@@ -32,7 +34,18 @@ pub(super) struct Arrival {
 
 impl Opening {
     pub(super) fn new(peer: Peer) -> Self {
-        Self { peer, buffer: Vec::new(), scan: Scan::default() }
+        Self { peer, buffer: Vec::new(), scan: Scan::default(), is_held: false }
+    }
+
+    /// Keeps what has come already, without looking at it yet.
+    pub(super) fn hold(&mut self, data: &[u8]) {
+        self.buffer.extend_from_slice(data);
+        self.is_held = true;
+    }
+
+    /// Whether something had to wait, which it need not any more.
+    pub(super) fn let_go(&mut self) -> bool {
+        std::mem::take(&mut self.is_held)
     }
 }
 
