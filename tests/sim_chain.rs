@@ -107,7 +107,7 @@ fn whatever_breaks_no_answer_is_wrong_and_the_chain_recovers() {
         assert!(seen.users.iter().all(|user| user == "alice"), "seed {seed}: {:?}", seen.users);
         assert_eq!(chain.leftovers(), [""; 0], "seed {seed}");
     }
-    assert!(whole > 2_000 && broken > 100 && refused > 50, "{whole} {broken} {refused}");
+    assert!(whole > 2_000 && broken > 50 && refused > 50, "{whole} {broken} {refused}");
 }
 
 #[test]

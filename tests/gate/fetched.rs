@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cluster_connect::auth::KeySource;
 use cluster_connect::auth::profile::OidcIssuer;
-use cluster_connect::limits::{PARKED_KEYS, PARKED_MAX, PARKED_SESSION};
+use cluster_connect::limits::{PARKED_FOR_KEYS_MAX, PARKED_KEYS, PARKED_SESSION};
 
 use crate::gate::Gate;
 use crate::sim::EPOCH;
@@ -86,7 +86,7 @@ fn a_storm_of_made_up_keys_holds_so_many_requests_and_makes_one_fetch() {
     }
     assert_eq!((refused, gate.net.jobs.len()), (5, 1));
     // Further sessions have places of their own, until all are taken.
-    for _ in 1..PARKED_MAX / PARKED_SESSION {
+    for _ in 1..PARKED_FOR_KEYS_MAX / PARKED_SESSION {
         gate.join();
         for number in 0..PARKED_SESSION {
             let stream = gate.ask(&by(&format!("storm-{number}")));
