@@ -4,11 +4,11 @@
 use cluster_connect::buf::{Outbox, Pressure};
 use cluster_connect::engine::ws::{Connection, Item, Side};
 use cluster_connect::limits::{BUFFER_SIZE, CONN_OUTBOX};
-use cluster_connect::role::ConnId;
 use cluster_connect::role::relay::Relay;
+use cluster_connect::role::{ConnId, Net as _};
 use cluster_connect::wire::ws::{Head, Opcode, mask};
 
-use crate::http::{get, post, response, serving};
+use crate::http::{get, post, request, response, serving};
 use crate::net::Stage;
 use crate::{KEY, fragment, masked, plain, relay};
 
@@ -158,4 +158,34 @@ fn a_streamed_request_waits_for_a_slow_listener_within_ten_buffers() {
     }
     assert!(reader.is_done);
     assert!((CONN_OUTBOX..=BUFFERS + 2).contains(&peak), "{peak} buffers");
+}
+
+#[test]
+fn who_does_not_read_his_answers_asks_nothing_more() {
+    const ASKED: usize = 30;
+    let (mut stage, _, control) = serving();
+    let sender = stage.accept();
+    stage.net.outboxes.insert(sender, Outbox::new(CONN_OUTBOX));
+    stage.data(sender, &get().repeat(ASKED));
+    let (mut answered, mut peak, mut text) = (0, 0, Vec::new());
+    while answered < ASKED {
+        let got = stage.got(control);
+        let Some((_, _, command)) = got.first() else {
+            assert_eq!(stage.net.pressure(sender), Pressure::Full, "after {answered}");
+            // The next one comes once there is room.
+            text.extend(stage.take_some(sender, BUFFER_SIZE));
+            continue;
+        };
+        stage.data(control, &response(&request(command).id, 200, &[], true));
+        stage.data(control, &masked(Opcode::Binary, &[b'~'; 60_000]));
+        answered += 1;
+        peak = peak.max(stage.net.leased());
+    }
+    assert!(peak <= BUFFERS + 4, "{peak} buffers");
+    while stage.net.leased() != 0 {
+        text.extend(stage.take_some(sender, BUFFER_SIZE));
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches("HTTP/1.1 200").count(), ASKED);
+    assert_eq!(text.matches('~').count(), ASKED * 60_000);
 }

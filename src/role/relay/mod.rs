@@ -226,9 +226,9 @@ impl Relay {
         match self.conns.get(&conn) {
             Some(Conn::Calling(_)) => self.on_call_finished(conn, net),
             None => self.pump.on_finished(conn, net),
-            Some(Conn::Opening(_)) => self.on_opening_drained(conn, net),
             Some(
-                Conn::Visiting(_)
+                Conn::Opening(_)
+                | Conn::Visiting(_)
                 | Conn::Crowded(_)
                 | Conn::Held(..)
                 | Conn::Control(_)
@@ -247,13 +247,8 @@ impl Relay {
             Some(Conn::Calling(_)) => self.on_call_drained(conn, net),
             Some(Conn::Asking(_) | Conn::Replying(_)) => self.on_exchange_drained(conn, net),
             Some(Conn::Control(_)) => self.on_control_drained(conn, count),
-            Some(
-                Conn::Opening(_)
-                | Conn::Visiting(_)
-                | Conn::Crowded(_)
-                | Conn::Held(..)
-                | Conn::Waiting(_),
-            ) => {}
+            Some(Conn::Opening(_)) => self.on_opening_drained(conn, net),
+            Some(Conn::Visiting(_) | Conn::Crowded(_) | Conn::Held(..) | Conn::Waiting(_)) => {}
             None => self.pump.on_drained(conn, net),
         }
     }
