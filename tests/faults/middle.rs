@@ -39,7 +39,7 @@ pub(crate) struct Middle {
     plan: Arc<Mutex<Option<(Way, Deed)>>>,
     /// The longest frame of each way so far.
     seen: Arc<Mutex<[Vec<u8>; 2]>>,
-    sessions: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
 }
 
 struct Frame {
@@ -56,7 +56,7 @@ impl Middle {
             relay: relay.parse().expect("an address"),
             plan: Arc::default(),
             seen: Arc::default(),
-            sessions: Arc::default(),
+            ended: Arc::default(),
         };
         let all = middle.clone();
         // Ends with the test's process.
@@ -78,9 +78,9 @@ impl Middle {
         lock(&self.plan).is_none()
     }
 
-    /// How many WebSockets there have been.
-    pub(crate) fn sessions(&self) -> usize {
-        self.sessions.load(Ordering::SeqCst)
+    /// How many WebSockets have ended.
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.load(Ordering::SeqCst)
     }
 
     fn carry(&self, near: TcpStream) {
@@ -112,9 +112,14 @@ impl Middle {
             io::copy(&mut from, &mut to)?;
             return Ok(());
         }
+        let result = self.pump_frames(way, from, to);
         if way == Way::Down {
-            self.sessions.fetch_add(1, Ordering::SeqCst);
+            self.ended.fetch_add(1, Ordering::SeqCst);
         }
+        result
+    }
+
+    fn pump_frames(&self, way: Way, mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
         let mut held: Option<Frame> = None;
         loop {
             let mut frame = Frame::read(&mut from)?;
