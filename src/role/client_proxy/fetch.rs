@@ -186,6 +186,7 @@ impl ClientProxy {
                 if let Outcome::Written(Err(why)) = outcome {
                     self.on_failed(Asked::KnownWritten, &why, net);
                 }
+                self.become_ready(net);
             }
             None => (),
         }

@@ -252,7 +252,9 @@ impl ClientProxy {
             session.is_some_and(|session| session.tunnel.is_established())
                 && cluster.token.is_good(net.now(), self.config.kubernetes_token.is_some())
         };
-        if !self.is_ready && self.clusters.values().all(up) {
+        // What is trusted from now on is written down before anything rests on it.
+        let is_writing = self.jobs.values().any(|asked| matches!(asked, Asked::KnownWritten));
+        if !self.is_ready && !is_writing && self.clusters.values().all(up) {
             self.is_ready = true;
             match self.config.measure {
                 None => net.tell(Notice::Ready),
