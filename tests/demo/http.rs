@@ -2,7 +2,7 @@
 //! here, so that letting it through shows.
 
 use super::trial::{Trial, trial};
-use super::{admin, client, server};
+use super::{admin, client, demo, server};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -141,7 +141,10 @@ fn a_body_that_is_too_large_is_refused() {
 }
 
 fn stopping_kills_every_connection_and_the_address_can_be_taken_again() {
-    let server = server();
+    // An address at which nobody else is given a port meanwhile.
+    let listen = ([127, 13, 77, 1], 0).into();
+    let server = demo::Server::start(demo::Options { listen, ..demo::Options::default() });
+    let server = server.expect("the server starts");
     let mut before = client(&server);
     assert_eq!(before.get("/version", "").code, 200);
     server.stop();
