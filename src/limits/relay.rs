@@ -74,8 +74,10 @@ pub const LISTENERS_MAX: usize = 25;
 /// connections of a process when it is joined: this is a third of them.
 pub const SENDERS_MAX: usize = 10_000;
 
-/// Senders of one caller at a time: what Azure allows a whole namespace.
+/// Senders of one caller at a time: few enough that nobody takes all sessions of a cluster.
 pub const CALLER_SENDERS_MAX: usize = 1_000;
+
+const _: () = assert!(CALLER_SENDERS_MAX < SESSIONS_MAX / 4);
 
 /// Bytes that a sender may send before it is answered.
 pub const EARLY_MAX: usize = 64 * 1024;
