@@ -5,6 +5,7 @@
 #[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
 mod mint;
 #[allow(dead_code, reason = "the other benches use more of it")]
+#[path = "rig/report.rs"]
 mod report;
 
 use std::hint::black_box;

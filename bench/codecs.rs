@@ -2,6 +2,7 @@
 //! records, whole sessions. Allocations are counted, rustls' own included.
 
 #[allow(dead_code, reason = "the other bench uses more of it")]
+#[path = "rig/report.rs"]
 mod report;
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,30 +1,14 @@
 //! What the executables weigh: bytes of the file, memory, threads and wake-ups of each process,
 //! idle and while it holds streams that nothing moves on. See `README.md`.
 
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod chain;
-#[path = "../bin/quickstart/issuer.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod issuer;
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod origin;
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod process;
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod report;
-mod sender;
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod stream;
-#[path = "../tests/support/tls.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod tls;
+mod rig;
 
 use std::thread;
 use std::time::Duration;
 
-use chain::{Chain, Site};
-use process::Process;
-use report::{Options, Report};
+use rig::chain::{Chain, Site};
+use rig::process::Process;
+use rig::report::{Options, Report};
 
 /// A chain, and how many streams it is to hold, in ascending order.
 type Case = (&'static str, fn(&Site) -> Chain, [usize; 3]);
@@ -41,17 +25,7 @@ const CASES: [Case; 3] = [
 const SETTLES: Duration = Duration::from_secs(12);
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.split_first() {
-        Some((first, rest)) if first == sender::SENDER => sender::run(rest),
-        Some((first, rest)) if first == origin::ORIGIN => origin::run(rest),
-        Some((first, _)) if first == process::SELF => {
-            let words = std::env::args_os().skip(2).collect();
-            // The exit code of a process that is killed at the end is of no interest.
-            let _ = cluster_connect::start::run(words);
-        }
-        _ => measure(&Options::read()),
-    }
+    rig::play(&[], measure);
 }
 
 fn measure(options: &Options) {

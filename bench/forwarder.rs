@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::process::Process;
-use crate::stream::{CHUNK, Secure};
-use crate::tls::Pki;
+use crate::rig::process::Process;
+use crate::rig::stream::{CHUNK, Secure};
+use crate::rig::tls::Pki;
 
 /// As the first argument: where to go, and files with the CA.
 pub(crate) const FORWARDER: &str = "--as-forwarder";

@@ -1,48 +1,26 @@
 //! The tunnel over long and thin lines: does one stream fill the line, and what does an echo beside
 //! it cost. The line ([`line`]) lies between client proxy and relay. See `README.md`.
 
-#[allow(dead_code, reason = "other benches use more of it")]
-mod chain;
-#[path = "../bin/quickstart/issuer.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod issuer;
 mod line;
-mod origin;
 #[cfg(target_os = "linux")]
 mod packets;
-#[allow(dead_code, reason = "other benches use more of it")]
-mod process;
-#[allow(dead_code, reason = "other benches use more of it")]
-mod report;
-mod sender;
-mod stream;
-#[path = "../tests/support/tls.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod tls;
+mod rig;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chain::{Site, Way};
 use line::{Kind, Line};
-use report::{Options, Report, quantile};
-use stream::{CHUNK, Stream};
+use rig::chain::{Site, Way};
+use rig::origin::{self, ask};
+use rig::report::{Figure, Options, Report, quantile};
+use rig::stream::{CHUNK, Stream};
 
 /// More than any measurement moves.
 const ENDLESS: usize = 1 << 50;
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.split_first() {
-        Some((first, rest)) if first == sender::SENDER => sender::run(rest),
-        Some((first, _)) if first == process::SELF => {
-            let words = std::env::args_os().skip(2).collect();
-            // The exit code of a process that is killed at the end is of no interest.
-            let _ = cluster_connect::start::run(words);
-        }
-        _ => measure(&Options::read()),
-    }
+    rig::play(&[], measure);
 }
 
 fn measure(options: &Options) {
@@ -123,7 +101,7 @@ fn seconds(options: &Options) -> Duration {
 }
 
 /// Bulk one way and then the other on `way`, beside an echo on `beside`.
-fn over(way: &Way, beside: &Way, kind: Kind, time: Duration) -> Vec<report::Figure<'static>> {
+fn over(way: &Way, beside: &Way, kind: Kind, time: Duration) -> Vec<Figure<'static>> {
     let mut figures = Vec::new();
     let mut echo = patiently(beside);
     echo.write_all(&ask(b'E', ENDLESS)).expect("the stream is open");
@@ -196,11 +174,4 @@ fn move_bytes(stream: &mut dyn Stream, direction: u8, moved: &AtomicU64, stop: &
             Ok(0) | Err(_) => return,
         };
     }
-}
-
-fn ask(kind: u8, total: usize) -> [u8; 9] {
-    let mut asked = [0; 9];
-    asked[0] = kind;
-    asked[1..].copy_from_slice(&(total as u64).to_be_bytes());
-    asked
 }

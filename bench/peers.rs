@@ -7,10 +7,10 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::chain::{Chain, Site, Way, text, write};
-use crate::origin;
-use crate::process::Process;
-use crate::stream::connect;
+use crate::rig::chain::{Chain, Site, Way, text, write};
+use crate::rig::origin;
+use crate::rig::process::Process;
+use crate::rig::stream::connect;
 
 /// What is looked for, and how it is started.
 const PEERS: [(&str, Start); 6] = [
@@ -108,7 +108,7 @@ impl Bench<'_> {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        Ok(Chain { name, processes, way, is_ours: false })
+        Ok(Chain { name, processes, way, is_ours: false, cluster: None })
     }
 }
 

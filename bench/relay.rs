@@ -2,17 +2,8 @@
 //! `README.md`.
 
 mod forwarder;
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod process;
 mod registry;
-mod rendezvous;
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod report;
-#[allow(dead_code, reason = "the tunnel's bench uses more of it")]
-mod stream;
-#[path = "../tests/support/tls.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod tls;
+mod rig;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -24,10 +15,10 @@ use cluster_connect::engine::ws;
 use cluster_connect::wire::ws::Opcode;
 
 use forwarder::Forwarder;
-use process::Process;
-use rendezvous::{Listener, Place};
-use report::{Options, Report, median};
-use stream::{CHUNK, Secure};
+use rig::process::Process;
+use rig::rendezvous::{Listener, Place};
+use rig::report::{Options, Report, median};
+use rig::stream::{CHUNK, Secure};
 
 const GIB: f64 = (1u64 << 30) as f64;
 
@@ -38,16 +29,7 @@ const MESSAGE: usize = 16 * 1024 - 8;
 const LISTENERS: usize = 25;
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.split_first() {
-        Some((first, rest)) if first == forwarder::FORWARDER => forwarder::run(rest),
-        Some((first, _)) if first == process::SELF => {
-            let words = std::env::args_os().skip(2).collect();
-            // The exit code of a process that is killed at the end is of no interest.
-            let _ = cluster_connect::start::run(words);
-        }
-        _ => measure(&Options::read()),
-    }
+    rig::play(&[(forwarder::FORWARDER, |words| forwarder::run(words))], measure);
 }
 
 /// A relay in a process and a directory of its own.

@@ -4,20 +4,10 @@
 #[path = "../tests/support/mint.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
 mod mint;
-#[allow(dead_code, reason = "the chain's bench uses more of it")]
-mod origin;
 #[path = "../tests/support/process.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
 mod places;
-#[allow(dead_code, reason = "the chain's bench uses more of it")]
-mod process;
-#[allow(dead_code, reason = "the chain's bench uses more of it")]
-mod report;
-#[allow(dead_code, reason = "the chain's bench uses more of it")]
-mod stream;
-#[path = "../tests/support/tls.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
-mod tls;
+mod rig;
 
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
@@ -38,14 +28,14 @@ use cluster_connect::wire::h1::{RequestHead, Scan, policy};
 use cluster_connect::wire::resource::ResourceId;
 use mint::{Keys, now, with};
 use places::Scratch;
-use process::Process;
-use report::{Figure, Options, Report};
+use rig::process::Process;
+use rig::report::{Figure, Options, Report};
+use rig::stream::Secure;
+use rig::tls::Pki;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
-use stream::Secure;
-use tls::Pki;
 
 const ISSUER: &str = "https://issuer.example";
 const CLUSTER: &str = "edge-7";
@@ -54,20 +44,15 @@ const GROUPS: usize = 8;
 type Row = (String, Vec<Figure<'static>>);
 
 fn main() {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == process::SELF) {
-        // The exit code of a process that is killed at the end is of no interest.
-        let _ = cluster_connect::start::run(words.into_iter().skip(1).collect());
-        return;
-    }
-    let options = Options::read();
-    let mut report = Report::new(&options);
-    if options.wants("heads") {
-        report.table("one request's head, in memory", &heads(&options));
-    }
-    if options.wants("requests") {
-        report.table("requests of 1 kB, with and without the auth proxy", &requests(&options));
-    }
+    rig::play(&[], |options| {
+        let mut report = Report::new(options);
+        if options.wants("heads") {
+            report.table("one request's head, in memory", &heads(options));
+        }
+        if options.wants("requests") {
+            report.table("requests of 1 kB, with and without the auth proxy", &requests(options));
+        }
+    });
 }
 
 /// What kubectl sends, with a token of the usual size.
@@ -193,7 +178,7 @@ fn exchange(conn: &mut Secure, request: &[u8]) {
 
 fn requests(options: &Options) -> Vec<Row> {
     let (scratch, keys, pki) = (Scratch::new(), Keys::new(), Pki::new());
-    let api = origin::api(pki.server(&[b"http/1.1"]));
+    let api = rig::origin::api(pki.server(&[b"http/1.1"]));
     let (process, place) = start(&scratch, &keys, &pki, api);
     let now = now();
     let token = keys.rs256(&json!({

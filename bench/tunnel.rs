@@ -1,40 +1,22 @@
 //! The tunnel as its users get it: processes of a release build on loopback. See `README.md`.
 
-mod chain;
-#[path = "../bin/quickstart/issuer.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod issuer;
-mod origin;
+mod full;
 mod peers;
-mod process;
-mod report;
-mod sender;
-mod stream;
-#[path = "../tests/support/tls.rs"]
-#[allow(dead_code, reason = "tests use more of it")]
-mod tls;
+mod rig;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chain::{Chain, Site, Way};
-use report::{Figure, Options, Report, median, quantile};
-use stream::{CHUNK, Stream};
+use rig::chain::{Chain, Site, Way};
+use rig::origin::ask;
+use rig::report::{Figure, Options, Report, median, quantile};
+use rig::stream::{CHUNK, Stream};
 
 const GIB: f64 = (1u64 << 30) as f64;
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    match words.split_first() {
-        Some((first, rest)) if first == sender::SENDER => sender::run(rest),
-        Some((first, _)) if first == process::SELF => {
-            let words = std::env::args_os().skip(2).collect();
-            // The exit code of a process that is killed at the end is of no interest.
-            let _ = cluster_connect::start::run(words);
-        }
-        _ => measure(&Options::read()),
-    }
+    rig::play(&[], measure);
 }
 
 fn measure(options: &Options) {
@@ -47,6 +29,9 @@ fn measure(options: &Options) {
     chains.extend(peers);
     if options.wants("bulk") {
         bulk(&site, &direct, &chains, options, &mut report);
+    }
+    if options.wants("full") {
+        full::measure(&site, &chains, options, &mut report);
     }
     if options.wants("echo") {
         echo(&direct, &chains, options, &mut report);
@@ -96,13 +81,6 @@ fn move_bytes(stream: &mut dyn Stream, kind: u8, total: usize) {
     if kind == b'U' {
         stream.read_exact(&mut [0]).expect("the origin has it all");
     }
-}
-
-fn ask(kind: u8, total: usize) -> [u8; 9] {
-    let mut asked = [0; 9];
-    asked[0] = kind;
-    asked[1..].copy_from_slice(&(total as u64).to_be_bytes());
-    asked
 }
 
 fn bulk(site: &Site, direct: &Way, chains: &[Chain], options: &Options, report: &mut Report) {

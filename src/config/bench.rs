@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::args::{Args, Page};
 use super::errors::Error;
 use super::proxy::Proxy;
-use super::values::{Output, duration, number};
-use crate::engine::probe::Plan;
+use super::values::{Output, duration, number, one_of};
+use crate::engine::probe::{Plan, Stretch};
 use crate::limits::{PROBE_LIFE, PROBE_OPENERS, PROBE_STREAMS};
 
 /// What is to be measured.
@@ -41,8 +41,9 @@ impl Bench {
         // The others are for the round trip, and for what opens streams.
         let most = PROBE_STREAMS - PROBE_OPENERS;
         let streams = args.value("--streams", |text| number(text, 1, most))?.unwrap_or(STREAMS);
+        let only = args.value("--only", |text| one_of(text, &STRETCHES))?;
         args.finish()?;
-        Ok(Self { proxy, plan: Plan { each, streams }, output })
+        Ok(Self { proxy, plan: Plan { each, streams, only }, output })
     }
 }
 
@@ -51,6 +52,13 @@ const EACH: Duration = Duration::from_secs(5);
 
 /// Streams when nothing is said.
 const STREAMS: usize = 4;
+
+const STRETCHES: [(&str, Stretch); 4] = [
+    ("round-trip", Stretch::RoundTrip),
+    ("down", Stretch::Down),
+    ("up", Stretch::Up),
+    ("streams", Stretch::Streams),
+];
 
 /// The manual page.
 pub static PAGE: Page = Page { command: "bench", text: HELP };
@@ -81,6 +89,7 @@ OPTIONS
   --time TIME                  how long bytes flow each way; the rest takes as long again;
                                at most 15s                                      [5s]
   --streams N                  streams that bytes flow on at a time             [4]
+  --only WHAT                  this alone, for that long: round-trip, down, up, streams
   --identity SOURCE            where tokens come from (see cluster-connect proxy --help)
                                                                   [$CLUSTER_CONNECT_IDENTITY]
   --relay-audience AUD         audience of the token for the relay     [cluster-connect-relay]
@@ -99,7 +108,8 @@ OPTIONS
 OUTPUT
   Progress goes to standard error, the result to standard output: MB/s are 1,000,000 bytes per
   second that arrived, without what the protocols add; the first quarter does not count. Half of the
-  round trips took at most p50, 99 of 100 at most p99.
+  round trips took at most p50, 99 of 100 at most p99. As JSON also all bytes that arrived, and null
+  for what was not measured.
 
 ENVIRONMENT
   HOME, CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_IDENTITY,
@@ -136,12 +146,18 @@ mod tests {
         let bench = parse("-n edge-7 --time 15s --streams 48 -o json").unwrap();
         assert_eq!((bench.plan.each.as_secs(), bench.plan.streams), (15, 48));
         assert_eq!(bench.output, Output::Json);
+        assert_eq!(bench.plan.only, None);
+        for (text, stretch) in STRETCHES {
+            let bench = parse(&format!("-n edge-7 --only {text}")).unwrap();
+            assert_eq!(bench.plan.only, Some(stretch));
+        }
         for wrong in [
             "",
             "-n a -n b",
             "-n a --time 16s",
             "-n a --streams 0",
             "-n a --streams 49",
+            "-n a --only sideways",
             "-n a -f x",
         ] {
             assert_eq!(parse(wrong).map_err(|why| why.code).err(), Some(Code::Usage), "{wrong}");

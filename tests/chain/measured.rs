@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use cluster_connect::engine::probe::{Plan, Report};
+use cluster_connect::engine::probe::{Plan, Report, Stretch};
 use cluster_connect::limits::{PROBE_REFILL, PROBES};
 use cluster_connect::role::Notice;
 
 use super::{Chain, Shape};
 use crate::sim::World;
 
-const PLAN: Plan = Plan { each: Duration::from_secs(1), streams: 2 };
+const PLAN: Plan = Plan { each: Duration::from_secs(1), streams: 2, only: None };
 
 /// How a process that measures has ended.
 fn outcome(chain: &Chain, node: usize) -> Result<Report, (&'static str, String)> {
@@ -44,13 +44,19 @@ fn the_whole_way_is_measured_and_the_api_server_sees_nothing() {
         let node = run(&mut chain);
         let report = outcome(&chain, node).expect("measured");
         assert_eq!((report.streams, report.each), (PLAN.streams, PLAN.each), "seed {seed}");
-        for round_trips in [report.idle, report.down.round_trips, report.up.round_trips] {
+        let Report { idle: Some(idle), down: Some(down), up: Some(up), .. } = report else {
+            panic!("seed {seed}: not all is measured: {report:?}")
+        };
+        for round_trips in [idle, down.round_trips, up.round_trips] {
             assert!(0 < round_trips.count, "seed {seed}: {report:?}");
             assert!(0 < round_trips.p50 && round_trips.p50 <= round_trips.p99, "seed {seed}");
         }
-        let moved = [report.down.bytes_per_second, report.up.bytes_per_second];
-        assert!(moved.iter().all(|rate| 10_000 < *rate), "seed {seed}: {report:?}");
-        assert!(0 < report.streams_per_second, "seed {seed}: {report:?}");
+        for way in [down, up] {
+            assert!(10_000 < way.bytes_per_second, "seed {seed}: {report:?}");
+            // Three quarters of the time count.
+            assert!(way.bytes_per_second / 4 * 3 <= way.bytes, "seed {seed}: {report:?}");
+        }
+        assert!(Some(0) < report.streams_per_second, "seed {seed}: {report:?}");
         let told = chain.world.notices(node).iter();
         let told = told.filter(|notice| matches!(notice, Notice::Say(_))).count();
         assert!(3 <= told, "seed {seed}: at the end of each stretch at least: {told}");
@@ -59,6 +65,32 @@ fn the_whole_way_is_measured_and_the_api_server_sees_nothing() {
         assert_eq!(chain.world.leftovers(node), (0, 0), "seed {seed}");
         chain.is_served();
         assert_eq!(chain.leftovers(), [""; 0], "seed {seed}");
+    }
+}
+
+#[test]
+fn one_stretch_alone_takes_its_time_and_leaves_the_others_out() {
+    for (seed, only) in
+        (8..).zip([Stretch::RoundTrip, Stretch::Down, Stretch::Up, Stretch::Streams])
+    {
+        let mut chain = Chain::new(seed, Shape::default());
+        let node = chain.measure(Plan { only: Some(only), ..PLAN });
+        chain.world.run_for(PLAN.each);
+        let has_ended = |chain: &Chain| {
+            chain.world.notices(node).iter().any(|it| matches!(it, Notice::Exit(..)))
+        };
+        assert!(!has_ended(&chain), "{only:?}: it does not end before its time");
+        chain.world.run_for(Duration::from_secs(20));
+        let report = outcome(&chain, node).expect("measured");
+        let found = [
+            (Stretch::RoundTrip, report.idle.is_some_and(|it| 0 < it.count)),
+            (Stretch::Down, report.down.is_some_and(|it| 0 < it.bytes)),
+            (Stretch::Up, report.up.is_some_and(|it| 0 < it.bytes)),
+            (Stretch::Streams, report.streams_per_second.is_some_and(|it| 0 < it)),
+        ];
+        let found = found.iter().filter(|(_, is_there)| *is_there).map(|(stretch, _)| *stretch);
+        assert_eq!(found.collect::<Vec<_>>(), [only]);
+        assert_eq!(chain.world.leftovers(node), (0, 0), "{only:?}");
     }
 }
 

@@ -13,10 +13,10 @@
     reason = "shared with other test programs, each of which uses a part"
 )]
 mod process;
-#[path = "../../bench/rendezvous.rs"]
+#[path = "../../bench/rig/rendezvous.rs"]
 #[allow(dead_code, reason = "a bench uses more of it")]
 mod rendezvous;
-#[path = "../../bench/stream.rs"]
+#[path = "../../bench/rig/stream.rs"]
 #[allow(dead_code, reason = "a bench uses more of it")]
 mod stream;
 #[path = "../support/trial.rs"]

@@ -8,11 +8,13 @@
 mod allowance;
 mod far;
 mod near;
+mod plan;
 mod report;
 
 pub use allowance::Allowance;
 pub use far::Far;
-pub use near::{Near, News, Plan};
+pub use near::{Near, News};
+pub use plan::{Plan, Stretch};
 pub use report::{Report, RoundTrips, Transfer};
 
 use crate::buf::{Pool, Slice};

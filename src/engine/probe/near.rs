@@ -1,14 +1,13 @@
 //! The end that says what happens, and keeps the time.
 //!
-//! One stretch after the other: the round trip alone, bytes down beside it, bytes up beside it,
-//! streams opened and closed. A stretch in which bytes flow has a run-up that does not count, and
+//! One [`Stretch`] after the other, or one alone. A stretch in which bytes flow has a run-up that does not count, and
 //! is over for the next one when a message sent after its end has come back: what was still on its
 //! way has arrived by then.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Report, RoundTrips, Transfer, zeros};
+use super::{Plan, Report, RoundTrips, Stretch, Transfer, zeros};
 use crate::buf::{Pool, Pressure, Slice};
 use crate::engine::mux::{Ended, Event};
 use crate::engine::tunnel::Tunnel;
@@ -19,15 +18,6 @@ use crate::secret::Secret;
 use crate::wire::h1::{Framing, ResponseHead, Scan};
 use crate::wire::mux::StreamId;
 use crate::wire::probe::{Ask, TARGET, Terms};
-
-/// How much is to be measured.
-#[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// How long bytes flow each way; the round trip alone and the opening of streams get half.
-    pub each: Duration,
-    /// Streams that bytes flow on at a time.
-    pub streams: usize,
-}
 
 /// What whoever waits wants to know.
 #[derive(Debug)]
@@ -71,17 +61,9 @@ enum Stage {
         answer: Vec<u8>,
     },
     Measuring(Stretch),
-    /// Nothing is to flow any more; the next stretch begins when a message comes back.
+    /// Nothing is to flow any more; this begins when a message comes back.
     Settling(Stretch),
     Over,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stretch {
-    Idle,
-    Down,
-    Up,
-    Streams,
 }
 
 /// A stream that carries bytes.
@@ -148,10 +130,10 @@ impl Near {
     pub fn handle_deadline(&mut self, tunnel: &mut Tunnel, pool: &Pool, now: Instant) {
         match self.stage {
             Stage::Greeting { .. } if self.span[2] <= now => {
-                self.fail(News::Broken("it does not answer"));
+                self.stop(News::Broken("it does not answer"));
             }
             Stage::Settling(_) if self.span[2] <= now => {
-                self.fail(News::Broken("what was sent does not come back"));
+                self.stop(News::Broken("what was sent does not come back"));
             }
             Stage::Measuring(stretch) if self.span[2] <= now => {
                 self.end(stretch, tunnel, pool, now);
@@ -205,7 +187,7 @@ impl Near {
                 Stretch::Down => data.len() as u64,
                 Stretch::Up => bulk.read(data),
                 // A stream counts when it is closed.
-                Stretch::Idle | Stretch::Streams => 0,
+                Stretch::RoundTrip | Stretch::Streams => 0,
             };
             self.count(count, now);
         }
@@ -216,7 +198,7 @@ impl Near {
         let (head, used) = match ResponseHead::read(answer, &mut Scan::default()) {
             Ok(Some(read)) => read,
             Ok(None) if answer.len() < PROBE_ANSWER_MAX => return,
-            Ok(None) | Err(_) => return self.fail(News::Broken("its answer is no HTTP")),
+            Ok(None) | Err(_) => return self.stop(News::Broken("its answer is no HTTP")),
         };
         let length = match head.framing("POST") {
             Framing::Length(length) => usize::try_from(length).unwrap_or(usize::MAX),
@@ -225,17 +207,17 @@ impl Near {
         };
         let body = answer.get(used..).unwrap_or_default();
         if PROBE_ANSWER_MAX < length {
-            return self.fail(News::Broken("its answer is too long"));
+            return self.stop(News::Broken("its answer is too long"));
         }
         let Some(body) = body.get(..length) else { return };
         if head.status() != 200 {
             let status: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
             let words = status.get("message").and_then(serde_json::Value::as_str);
             let words = words.unwrap_or("no reason given").to_owned();
-            return self.fail(News::Refused(head.status(), words));
+            return self.stop(News::Refused(head.status(), words));
         }
         let Some(terms) = Terms::from_json(body) else {
-            return self.fail(News::Broken("its terms cannot be read"));
+            return self.stop(News::Broken("its terms cannot be read"));
         };
         // Half for the round trip alone, one each way, half for streams, and what it takes to
         // settle in between.
@@ -246,24 +228,21 @@ impl Near {
         self.report.each = self.plan.each;
         self.echo = tunnel.open();
         let Some(echo) = self.echo else {
-            return self.fail(News::Broken("the session takes no streams"));
+            return self.stop(News::Broken("the session takes no streams"));
         };
         say(&Ask::Echo.encode(), echo, tunnel, pool);
-        self.begin(Stretch::Idle, tunnel, pool, now);
+        self.begin(self.plan.first(), tunnel, pool, now);
     }
 
     fn begin(&mut self, stretch: Stretch, tunnel: &mut Tunnel, pool: &Pool, now: Instant) {
-        let (length, run_up) = match stretch {
-            Stretch::Idle | Stretch::Streams => (self.plan.each / 2, Duration::ZERO),
-            Stretch::Down | Stretch::Up => (self.plan.each, self.plan.each / 4),
-        };
+        let (length, run_up) = self.plan.length(stretch);
         self.span = [now, now + run_up, now + length];
         (self.moved, self.told) = ((0, None), now);
         self.times.clear();
         self.stage = Stage::Measuring(stretch);
         self.count(0, now);
         match stretch {
-            Stretch::Idle => (),
+            Stretch::RoundTrip => (),
             Stretch::Down => {
                 for _ in 0..self.plan.streams {
                     self.open(Ask::Send(u64::MAX), tunnel, pool);
@@ -291,24 +270,20 @@ impl Near {
         self.tell(stretch, now);
         let round_trips = RoundTrips::of(&mut self.times);
         let rate = self.rate(now);
-        let transfer = Transfer { bytes_per_second: rate, round_trips };
+        let transfer = Transfer { bytes: self.moved.0, bytes_per_second: rate, round_trips };
         match stretch {
-            Stretch::Idle => self.report.idle = round_trips,
-            Stretch::Down => self.report.down = transfer,
-            Stretch::Up => self.report.up = transfer,
-            Stretch::Streams => {
-                self.report.streams_per_second = rate;
-                self.news = Some(News::Done(self.report.clone()));
-            }
+            Stretch::RoundTrip => self.report.idle = Some(round_trips),
+            Stretch::Down => self.report.down = Some(transfer),
+            Stretch::Up => self.report.up = Some(transfer),
+            Stretch::Streams => self.report.streams_per_second = Some(rate),
         }
         for id in std::mem::take(&mut self.bulk).into_keys() {
             let _ = tunnel.reset(id);
         }
-        if stretch == Stretch::Streams {
-            self.stage = Stage::Over;
-            return;
-        }
-        self.stage = Stage::Settling(stretch);
+        let Some(next) = self.plan.after(stretch) else {
+            return self.stop(News::Done(self.report.clone()));
+        };
+        self.stage = Stage::Settling(next);
         self.span[2] = now + PROBE_PATIENCE;
         // One that is under way may have overtaken what is still to come: the next one has not.
         self.send_echo(tunnel, pool, now);
@@ -316,7 +291,7 @@ impl Near {
 
     fn on_echo(&mut self, len: usize, tunnel: &mut Tunnel, pool: &Pool, now: Instant) {
         let Some((left, have)) = self.under_way.as_mut() else {
-            return self.fail(News::Broken("more comes back than was sent"));
+            return self.stop(News::Broken("more comes back than was sent"));
         };
         *have += len;
         if *have < PROBE_ECHO {
@@ -325,7 +300,7 @@ impl Near {
         let (left, more) = (*left, PROBE_ECHO < *have);
         self.under_way = None;
         if more {
-            return self.fail(News::Broken("more comes back than was sent"));
+            return self.stop(News::Broken("more comes back than was sent"));
         }
         match self.stage {
             Stage::Measuring(_) => {
@@ -338,14 +313,7 @@ impl Near {
             Stage::Settling(_) if left < self.span[2] - PROBE_PATIENCE => {
                 self.send_echo(tunnel, pool, now);
             }
-            Stage::Settling(done) => {
-                let next = match done {
-                    Stretch::Idle => Stretch::Down,
-                    Stretch::Down => Stretch::Up,
-                    Stretch::Up | Stretch::Streams => Stretch::Streams,
-                };
-                self.begin(next, tunnel, pool, now);
-            }
+            Stage::Settling(next) => self.begin(next, tunnel, pool, now),
             Stage::Greeting { .. } | Stage::Over => (),
         }
     }
@@ -360,7 +328,7 @@ impl Near {
     ) {
         let greets = matches!(self.stage, Stage::Greeting { stream, .. } if stream == id);
         if greets || self.echo == Some(id) {
-            return self.fail(News::Broken("it has closed a stream"));
+            return self.stop(News::Broken("it has closed a stream"));
         }
         if self.bulk.remove(&id).is_none() {
             return;
@@ -370,7 +338,7 @@ impl Near {
                 self.count(1, now);
                 self.open_once(tunnel, pool);
             }
-            (Stage::Measuring(_), _) => self.fail(News::Broken("it has closed a stream")),
+            (Stage::Measuring(_), _) => self.stop(News::Broken("it has closed a stream")),
             (Stage::Greeting { .. } | Stage::Settling(_) | Stage::Over, _) => (),
         }
     }
@@ -384,7 +352,7 @@ impl Near {
 
     fn open(&mut self, ask: Ask, tunnel: &mut Tunnel, pool: &Pool) -> Option<StreamId> {
         let Some(id) = tunnel.open() else {
-            self.fail(News::Broken("the session takes no streams"));
+            self.stop(News::Broken("the session takes no streams"));
             return None;
         };
         say(&ask.encode(), id, tunnel, pool);
@@ -425,7 +393,7 @@ impl Near {
         let seconds = now.saturating_duration_since(self.span[0]).as_secs_f64();
         let rate = self.rate(now);
         let text = match stretch {
-            Stretch::Idle => format!("round trip: {} messages", self.times.len()),
+            Stretch::RoundTrip => format!("round trip: {} messages", self.times.len()),
             Stretch::Down => format!("down: {}", super::report::speed(rate)),
             Stretch::Up => format!("up: {}", super::report::speed(rate)),
             Stretch::Streams => format!("streams: {rate} per s"),
@@ -433,8 +401,8 @@ impl Near {
         self.news = Some(News::Progress(format!("{text} ({seconds:.1} s)")));
     }
 
-    fn fail(&mut self, why: News) {
-        self.news = Some(why);
+    fn stop(&mut self, with: News) {
+        self.news = Some(with);
         self.stage = Stage::Over;
     }
 }

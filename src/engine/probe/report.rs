@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::limits::PROBE_STREAM_COST;
+
 /// See the module's documentation.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
     /// Alone.
-    pub idle: RoundTrips,
+    pub idle: Option<RoundTrips>,
     /// From the cluster.
-    pub down: Transfer,
+    pub down: Option<Transfer>,
     /// Towards the cluster.
-    pub up: Transfer,
+    pub up: Option<Transfer>,
     /// Streams opened, used for one byte, and closed at both ends.
-    pub streams_per_second: u64,
+    pub streams_per_second: Option<u64>,
     /// Streams that bytes flowed on at a time.
     pub streams: usize,
     /// How long bytes flowed each way.
@@ -27,7 +29,9 @@ pub struct Report {
 /// Bytes one way, and the round trip beside them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Transfer {
-    /// Bytes that arrived.
+    /// Bytes that arrived, those that do not count among them.
+    pub bytes: u64,
+    /// Bytes that arrived while they counted.
     pub bytes_per_second: u64,
     /// Beside them.
     pub round_trips: RoundTrips,
@@ -42,6 +46,16 @@ pub struct RoundTrips {
     pub p50: u32,
     /// 99 of 100 took at most this.
     pub p99: u32,
+}
+
+impl Transfer {
+    fn json(self) -> Value {
+        json!({
+            "bytes": self.bytes,
+            "bytesPerSecond": self.bytes_per_second,
+            "roundTrip": self.round_trips.json(),
+        })
+    }
 }
 
 impl RoundTrips {
@@ -65,22 +79,23 @@ impl RoundTrips {
 }
 
 impl Report {
-    /// The auth proxy's limit was what held the bytes up.
+    /// The auth proxy's limit was what held the bytes, or the streams, up.
     #[must_use]
     pub fn is_limited(&self) -> bool {
         let near = self.rate - self.rate / 10;
-        [self.down, self.up].iter().any(|way| near <= way.bytes_per_second)
+        let ways = [self.down, self.up].into_iter().flatten().map(|way| way.bytes_per_second);
+        let streams = self.streams_per_second.map(|it| it.saturating_mul(PROBE_STREAM_COST));
+        ways.chain(streams).any(|spent| near <= spent)
     }
 
     /// For scripts.
     #[must_use]
     pub fn to_json(&self, cluster: &str) -> Value {
-        let way = |it: Transfer| json!({ "bytesPerSecond": it.bytes_per_second, "roundTrip": it.round_trips.json() });
         json!({
             "cluster": cluster,
-            "roundTrip": self.idle.json(),
-            "down": way(self.down),
-            "up": way(self.up),
+            "roundTrip": self.idle.map(RoundTrips::json),
+            "down": self.down.map(Transfer::json),
+            "up": self.up.map(Transfer::json),
             "streamsPerSecond": self.streams_per_second,
             "parallelStreams": self.streams,
             "secondsEachWay": self.each.as_secs_f64(),
@@ -94,21 +109,15 @@ impl Report {
     pub fn to_text(&self) -> String {
         let mut text = String::new();
         let seconds = self.each.as_secs_f64();
-        let rows = [
-            ("round trip, idle", self.idle.text()),
-            (
-                "down",
-                format!(
-                    "{} ({} streams, {seconds} s)",
-                    speed(self.down.bytes_per_second),
-                    self.streams
-                ),
-            ),
-            ("round trip beside it", self.down.round_trips.text()),
-            ("up", speed(self.up.bytes_per_second)),
-            ("round trip beside it", self.up.round_trips.text()),
-            ("new streams", format!("{} per s", self.streams_per_second)),
-        ];
+        let mut rows = Vec::new();
+        rows.extend(self.idle.map(|it| ("round trip, idle", it.text())));
+        for (name, way) in [("down", self.down), ("up", self.up)] {
+            let Some(way) = way else { continue };
+            let speed = speed(way.bytes_per_second);
+            rows.push((name, format!("{speed} ({} streams, {seconds} s)", self.streams)));
+            rows.push(("round trip beside it", way.round_trips.text()));
+        }
+        rows.extend(self.streams_per_second.map(|it| ("new streams", format!("{it} per s"))));
         for (name, value) in rows {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:<22}{value}");
@@ -157,14 +166,24 @@ mod tests {
 
     #[test]
     fn a_report_says_what_held_it_up() {
+        let way = |bytes_per_second| Some(Transfer { bytes_per_second, ..Transfer::default() });
         let mut report = Report { rate: 125_000_000, ..Report::default() };
-        report.down.bytes_per_second = 12_345_678;
+        report.down = way(12_345_678);
         assert!(report.to_text().contains("12.3 MB/s") && !report.to_text().contains("bench-rate"));
-        report.up.bytes_per_second = 120_000_000;
+        report.up = way(120_000_000);
         assert!(report.to_text().contains("allows 125.0 MB/s: --bench-rate"));
         let json = report.to_json("edge-7");
         assert_eq!(json["down"]["bytesPerSecond"], 12_345_678);
         assert_eq!((&json["limited"], &json["cluster"]), (&json!(true), &json!("edge-7")));
+        report.up = None;
+        report.streams_per_second = Some(20_000);
+        assert!(!report.is_limited(), "20,000 streams count as 82 MB");
+        report.streams_per_second = Some(30_000);
+        assert!(report.is_limited());
+        report.streams_per_second = None;
+        // What was not measured is not said to be nothing.
+        assert!(json["roundTrip"].is_null() && json["streamsPerSecond"].is_null(), "{json}");
+        assert!(!report.to_text().contains("idle") && !report.to_text().contains("new streams"));
         assert_eq!((speed(999), speed(u64::MAX).len()), ("0.9 kB/s".to_owned(), 20));
     }
 }

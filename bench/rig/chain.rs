@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,24 +15,26 @@ use cluster_connect::wire::kubeconfig::{Kubeconfig, Material, Token};
 use rustls::ClientConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
-use crate::issuer::{Algorithm, Issuer};
-use crate::origin;
-use crate::process::{self, Process};
-use crate::sender::SENDER;
-use crate::stream::{Secure, Stream, connect};
-use crate::tls::Pki;
+use super::issuer::{Algorithm, Issuer};
+use super::origin;
+use super::process::{self, Process};
+use super::sender::SENDER;
+use super::stream::{Secure, Stream, connect};
+use super::tls::Pki;
 
 const RELAY_AUDIENCE: &str = "bench-relay";
 const CLUSTER_AUDIENCE: &str = "bench-cluster";
 const ALICE: &str = "alice@contoso.com";
-/// One caller holds as many streams as a bench asks for.
-const MANY: [&str; 6] = [
+/// One caller holds as many streams, and moves as many bytes, as a bench asks for.
+const MANY: [&str; 8] = [
     "--max-in-flight-per-user",
     "20000",
     "--max-in-flight-per-session",
     "20000",
     "--max-in-flight",
     "40000",
+    "--bench-rate",
+    "100000",
 ];
 const LIFE: Duration = Duration::from_secs(12 * 3600);
 
@@ -43,6 +46,8 @@ pub(crate) struct Site {
     issuer: Issuer,
     pub(crate) pki: Pki,
     origin: Origin,
+    /// How many have measured.
+    probes: AtomicUsize,
 }
 
 /// What stands behind every chain.
@@ -60,6 +65,8 @@ pub(crate) struct Chain {
     pub(crate) way: Way,
     /// It goes through our relay, which counts with it.
     pub(crate) is_ours: bool,
+    /// The cluster that `cluster-connect bench` can measure.
+    pub(crate) cluster: Option<&'static str>,
 }
 
 /// How a stream to the origin is opened.
@@ -149,7 +156,6 @@ impl Site {
     }
 
     /// With an origin whose descriptors and threads are not the bench's.
-    #[allow(dead_code, reason = "other benches hold fewer streams")]
     pub(crate) fn with_origin_apart() -> Self {
         Self::start_before(LOOPBACK, |dir, pki| {
             let (chain, key) = (dir.join("origin.pem"), dir.join("origin-key.pem"));
@@ -180,12 +186,11 @@ impl Site {
         let (relay, place) = Process::role("relay", &words, "relay listens on ");
         let port = place.split([':', ';']).nth(1).and_then(|it| it.parse().ok()).expect("a port");
         for (file, audience) in [("relay.jwt", RELAY_AUDIENCE), ("cluster.jwt", CLUSTER_AUDIENCE)] {
-            let claims = issuer.user_claims(audience, ALICE, &["developers"], LIFE);
-            write(&dir.join(file), &issuer.token_with(Algorithm::Rs256, &claims));
+            write(&dir.join(file), &token(&issuer, audience, ALICE));
         }
         let pki = Pki::new();
         let origin = origin(&dir, &pki);
-        Self { dir, relay, port, issuer, pki, origin }
+        Self { dir, relay, port, issuer, pki, origin, probes: AtomicUsize::new(0) }
     }
 
     /// Sender, relay, agent, and plain TCP behind it.
@@ -209,6 +214,7 @@ impl Site {
             processes: vec![sender, agent],
             way,
             is_ours: true,
+            cluster: None,
         }
     }
 
@@ -233,6 +239,7 @@ impl Site {
             processes: vec![proxy, edge],
             way,
             is_ours: true,
+            cluster: Some("one"),
         }
     }
 
@@ -254,8 +261,13 @@ impl Site {
         words.extend(["--auth-proxy-audience", CLUSTER_AUDIENCE]);
         let agent = self.joined("two", "agent", &words);
         let (proxy, way) = self.client("two", &self.url());
-        let processes = vec![proxy, agent, auth_proxy];
-        Chain { name: "chain: client, relay, agent, auth proxy", processes, way, is_ours: true }
+        Chain {
+            name: "chain: client, relay, agent, auth proxy",
+            processes: vec![proxy, agent, auth_proxy],
+            way,
+            is_ours: true,
+            cluster: Some("two"),
+        }
     }
 
     /// The same origin without anything between.
@@ -296,17 +308,34 @@ impl Site {
     /// One more client of a cluster there is.
     pub(crate) fn client(&self, cluster: &str, relay: &str) -> (Process, Way) {
         self.operator(&["grant", cluster, "--user", ALICE]);
-        let ca = text(&self.dir.join("relay/ca.pem"));
-        let file = |name: &str| text(&self.dir.join(name));
-        let identity = format!("file:{},{}", file("relay.jwt"), file("cluster.jwt"));
-        let kubeconfig = file(&format!("{cluster}-kubeconfig"));
-        let known = file(&format!("{cluster}-known/known-hosts"));
-        let mut words = vec!["proxy", "--relay", relay, "--relay-ca", &ca, "-n", cluster];
-        words.extend(["--identity", &identity, "--port", "0", "-f", &kubeconfig]);
-        words.extend(["--known-hosts", &known, "--log-level", "warn"]);
+        let kubeconfig = text(&self.dir.join(format!("{cluster}-kubeconfig")));
+        let own = self.client_words(cluster, relay, "cluster.jwt");
+        let mut words = vec!["proxy", "--port", "0", "-f", &kubeconfig];
+        words.extend(own.iter().map(String::as_str));
         let ready = format!("ready: {cluster} at ");
         let (proxy, _) = Process::role("proxy", &words, &ready);
         (proxy, way(Path::new(&kubeconfig)))
+    }
+
+    /// Measures the tunnel to a cluster that has had a client, and returns what is said about it.
+    pub(crate) fn probe(&self, cluster: &str, more: &[&str]) -> String {
+        // Each is somebody else: nobody may measure often.
+        let who = format!("{}@contoso.com", self.probes.fetch_add(1, Ordering::Relaxed));
+        write(&self.dir.join("probe.jwt"), &token(&self.issuer, CLUSTER_AUDIENCE, &who));
+        let own = self.client_words(cluster, &self.url(), "probe.jwt");
+        let mut words = vec!["bench", "-o", "json"];
+        words.extend(own.iter().map(String::as_str));
+        words.extend(more);
+        process::run(&words)
+    }
+
+    fn client_words(&self, cluster: &str, relay: &str, token: &str) -> Vec<String> {
+        let file = |name: &str| text(&self.dir.join(name));
+        let identity = format!("file:{},{}", file("relay.jwt"), file(token));
+        let (ca, known) = (file("relay/ca.pem"), file(&format!("{cluster}-known/known-hosts")));
+        let mut words = vec!["--relay", relay, "--relay-ca", &ca, "-n", cluster];
+        words.extend(["--identity", &identity, "--known-hosts", &known, "--log-level", "warn"]);
+        words.into_iter().map(str::to_owned).collect()
     }
 
     fn upstream(&self, cluster: &str) -> String {
@@ -362,7 +391,6 @@ impl Site {
     }
 
     /// Where the relay listens, for a line that leads there.
-    #[allow(dead_code, reason = "other benches reach it by name")]
     pub(crate) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
@@ -377,6 +405,11 @@ impl Drop for Site {
         // Left behind at worst.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
+}
+
+fn token(issuer: &Issuer, audience: &str, user: &str) -> String {
+    let claims = issuer.user_claims(audience, user, &["developers"], LIFE);
+    issuer.token_with(Algorithm::Rs256, &claims)
 }
 
 fn issuer_words(dir: &Path, issuer: &Issuer, audience: &str) -> Vec<String> {

@@ -13,17 +13,15 @@ use cluster_connect::engine::tlsconf::{self, Identity, Versions};
 use rustls::ServerConfig;
 use rustls::time_provider::DefaultTimeProvider;
 
-use crate::stream::{CHUNK, Secure, Stream};
+use super::stream::{CHUNK, Secure, Stream};
 
 /// A list as large as that of 1,000 config maps.
 pub(crate) const LIST: usize = 1_250_000;
 
 /// As the first argument: certificate and key of the API server, in PEM files.
-#[allow(dead_code, reason = "of use to the footprint alone")]
 pub(crate) const ORIGIN: &str = "--as-origin";
 
 /// Serves both kinds, in a process of its own, until it is killed.
-#[allow(dead_code, reason = "of use to the footprint alone")]
 pub(crate) fn run(words: &[String]) -> ! {
     let [chain, key] = words else { panic!("two words") };
     let [chain, key] = [chain, key].map(|path| std::fs::read(path).expect("a PEM file"));
@@ -34,6 +32,14 @@ pub(crate) fn run(words: &[String]) -> ! {
     loop {
         thread::park();
     }
+}
+
+/// What a stream to the origin begins with.
+pub(crate) fn ask(kind: u8, total: usize) -> [u8; 9] {
+    let mut asked = [0; 9];
+    asked[0] = kind;
+    asked[1..].copy_from_slice(&(total as u64).to_be_bytes());
+    asked
 }
 
 /// Serves the origin over plain TCP.

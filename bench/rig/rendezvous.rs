@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use rustls::time_provider::DefaultTimeProvider;
 use serde_json::Value;
 
-use crate::stream::Secure;
+use super::stream::Secure;
 
 /// A relay, and a key of its namespace.
 pub(crate) struct Place {

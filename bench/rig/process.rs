@@ -93,13 +93,10 @@ impl Process {
     /// Processor time so far, of all threads and all processes below it, in seconds.
     pub(crate) fn cpu(&self) -> f64 {
         // utime and stime, and the same of children that have ended.
-        let ticks = self.family().into_iter().flat_map(|pid| (11..15).map(move |at| (pid, at)));
-        let ticks = ticks.filter_map(|(pid, at)| field(pid, at)?.parse::<f64>().ok());
-        ticks.sum::<f64>() / TICKS_PER_SECOND
+        self.family().into_iter().map(|pid| seconds(pid, 11..15)).sum()
     }
 
     /// Processor time of each of its threads so far, in seconds, the busiest first.
-    #[allow(dead_code, reason = "other benches ask for all of a process")]
     pub(crate) fn threads_cpu(&self) -> Vec<f64> {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten();
         let seconds = |task: fs::DirEntry| {
@@ -136,13 +133,11 @@ impl Process {
     }
 
     /// Memory in KiB that is its own and has been written to.
-    #[allow(dead_code, reason = "of use to the footprint alone")]
     pub(crate) fn private_dirty(&self) -> f64 {
         value(&self.proc("smaps_rollup"), "Private_Dirty:")
     }
 
     /// Bytes of the file that it runs.
-    #[allow(dead_code, reason = "of use to the footprint alone")]
     pub(crate) fn executable_bytes(&self) -> f64 {
         let file = fs::metadata(format!("/proc/{}/exe", self.child.id()));
         file.map_or(f64::NAN, |file| file.len() as f64)
@@ -180,6 +175,17 @@ impl Drop for Process {
     }
 }
 
+/// Processor time of the processes that have ended and were waited for, in seconds.
+pub(crate) fn spent_by_children() -> f64 {
+    seconds(std::process::id(), 13..15)
+}
+
+/// The sum of these fields of `/proc/PID/stat`, which count clock ticks.
+fn seconds(pid: u32, fields: std::ops::Range<usize>) -> f64 {
+    let ticks = fields.filter_map(|at| field(pid, at)?.parse::<f64>().ok());
+    ticks.sum::<f64>() / TICKS_PER_SECOND
+}
+
 /// A field of `/proc/PID/stat`, counted from the one behind the name.
 fn field(pid: u32, at: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -191,6 +197,12 @@ fn field(pid: u32, at: usize) -> Option<String> {
 fn value(status: &str, name: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(f64::NAN)
+}
+
+/// Is `cluster-connect`, with this command line.
+pub(crate) fn be_cluster_connect(words: &[String]) {
+    // The exit code of a process that is killed at the end is of no interest.
+    let _ = cluster_connect::start::run(words.iter().map(Into::into).collect());
 }
 
 /// Runs a command of `cluster-connect` to its end and returns what it printed.
