@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::args::{Args, Page, SecretSource};
+use super::args::{Args, SecretSource};
 use super::errors::Error;
+use super::manual::{self, Page};
 use super::values::{Level, Place, place};
 use crate::role::egress::Egress;
 use crate::wire::resource::ResourceId;
@@ -175,9 +176,10 @@ fn secret_name(text: &str) -> Result<String, String> {
 }
 
 /// The manual page.
-pub static PAGE: Page = Page { command: "agent", text: HELP };
+pub static PAGE: Page = Page { command: "agent", parts: HELP };
 
-const HELP: &str = "\
+const HELP: &[&str] = &[
+    "\
 cluster-connect agent: dials out from the cluster and carries sessions to the auth proxy
 
   It holds a control channel to the relay, accepts rendezvous connections, and moves ciphertext.
@@ -188,36 +190,33 @@ USAGE
     --auth-proxy-audience AUD [OPTIONS]
 
 OPTIONS
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --join-token-file FILE       needed at the first start     [$CLUSTER_CONNECT_JOIN_TOKEN]
-  --connection-string-file FILE  instead of --relay and a join token: the connection string of a
-                               hybrid connection with the right to listen, of Azure Relay or of a
-                               relay of ours; read again for each attempt to connect, so that a new
-                               key needs no restart       [$CLUSTER_CONNECT_CONNECTION_STRING]
-  --state-dir DIR              where the agent's key is kept                    [$STATE_DIRECTORY]
-  --state-secret NAME          instead: a Secret of the pod's own namespace
-  --auth-proxy PLACE           ADDR:PORT or unix:PATH of the auth proxy         [127.0.0.1:8443]
+",
+    manual::RELAY,
+    manual::CLUSTER,
+    manual::JOINING,
+    "  --state-dir DIR              where the agent's key is kept                    [$STATE_DIRECTORY]
+",
+    manual::STATE_SECRET,
+    "  --auth-proxy PLACE           ADDR:PORT or unix:PATH of the auth proxy         [127.0.0.1:8443]
   --auth-proxy-ca FILE         its CA, PEM: the agent enrols it at the relay
   --auth-proxy-audience AUD    its audience; may come several times. The relay refuses an agent
                                whose auth proxy has an audience of the relay's own
-  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
-  -h, --help                   this page
-
+",
+    manual::LOG_LEVEL,
+    manual::THIS_PAGE,
+    "
 FILES
   DIR/agent-key.pem   made at first start, mode 0600; it never leaves this machine
 
 ENVIRONMENT
   CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_JOIN_TOKEN, STATE_DIRECTORY,
   CLUSTER_CONNECT_CONNECTION_STRING, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
-
-EXIT CODES
-  0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain
-
+",
+    manual::STOPPED,
+    "
 EXAMPLE
   cluster-connect agent --relay https://relay.example -n edge-7 --join-token-file /etc/cc/join \\
     --state-dir /var/lib/cc --auth-proxy unix:/run/cc/auth.sock --auth-proxy-ca /var/lib/cc/ca.pem \\
     --auth-proxy-audience api://contoso-edge
-";
+",
+];

@@ -7,18 +7,10 @@ use std::path::PathBuf;
 use pico_args::Arguments;
 
 use super::errors::{Code, Error};
+use super::manual::Page;
 use crate::io::files;
 use crate::limits::SECRET_FILE_MAX;
 use crate::secret::Secret;
-
-/// The manual page of a command.
-#[derive(Debug)]
-pub struct Page {
-    /// The words after `cluster-connect`.
-    pub command: &'static str,
-    /// What `--help` prints.
-    pub text: &'static str,
-}
 
 /// Variables of the environment, by name.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -249,7 +241,7 @@ impl<'a> Args<'a> {
     /// An option that the manual does not have must not exist.
     fn listed(&self, name: &'static str) {
         debug_assert!(
-            options(self.page.text).any(|option| option == name),
+            self.page.options().any(|option| option == name),
             "{name} is not in the manual page of {}",
             self.page.command
         );
@@ -263,24 +255,15 @@ fn owned(text: &str) -> Result<String, std::convert::Infallible> {
 fn unknown(page: &'static Page, text: &str) -> Error {
     // What follows = may be a secret.
     let name = text.split('=').next().unwrap_or(text);
-    let known = options(page.text).any(|option| option == name);
+    let known = page.options().any(|option| option == name);
     let message =
         if known { format!("{name} comes twice") } else { format!("unknown option {name}") };
-    let near = options(page.text).filter(|o| o.starts_with("--")).map(|o| (distance(o, name), o));
+    let near = page.options().filter(|o| o.starts_with("--")).map(|o| (distance(o, name), o));
     match near.min() {
         Some((1..=3, option)) => Error::new(Code::Usage, message)
             .hint(format!("did you mean {option}? see cluster-connect {} --help", page.command)),
         _ => Error::usage(page.command, message),
     }
-}
-
-/// The options that a manual page lists: the words at the beginning of its indented lines.
-pub(super) fn options(page: &str) -> impl Iterator<Item = &str> {
-    let lines = page.lines().filter(|line| line.starts_with("  -"));
-    lines.flat_map(|line| {
-        let head = line.trim_start().split("  ").next().unwrap_or_default();
-        head.split([' ', ',']).filter(|word| word.starts_with('-'))
-    })
 }
 
 /// How many letters must be put in, taken out or exchanged.
@@ -305,8 +288,10 @@ mod tests {
 
     static PAGE: Page = Page {
         command: "test",
-        text: "  -n, --name NAME       a name\n  --relay URL            where\n  --fast            \
-               switch; not --slow\n",
+        parts: &[
+            "  -n, --name NAME       a name\n  --relay URL            where\n",
+            "  --fast            switch; not --slow\n",
+        ],
     };
 
     fn args(words: &[&str]) -> Args<'static> {
@@ -383,7 +368,7 @@ mod tests {
 
     #[test]
     fn options_are_found_in_a_page() {
-        let found: Vec<&str> = options(PAGE.text).collect();
+        let found: Vec<&str> = PAGE.options().collect();
         assert_eq!(found, ["-n", "--name", "--relay", "--fast"]);
         assert_eq!((distance("--relay", "--relai"), distance("", "abc")), (1, 3));
     }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::args::{Args, Page};
+use super::args::Args;
 use super::errors::Error;
+use super::manual::{self, Page};
 use super::proxy::Proxy;
 use super::values::{Output, duration, number, one_of};
 use crate::engine::probe::{Plan, Stretch};
@@ -61,9 +62,10 @@ const STRETCHES: [(&str, Stretch); 4] = [
 ];
 
 /// The manual page.
-pub static PAGE: Page = Page { command: "bench", text: HELP };
+pub static PAGE: Page = Page { command: "bench", parts: HELP };
 
-const HELP: &str = "\
+const HELP: &[&str] = &[
+    "\
 cluster-connect bench: how fast the tunnel to a connected cluster is
 
   It goes the way that kubectl goes, through the relay and the agent to the auth proxy, which knows
@@ -76,52 +78,37 @@ USAGE
   cluster-connect bench --relay URL -n NAME --identity SOURCE [OPTIONS]
 
 OPTIONS
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
-                               connection with the right to send, of Azure Relay or of a relay of
-                               ours; read again for each token. No API is asked, and no token for
-                               the relay wanted           [$CLUSTER_CONNECT_CONNECTION_STRING]
-  --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
-                               its edge or auth proxy
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --time TIME                  how long bytes flow each way; the rest takes as long again;
+",
+    manual::RELAY,
+    manual::CONNECTION,
+    manual::CLUSTER,
+    "  --time TIME                  how long bytes flow each way; the rest takes as long again;
                                at most 15s                                      [5s]
   --streams N                  streams that bytes flow on at a time             [4]
   --only WHAT                  this alone, for that long: round-trip, down, up, streams
-  --identity SOURCE            where tokens come from (see cluster-connect proxy --help)
-                                                                  [$CLUSTER_CONNECT_IDENTITY]
-  --relay-audience AUD         audience of the token for the relay     [cluster-connect-relay]
-  --cluster-audience AUD       audience of the token for the cluster            [cluster-connect]
-  --token TOKEN                a Kubernetes token to use at the cluster, as in az; every user of
-                               this machine can read it, so rather use:
-  --token-file FILE            a file with it                [$CLUSTER_CONNECT_KUBE_TOKEN]
-  --ca-fingerprint SHA256      the CA that the cluster must have; edge and cluster show print it
-  --accept-new-ca              take a CA that has changed, and remember it
-  --known-hosts FILE           CAs seen before            [~/.config/cluster-connect/known-hosts]
-  --wait TIME                  wait that long for a cluster that is offline
-  -o, --output FORMAT          table, json                                      [table]
-  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
-  -h, --help                   this page
-
+",
+    manual::IDENTITY,
+    manual::TOKENS,
+    manual::TRUST,
+    manual::OUTPUT,
+    manual::LOG_LEVEL,
+    manual::THIS_PAGE,
+    "
 OUTPUT
   Progress goes to standard error, the result to standard output: MB/s are 1,000,000 bytes per
   second that arrived, without what the protocols add; the first quarter does not count. Half of the
   round trips took at most p50, 99 of 100 at most p99. As JSON also all bytes that arrived, and null
   for what was not measured.
-
-ENVIRONMENT
-  HOME, CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_IDENTITY,
-  CLUSTER_CONNECT_RELAY_TOKEN, CLUSTER_CONNECT_CLUSTER_TOKEN, CLUSTER_CONNECT_KUBE_TOKEN,
-  CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
-
+",
+    manual::ENVIRONMENT,
+    "
 EXIT CODES
   0 measured, 1 cannot run, 2 wrong command line; see cluster-connect explain
 
 EXAMPLE
   cluster-connect bench --relay https://relay.example -n edge-7 --identity env
-";
+",
+];
 
 #[cfg(test)]
 mod tests {

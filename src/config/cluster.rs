@@ -5,8 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Args, Environment, Page, SecretSource};
+use super::args::{Args, Environment, SecretSource};
 use super::errors::{Code, Error};
+use super::manual::{self, Page};
 use super::values::{Output, cluster, duration};
 use crate::io::files;
 use crate::io::operator::{self, Action, Name, Report, Whom};
@@ -266,9 +267,12 @@ fn tags(args: &mut Args<'_>) -> Result<BTreeMap<String, String>, Error> {
 }
 
 /// The manual page of `cluster` itself.
-pub static PAGE: Page = Page { command: "cluster", text: HELP };
+pub static PAGE: Page = Page { command: "cluster", parts: HELP };
 
-const HELP: &str = "\
+const EXPIRES: &str =
+    "  --expires TIME               life of the join token                           [1h]\n";
+
+const HELP: &[&str] = &["\
 cluster-connect cluster: what the relay knows of clusters, and who may reach them
 
 USAGE
@@ -281,19 +285,20 @@ USAGE
   cluster-connect cluster remove NAME       forget it, and cut its agent off
 
   Each has a page of its own: cluster-connect cluster add --help
-";
+"];
 
 static PAGES: [(&str, Page); 7] = [
-    ("add", Page { command: "cluster add", text: ADD }),
-    ("show", Page { command: "cluster show", text: SHOW }),
-    ("list", Page { command: "cluster list", text: LIST }),
-    ("grant", Page { command: "cluster grant", text: GRANT }),
-    ("revoke", Page { command: "cluster revoke", text: REVOKE }),
-    ("join-token", Page { command: "cluster join-token", text: JOIN_TOKEN }),
-    ("remove", Page { command: "cluster remove", text: REMOVE }),
+    ("add", Page { command: "cluster add", parts: ADD }),
+    ("show", Page { command: "cluster show", parts: SHOW }),
+    ("list", Page { command: "cluster list", parts: LIST }),
+    ("grant", Page { command: "cluster grant", parts: GRANT }),
+    ("revoke", Page { command: "cluster revoke", parts: REVOKE }),
+    ("join-token", Page { command: "cluster join-token", parts: JOIN_TOKEN }),
+    ("remove", Page { command: "cluster remove", parts: REMOVE }),
 ];
 
-const ADD: &str = "\
+const ADD: &[&str] = &[
+    "\
 cluster-connect cluster add: make a cluster known
 
   Prints a join token, with which one agent can join, once. To add a cluster again changes its
@@ -303,45 +308,47 @@ USAGE
   cluster-connect cluster add NAME [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --tag KEY=VALUE              for people and policies; may come several times
-  --expires TIME               life of the join token                           [1h]
-  --no-join-token              none
-  -f, --file FILE              where it goes, for nobody else to read; - for standard output [-]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::CLUSTER,
+    "  --tag KEY=VALUE              for people and policies; may come several times
+",
+    EXPIRES,
+    "  --no-join-token              none
+",
+    manual::FILE,
+    manual::RELAY,
+    manual::OPERATOR,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect cluster add edge-7 --relay https://relay.example \\
     --admin-token-file /var/lib/relay/admin-token -f join-token
-";
+",
+];
 
-const SHOW: &str = "\
+const SHOW: &[&str] = &[
+    "\
 cluster-connect cluster show: everything about one cluster
 
 USAGE
   cluster-connect cluster show NAME [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::CLUSTER,
+    manual::RELAY,
+    manual::OPERATOR,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect cluster show edge-7 -o json
-";
+",
+];
 
-const LIST: &str = "\
+const LIST: &[&str] = &[
+    "\
 cluster-connect cluster list: all clusters, or those of one group
 
 USAGE
@@ -349,18 +356,19 @@ USAGE
 
 OPTIONS
   -g, --resource-group GROUP   those of one group                               [all]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::RELAY,
+    manual::OPERATOR,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect cluster list
-";
+",
+];
 
-const GRANT: &str = "\
+const GRANT: &[&str] = &[
+    "\
 cluster-connect cluster grant: let somebody fetch credentials for a cluster
 
   The relay binds the grant to the identity behind the name, as it has seen it, and never looks at
@@ -370,49 +378,51 @@ USAGE
   cluster-connect cluster grant NAME (--user WHO | --group WHO | --subject ID --issuer URL)
 
 OPTIONS
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --user NAME                  somebody who has called the relay before, by user name or e-mail
+",
+    manual::CLUSTER,
+    "  --user NAME                  somebody who has called the relay before, by user name or e-mail
   --group NAME                 a group, by object id or name
   --subject ID                 somebody by subject; for Entra ID, TENANT/OBJECT_ID
-  --issuer URL                 whose tokens they have; needed where the relay takes several
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::WHOSE,
+    manual::RELAY,
+    manual::OPERATOR,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect cluster grant edge-7 --user alice@contoso.com
   kubectl create clusterrolebinding alice --clusterrole view --user alice@contoso.com
-";
+",
+];
 
-const REVOKE: &str = "\
+const REVOKE: &[&str] = &[
+    "\
 cluster-connect cluster revoke: let somebody no longer fetch credentials, and cut them off
 
 USAGE
   cluster-connect cluster revoke NAME (--user WHO | --group WHO | --subject ID --issuer URL)
 
 OPTIONS
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --user NAME                  somebody, as cluster show has them
+",
+    manual::CLUSTER,
+    "  --user NAME                  somebody, as cluster show has them
   --group NAME                 a group, by object id or name
   --subject ID                 somebody by subject
-  --issuer URL                 whose tokens they have; needed where the relay takes several
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::WHOSE,
+    manual::RELAY,
+    manual::OPERATOR,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect cluster revoke edge-7 --user alice@contoso.com
-";
+",
+];
 
-const JOIN_TOKEN: &str = "\
+const JOIN_TOKEN: &[&str] = &[
+    "\
 cluster-connect cluster join-token: ask for another join token
 
   It lets one agent join as this cluster, once.
@@ -421,37 +431,36 @@ USAGE
   cluster-connect cluster join-token NAME [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --expires TIME               life of the join token                           [1h]
-  -f, --file FILE              where it goes, for nobody else to read; - for standard output [-]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::CLUSTER,
+    EXPIRES,
+    manual::FILE,
+    manual::RELAY,
+    manual::OPERATOR,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect cluster join-token edge-7 --expires 10m -f join-token
-";
+",
+];
 
-const REMOVE: &str = "\
+const REMOVE: &[&str] = &[
+    "\
 cluster-connect cluster remove: forget a cluster, and cut its agent off
 
 USAGE
   cluster-connect cluster remove NAME [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::CLUSTER,
+    manual::RELAY,
+    manual::OPERATOR,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect cluster remove edge-7
-";
+",
+];

@@ -15,14 +15,16 @@ pub mod errors;
 pub mod hybrid;
 pub mod kubeconfig;
 pub mod manifest;
+pub mod manual;
 pub mod proxy;
 pub mod relay;
 pub mod values;
 
 use std::ffi::OsString;
 
-use args::{Args, Environment, Page};
+use args::{Args, Environment};
 use errors::{Code, Error};
+use manual::Page;
 
 /// What a process was asked to do.
 #[derive(Debug)]
@@ -84,7 +86,7 @@ pub fn role(
     environment: Environment<'_>,
 ) -> Result<Command, Error> {
     let (args, behind) = match open(page(name)?, rest, environment)? {
-        Opened::Print(text) => return Ok(Command::Print(text.to_owned())),
+        Opened::Print(text) => return Ok(Command::Print(text)),
         Opened::Options(args, behind) => (args, behind),
     };
     Ok(match name {
@@ -103,7 +105,7 @@ pub fn role(
 #[derive(Debug)]
 pub enum Opened<'a> {
     /// The manual page is wanted, or the version.
-    Print(&'static str),
+    Print(String),
     /// Options, and what stands behind `--`.
     Options(Args<'a>, Option<Vec<OsString>>),
 }
@@ -120,10 +122,10 @@ pub fn open<'a>(
 ) -> Result<Opened<'a>, Error> {
     let (rest, behind) = split(rest);
     if wants_help(&rest) {
-        return Ok(Opened::Print(page.text));
+        return Ok(Opened::Print(page.text()));
     }
     if matches!(rest.first().and_then(|word| word.to_str()), Some("-V" | "--version")) {
-        return Ok(Opened::Print(VERSION));
+        return Ok(Opened::Print(VERSION.to_owned()));
     }
     if behind.is_some() && page.command != "run" {
         return Err(Error::usage(page.command, "-- is for cluster-connect run"));
@@ -157,10 +159,10 @@ fn cluster_command(
     }
     let verb = rest.remove(0).to_string_lossy().into_owned();
     if verb == "-h" || verb == "--help" {
-        return Ok(Command::Print(cluster::PAGE.text.to_owned()));
+        return Ok(Command::Print(cluster::PAGE.text()));
     }
     if wants_help(&rest) {
-        return Ok(Command::Print(cluster::page(&verb)?.text.to_owned()));
+        return Ok(Command::Print(cluster::page(&verb)?.text()));
     }
     Ok(Command::Cluster(Box::new(cluster::Cluster::parse(&verb, rest, environment)?)))
 }
@@ -171,10 +173,10 @@ fn hybrid_command(mut rest: Vec<OsString>, environment: Environment<'_>) -> Resu
     }
     let verb = rest.remove(0).to_string_lossy().into_owned();
     if verb == "-h" || verb == "--help" {
-        return Ok(Command::Print(hybrid::PAGE.text.to_owned()));
+        return Ok(Command::Print(hybrid::PAGE.text()));
     }
     if wants_help(&rest) {
-        return Ok(Command::Print(hybrid::page(&verb)?.text.to_owned()));
+        return Ok(Command::Print(hybrid::page(&verb)?.text()));
     }
     Ok(Command::Hybrid(Box::new(hybrid::Hybrid::parse(&verb, rest, environment)?)))
 }
@@ -183,15 +185,15 @@ fn help(rest: &[OsString]) -> Result<Command, Error> {
     let words: Vec<String> = rest.iter().map(|w| w.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let text = match words[..] {
-        [] => HELP,
-        ["cluster"] => cluster::PAGE.text,
-        ["cluster", verb] => cluster::page(verb)?.text,
-        ["hc"] => hybrid::PAGE.text,
-        ["hc", verb] => hybrid::page(verb)?.text,
-        [name] => page(name)?.text,
+        [] => HELP.to_owned(),
+        ["cluster"] => cluster::PAGE.text(),
+        ["cluster", verb] => cluster::page(verb)?.text(),
+        ["hc"] => hybrid::PAGE.text(),
+        ["hc", verb] => hybrid::page(verb)?.text(),
+        [name] => page(name)?.text(),
         [..] => return Err(Error::usage("", "help takes one command")),
     };
-    Ok(Command::Print(text.to_owned()))
+    Ok(Command::Print(text))
 }
 
 fn explain(rest: &[OsString]) -> Result<Command, Error> {

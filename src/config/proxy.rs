@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Args, Page, SecretSource};
+use super::args::{Args, SecretSource};
 use super::errors::{Code, Error};
 use super::kubeconfig::{default_file, own_file};
+use super::manual::{self, Page};
 use super::values::{Level, Output, cluster, duration};
 use crate::auth::certify::Fingerprint;
 use crate::role::client_proxy::identity::{self, Source};
@@ -310,12 +311,19 @@ impl From<identity::Failure> for Error {
 }
 
 /// The manual page of `proxy`.
-pub static PROXY_PAGE: Page = Page { command: "proxy", text: PROXY_HELP };
+pub static PROXY_PAGE: Page = Page { command: "proxy", parts: PROXY_HELP };
 
 /// The manual page of `run`.
-pub static RUN_PAGE: Page = Page { command: "run", text: RUN_HELP };
+pub static RUN_PAGE: Page = Page { command: "run", parts: RUN_HELP };
 
-const PROXY_HELP: &str = "\
+const CLUSTERS: &str = "  -n, --name NAME              the cluster: name, group/name, or resource id; may come several times
+  -g, --resource-group GROUP   the group of bare names                          [default]
+";
+
+const READY: &str = "  --ready-fd FD                write a line there when ready\n";
+
+const PROXY_HELP: &[&str] = &[
+    "\
 cluster-connect proxy: kubectl's way into a connected cluster
 
   It fetches a credential, listens on 127.0.0.1, and writes a kubeconfig for kubectl. Only who can
@@ -325,38 +333,28 @@ USAGE
   cluster-connect proxy --relay URL -n NAME --identity SOURCE [OPTIONS]
 
 OPTIONS
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
-                               connection with the right to send, of Azure Relay or of a relay of
-                               ours; read again for each token. No API is asked, and no token for
-                               the relay wanted           [$CLUSTER_CONNECT_CONNECTION_STRING]
-  --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
-                               its edge or auth proxy
-  -n, --name NAME              the cluster: name, group/name, or resource id; may come several times
-  -g, --resource-group GROUP   the group of bare names                          [default]
-  --identity SOURCE            where tokens come from; see IDENTITY  [$CLUSTER_CONNECT_IDENTITY]
-  --relay-audience AUD         audience of the token for the relay     [cluster-connect-relay]
-  --cluster-audience AUD       audience of the token for the cluster            [cluster-connect]
-  --token TOKEN                a Kubernetes token to use at the cluster, as in az; every user of
-                               this machine can read it, so rather use:
-  --token-file FILE            a file with it                [$CLUSTER_CONNECT_KUBE_TOKEN]
-  --port PORT                  the local port; 0 for any                        [47011]
+",
+    manual::RELAY,
+    manual::CONNECTION,
+    CLUSTERS,
+    "  --identity SOURCE            where tokens come from; see IDENTITY  [$CLUSTER_CONNECT_IDENTITY]
+",
+    manual::TOKENS,
+    "  --port PORT                  the local port; 0 for any                        [47011]
   -f, --file FILE              where the kubeconfig goes; - for standard output
                                                       [~/.kube/cluster-connect/NAME.yaml]
   --merge                      put it into that file, beside what is there
                                                       [first of $KUBECONFIG, or ~/.kube/config]
   --kube-context NAME          the name of the context                          [the cluster's]
   --no-set-current             leave the current context alone
-  --ca-fingerprint SHA256      the CA that the cluster must have; edge and cluster show print it
-  --accept-new-ca              take a CA that has changed, and remember it
-  --known-hosts FILE           CAs seen before            [~/.config/cluster-connect/known-hosts]
-  --wait TIME                  wait that long for a cluster that is offline
-  --ready-fd FD                write a line there when ready
-  -o, --output FORMAT          table, json: how to say that it is ready         [table]
-  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
-  -h, --help                   this page
-
+",
+    manual::TRUST,
+    READY,
+    "  -o, --output FORMAT          table, json: how to say that it is ready         [table]
+",
+    manual::LOG_LEVEL,
+    manual::THIS_PAGE,
+    "
 IDENTITY
   Two tokens are wanted: one for the relay, one for the cluster, which the relay never sees. With a
   connection string it is the cluster's alone, and with a Kubernetes token beside it none.
@@ -376,17 +374,18 @@ ENVIRONMENT
   HOME, KUBECONFIG, CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_IDENTITY,
   CLUSTER_CONNECT_RELAY_TOKEN, CLUSTER_CONNECT_CLUSTER_TOKEN, CLUSTER_CONNECT_KUBE_TOKEN,
   CLUSTER_CONNECT_CONNECTION_STRING, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
-
-EXIT CODES
-  0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain
-
+",
+    manual::STOPPED,
+    "
 EXAMPLE
   cluster-connect proxy --relay https://relay.example -n edge-7 --identity 'exec:az account \\
     get-access-token --resource $CLUSTER_CONNECT_AUDIENCE' &
   kubectl --kubeconfig ~/.kube/cluster-connect/edge-7.yaml get pods
-";
+",
+];
 
-const RUN_HELP: &str = "\
+const RUN_HELP: &[&str] = &[
+    "\
 cluster-connect run: one command with a connected cluster
 
   It brings a proxy up, sets KUBECONFIG for the command alone, runs it, takes the proxy down, and
@@ -396,40 +395,24 @@ USAGE
   cluster-connect run --relay URL -n NAME --identity SOURCE [OPTIONS] -- COMMAND [ARGUMENT...]
 
 OPTIONS
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --connection-string-file FILE  instead of --relay: the connection string of one cluster's hybrid
-                               connection with the right to send, of Azure Relay or of a relay of
-                               ours; read again for each token. No API is asked, and no token for
-                               the relay wanted           [$CLUSTER_CONNECT_CONNECTION_STRING]
-  --cluster-ca FILE            beside it: the CA of the cluster, ca.pem in the state directory of
-                               its edge or auth proxy
-  -n, --name NAME              the cluster: name, group/name, or resource id; may come several times
-  -g, --resource-group GROUP   the group of bare names                          [default]
-  --identity SOURCE            where tokens come from (see cluster-connect proxy --help)
-                                                                  [$CLUSTER_CONNECT_IDENTITY]
-  --relay-audience AUD         audience of the token for the relay     [cluster-connect-relay]
-  --cluster-audience AUD       audience of the token for the cluster            [cluster-connect]
-  --token TOKEN                a Kubernetes token to use at the cluster, as in az; every user of
-                               this machine can read it, so rather use:
-  --token-file FILE            a file with it                [$CLUSTER_CONNECT_KUBE_TOKEN]
-  --port PORT                  the local port; 0 for any                        [0]
-  --ca-fingerprint SHA256      the CA that the cluster must have; edge and cluster show print it
-  --accept-new-ca              take a CA that has changed, and remember it
-  --known-hosts FILE           CAs seen before            [~/.config/cluster-connect/known-hosts]
-  --wait TIME                  wait that long for a cluster that is offline
-  --ready-fd FD                write a line there when ready
-  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
-  -h, --help                   this page
-
-ENVIRONMENT
-  HOME, CLUSTER_CONNECT_RELAY, CLUSTER_CONNECT_RELAY_CA, CLUSTER_CONNECT_IDENTITY,
-  CLUSTER_CONNECT_RELAY_TOKEN, CLUSTER_CONNECT_CLUSTER_TOKEN, CLUSTER_CONNECT_KUBE_TOKEN,
-  CLUSTER_CONNECT_CONNECTION_STRING, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
-
+",
+    manual::RELAY,
+    manual::CONNECTION,
+    CLUSTERS,
+    manual::IDENTITY,
+    manual::TOKENS,
+    "  --port PORT                  the local port; 0 for any                        [0]
+",
+    manual::TRUST,
+    READY,
+    manual::LOG_LEVEL,
+    manual::THIS_PAGE,
+    manual::ENVIRONMENT,
+    "
 EXIT CODES
   those of the command; 1 cannot run, 2 wrong command line; see cluster-connect explain
 
 EXAMPLE
   cluster-connect run --relay https://relay.example -n edge-7 --identity env -- kubectl apply -f .
-";
+",
+];

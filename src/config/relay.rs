@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::args::{Args, Page};
+use super::args::Args;
 use super::auth_config::AuthConfig;
 use super::auth_proxy::admin;
 use super::errors::{Code, Error};
+use super::manual::{self, Page};
 use super::values::{Level, Place, duration, listen_address, number};
 use crate::limits::{CALLER_SENDERS_MAX, CONNS_MAX, LOOPS_MAX, SENDERS_MAX};
 use crate::wire::url::authority_parts;
@@ -147,9 +148,10 @@ fn tls(args: &mut Args<'_>) -> Result<Tls, Error> {
 }
 
 /// The manual page.
-pub static PAGE: Page = Page { command: "relay", text: HELP };
+pub static PAGE: Page = Page { command: "relay", parts: HELP };
 
-const HELP: &str = "\
+const HELP: &[&str] = &[
+    "\
 cluster-connect relay: the host that agents and clients both can reach
 
   It speaks the Hybrid Connections protocol, keeps the registry of connected clusters, and hands
@@ -169,23 +171,19 @@ OPTIONS
   --public-name HOST[:PORT]    the name to give out             [the one that the caller used]
   --auth-config FILE           whose tokens the API takes (see cluster-connect auth-proxy --help);
                                without any issuer, only the admin token
-  --oidc-issuer URL            short form for one OpenID Connect issuer
-  --oidc-audience AUD          audience of this relay and of nothing else, such as https:// and its
+",
+    manual::OIDC,
+    "  --oidc-audience AUD          audience of this relay and of nothing else, such as https:// and its
                                name: another relay that takes it could act here as a caller of
                                its own, as could any cluster's. May come several times
-  --oidc-username-claim CLAIM  the claim that is the user name                  [sub]
-  --oidc-username-prefix TEXT  what user names begin with; - for nothing
-  --oidc-groups-claim CLAIM    the claim that has the groups                    [none]
-  --oidc-groups-prefix TEXT    what group names begin with      [that of user names]
-  --oidc-ca-file FILE          roots for fetching its keys                      [the system's]
-  --oidc-jwks-file FILE        its keys from a file; nothing is fetched
-  --entra-tenant ID            short form for one tenant of Entra ID
-  --entra-cloud CLOUD          public, usgov, china                             [public]
-  --entra-authority URL        another host with its keys                       [the cloud's]
-  --entra-audience AUD         audience of this relay and of nothing else; may come several times
-  --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
-  --entra-groups-prefix TEXT   what group names begin with      [that of user names]
-  --loops N                    threads that carry traffic                       [one per core]
+",
+    manual::OIDC_CLAIMS,
+    manual::OIDC_FILES,
+    manual::ENTRA,
+    "  --entra-audience AUD         audience of this relay and of nothing else; may come several times
+",
+    manual::ENTRA_PREFIXES,
+    "  --loops N                    threads that carry traffic                       [one per core]
   --max-senders N              senders of one hybrid connection at a time, each relayed socket and
                                each HTTP request; one more is answered 429      [10000]
   --max-senders-per-caller N   the same of one user, of one key of a hybrid connection, or where
@@ -194,9 +192,10 @@ OPTIONS
   --audit-log FILE             one JSON line for each grant, credential and refusal
   --admin-listen PLACE         health and metrics: ADDR:PORT of this machine, or unix:PATH  [none]
   --admin-listen-anywhere      an address that others reach is meant
-  --log-level LEVEL            off, error, warn, info, debug, trace             [info]
-  -h, --help                   this page
-
+",
+    manual::LOG_LEVEL,
+    manual::THIS_PAGE,
+    "
 FILES
   DIR/admin-token   made at first start, mode 0600: the operator's key to the API
   DIR/ca.pem        with --tls-self-signed: the CA to give to agents and clients
@@ -221,11 +220,11 @@ MANAGEMENT
 
 ENVIRONMENT
   STATE_DIRECTORY, CLUSTER_CONNECT_LOG, HTTPS_PROXY, NO_PROXY
-
-EXIT CODES
-  0 stopped by a signal, 1 cannot run, 2 wrong command line; see cluster-connect explain
-
+",
+    manual::STOPPED,
+    "
 EXAMPLE
   cluster-connect relay --state-dir /var/lib/relay --tls-cert relay.pem --tls-key relay.key \\
     --entra-tenant 5c7d… --entra-audience api://contoso-relay
-";
+",
+];

@@ -18,8 +18,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
-use crate::config::args::{Args, Page};
+use crate::config::args::Args;
 use crate::config::errors::{Code, Error};
+use crate::config::manual::Page;
 use crate::config::{self, Command, Opened};
 use crate::io::{self, AuditSink, Chore, Journal, Limits, Reactor, Setup, environment};
 use crate::limits::{BUFFER_SIZE, BUFFERS, BUFFERS_KEPT, BUFFERS_LEAST, CONNS_MAX};
@@ -71,7 +72,7 @@ impl Alone {
     pub fn main(self) -> ExitCode {
         let opened = config::open(self.page, environment::arguments(), &environment::variable);
         exit(opened.and_then(|opened| match opened {
-            Opened::Print(text) => print(text),
+            Opened::Print(text) => print(&text),
             Opened::Options(args, _) => (self.run)(args),
         }))
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use super::super::args::Page;
+use super::super::manual::Page;
 use super::*;
 use crate::auth::KeySource;
 use crate::auth::names::Alphabet;
@@ -11,11 +11,11 @@ use crate::auth::profile::{EntraGroups, EntraKeys, EntraUser, Overage, Requireme
 
 static PAGE: Page = Page {
     command: "test",
-    text: "  --auth-config F\n  --oidc-issuer U\n  --oidc-audience A\n  --oidc-username-claim C
+    parts: &["  --auth-config F\n  --oidc-issuer U\n  --oidc-audience A\n  --oidc-username-claim C
   --oidc-username-prefix P\n  --oidc-groups-claim C\n  --oidc-groups-prefix P\n  --oidc-ca-file F
   --oidc-jwks-file F\n  --entra-tenant T\n  --entra-cloud C\n  --entra-audience A\n  --entra-authority U
   --entra-username-prefix P\n  --entra-groups-prefix P\n  --groups-source S\n  --graph-client C
-  --graph-secret-file F\n  --graph-assertion-file F\n  --graph-url U\n  --graph-ca-file F\n",
+  --graph-secret-file F\n  --graph-assertion-file F\n  --graph-url U\n  --graph-ca-file F\n"],
 };
 
 const TENANT: &str = "5c7d0000-1111-2222-3333-444455556666";

@@ -1,7 +1,7 @@
 //! The manual pages of `cluster-connect hc`.
 
-use crate::config::args::Page;
 use crate::config::errors::Error;
+use crate::config::manual::{self, Page};
 
 /// The manual page of a verb.
 ///
@@ -14,9 +14,23 @@ pub fn page(verb: &str) -> Result<&'static Page, Error> {
 }
 
 /// The manual page of `hc` itself.
-pub static PAGE: Page = Page { command: "hc", text: HELP };
+pub static PAGE: Page = Page { command: "hc", parts: HELP };
 
-const HELP: &str = "\
+const NAME: &str = "  -n, --name NAME              the hybrid connection; NAME may have slashes\n";
+
+const NAMESPACE: &str =
+    "  --namespace                  instead: every hybrid connection but those of clusters\n";
+
+const ADMIN: &str = "  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]\n";
+
+const RULE_NAME: &str = "  --rule RULE                  the rule\n";
+
+const PERSON: &str =
+    "  --subject ID                 somebody by subject; for Entra ID the object id
+  --group ID                   a group, by object id or name
+";
+
+const HELP: &[&str] = &["\
 cluster-connect hc: hybrid connections for SDKs of Azure Relay, and who may use them
 
 USAGE
@@ -31,21 +45,22 @@ USAGE
   cluster-connect hc network              from which addresses anybody may listen and send
 
   Each has a page of its own: cluster-connect hc add --help
-";
+"];
 
 static PAGES: [(&str, Page); 9] = [
-    ("add", Page { command: "hc add", text: ADD }),
-    ("list", Page { command: "hc list", text: LIST }),
-    ("show", Page { command: "hc show", text: SHOW }),
-    ("remove", Page { command: "hc remove", text: REMOVE }),
-    ("rule", Page { command: "hc rule", text: RULE }),
-    ("keys", Page { command: "hc keys", text: KEYS }),
-    ("grant", Page { command: "hc grant", text: GRANT }),
-    ("revoke", Page { command: "hc revoke", text: REVOKE }),
-    ("network", Page { command: "hc network", text: NETWORK }),
+    ("add", Page { command: "hc add", parts: ADD }),
+    ("list", Page { command: "hc list", parts: LIST }),
+    ("show", Page { command: "hc show", parts: SHOW }),
+    ("remove", Page { command: "hc remove", parts: REMOVE }),
+    ("rule", Page { command: "hc rule", parts: RULE }),
+    ("keys", Page { command: "hc keys", parts: KEYS }),
+    ("grant", Page { command: "hc grant", parts: GRANT }),
+    ("revoke", Page { command: "hc revoke", parts: REVOKE }),
+    ("network", Page { command: "hc network", parts: NETWORK }),
 ];
 
-const ADD: &str = "\
+const ADD: &[&str] = &[
+    "\
 cluster-connect hc add: make a hybrid connection, or change one
 
   To add one again changes what is said of it and leaves the rest as it is.
@@ -54,99 +69,111 @@ USAGE
   cluster-connect hc add NAME [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the hybrid connection; NAME may have slashes
-  --client-authorization on|off  senders need a token                           [on]
+",
+    NAME,
+    "  --client-authorization on|off  senders need a token                           [on]
   --http on|off                HTTP requests are relayed, too                   [on]
   --metadata TEXT              for whoever asks; up to 1024 bytes
   --accept-timeout TIME        how long a listener has to accept                [30s]
   --response-timeout TIME      how long it has to answer a request              [60s]
   --body-gap-timeout TIME      how long the body of a request or answer may pause  [60s]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc add lab/export --response-timeout 10m
-";
+",
+];
 
-const LIST: &str = "\
+const LIST: &[&str] = &[
+    "\
 cluster-connect hc list: all hybrid connections but those of clusters
 
 USAGE
   cluster-connect hc list [OPTIONS]
 
 OPTIONS
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc list
-";
+",
+];
 
-const SHOW: &str = "\
+const SHOW: &[&str] = &[
+    "\
 cluster-connect hc show: everything about one hybrid connection
 
 USAGE
   cluster-connect hc show NAME [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the hybrid connection; NAME may have slashes
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    NAME,
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc show lab/export -o json
-";
+",
+];
 
-const REMOVE: &str = "\
+const REMOVE: &[&str] = &[
+    "\
 cluster-connect hc remove: remove a hybrid connection, and close what is open there
 
 USAGE
   cluster-connect hc remove NAME [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the hybrid connection; NAME may have slashes
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    NAME,
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc remove lab/export
-";
+",
+];
 
-const RULE: &str = "\
+const RULE: &[&str] = &[
+    "\
 cluster-connect hc rule: make a rule with two keys, change its rights, or remove it
 
 USAGE
   cluster-connect hc rule (NAME | --namespace) --rule RULE (--rights WORDS | --remove)
 
 OPTIONS
-  -n, --name NAME              the hybrid connection; NAME may have slashes
-  --namespace                  instead: every hybrid connection but those of clusters
-  --rule RULE                  the rule
-  --rights WORDS               what its keys allow: listen, send; manage only with both
+",
+    NAME,
+    NAMESPACE,
+    RULE_NAME,
+    "  --rights WORDS               what its keys allow: listen, send; manage only with both
   --remove                     its keys are worth nothing from then on
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc rule lab/export --rule robot --rights listen
-";
+",
+];
 
-const KEYS: &str = "\
+const KEYS: &[&str] = &[
+    "\
 cluster-connect hc keys: the connection string of a rule, which is a secret
 
   Prints that with the primary key; as JSON all keys and strings.
@@ -155,23 +182,26 @@ USAGE
   cluster-connect hc keys (NAME | --namespace) --rule RULE [OPTIONS]
 
 OPTIONS
-  -n, --name NAME              the hybrid connection; NAME may have slashes
-  --namespace                  instead: every hybrid connection but those of clusters
-  --rule RULE                  the rule
-  --renew KEY                  make a new primary or secondary key first: the old one is worth
+",
+    NAME,
+    NAMESPACE,
+    RULE_NAME,
+    "  --renew KEY                  make a new primary or secondary key first: the old one is worth
                                nothing from then on
-  -f, --file FILE              where it goes, for nobody else to read; - for standard output [-]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::FILE,
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc keys lab/export --rule robot -f robot.connection-string
-";
+",
+];
 
-const GRANT: &str = "\
+const GRANT: &[&str] = &[
+    "\
 cluster-connect hc grant: let somebody listen or send with a token of their own
 
   There is one namespace, and roles never reach clusters: for these, cluster-connect cluster grant.
@@ -180,46 +210,50 @@ USAGE
   cluster-connect hc grant (NAME | --namespace) --role ROLE (--subject ID | --group ID)
 
 OPTIONS
-  -n, --name NAME              the hybrid connection; NAME may have slashes
-  --namespace                  instead: every hybrid connection but those of clusters
-  --role ROLE                  listener, sender, or owner: Azure Relay Listener, Sender, Owner
-  --subject ID                 somebody by subject; for Entra ID the object id
-  --group ID                   a group, by object id or name
-  --issuer URL                 whose tokens they have; needed where the relay takes several
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    NAME,
+    NAMESPACE,
+    "  --role ROLE                  listener, sender, or owner: Azure Relay Listener, Sender, Owner
+",
+    PERSON,
+    manual::WHOSE,
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc grant lab/export --role sender --subject repo:contoso/app:ref:refs/heads/main
-";
+",
+];
 
-const REVOKE: &str = "\
+const REVOKE: &[&str] = &[
+    "\
 cluster-connect hc revoke: let somebody listen or send no longer, and cut them off
 
 USAGE
   cluster-connect hc revoke (NAME | --namespace) --role ROLE (--subject ID | --group ID)
 
 OPTIONS
-  -n, --name NAME              the hybrid connection; NAME may have slashes
-  --namespace                  instead: every hybrid connection but those of clusters
-  --role ROLE                  listener, sender, or owner
-  --subject ID                 somebody by subject; for Entra ID the object id
-  --group ID                   a group, by object id or name
-  --issuer URL                 whose tokens they have; needed where the relay takes several
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    NAME,
+    NAMESPACE,
+    "  --role ROLE                  listener, sender, or owner
+",
+    PERSON,
+    manual::WHOSE,
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc revoke lab/export --role sender --group robots
-";
+",
+];
 
-const NETWORK: &str = "\
+const NETWORK: &[&str] = &[
+    "\
 cluster-connect hc network: from which addresses anybody may listen and send
 
   Holds for all hybrid connections, those of clusters included, and not for these commands. An
@@ -233,12 +267,13 @@ OPTIONS
   --others WORD                what becomes of addresses that are not named: allow, deny
   --allow ADDR[/BITS]          may come; may come several times, up to 128
   --public on|off              off: nobody comes at all                         [as it is]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
-  --relay-ca FILE              its CA, PEM         [$CLUSTER_CONNECT_RELAY_CA, or the system's]
-  --admin-token-file FILE      the admin token                [$CLUSTER_CONNECT_ADMIN_TOKEN]
-  -o, --output FORMAT          table, json                                      [table]
-  -h, --help                   this page
-
+",
+    manual::RELAY,
+    ADMIN,
+    manual::OUTPUT,
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect hc network --others deny --allow 10.0.0.0/8 --allow 2001:db8::/32
-";
+",
+];

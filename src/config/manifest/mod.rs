@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use self::rights::Rights;
-use super::args::{Args, Page, SecretSource};
+use super::args::{Args, SecretSource};
 use super::auth_config::{self, AuthConfig, Issuer};
 use super::auth_proxy::verbs;
 use super::cluster::Operator;
 use super::errors::{Code, Error};
+use super::manual::{self, Page};
 use super::values::{duration, number, one_of};
 use crate::auth::IssuerSettings;
 use crate::auth::impersonate::Verbs;
@@ -262,9 +263,10 @@ fn image(text: &str) -> Result<String, String> {
 }
 
 /// The manual page.
-pub static PAGE: Page = Page { command: "manifest", text: HELP };
+pub static PAGE: Page = Page { command: "manifest", parts: HELP };
 
-const HELP: &str = "\
+const HELP: &[&str] = &[
+    "\
 cluster-connect manifest: what kubectl apply needs to run an edge in a cluster
 
   Namespace, service account, the rights to impersonate and nothing else, the Secret for its keys,
@@ -275,9 +277,9 @@ USAGE
     --oidc-issuer URL ...) [OPTIONS] | kubectl apply -f -
 
 OPTIONS
-  -n, --name NAME              the cluster: name, group/name, or resource id
-  -g, --resource-group GROUP   the group of a bare name                         [default]
-  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
+",
+    manual::CLUSTER,
+    "  --relay URL                  the relay                               [$CLUSTER_CONNECT_RELAY]
   --relay-ca FILE              its CA, PEM; goes into a ConfigMap    [$CLUSTER_CONNECT_RELAY_CA]
   --namespace NAME             where to live                                    [cluster-connect]
   --image IMAGE                what to run                              [cluster-connect:latest]
@@ -285,36 +287,33 @@ OPTIONS
   --join-token-file FILE       the join token                [$CLUSTER_CONNECT_JOIN_TOKEN]
   --create-join-token          instead: ask the relay for one, as an operator
   --expires TIME               life of that one                                 [24h]
-  --admin-token-file FILE      the admin token       [$CLUSTER_CONNECT_ADMIN_TOKEN, or an
-                               operator's own token in $CLUSTER_CONNECT_RELAY_TOKEN]
-  --auth-config FILE           whose tokens are taken; goes into a ConfigMap
+",
+    manual::OPERATOR,
+    "  --auth-config FILE           whose tokens are taken; goes into a ConfigMap
                                (see cluster-connect auth-proxy --help)
-  --oidc-issuer URL            short form for one OpenID Connect issuer
-  --oidc-audience AUD          audience of this cluster; may come several times. It must not be
-                               an audience of the relay
-  --oidc-username-claim CLAIM  the claim that is the user name                  [sub]
-  --oidc-username-prefix TEXT  what user names begin with; - for nothing
-  --oidc-groups-claim CLAIM    the claim that has the groups                    [none]
-  --oidc-groups-prefix TEXT    what group names begin with      [that of user names]
-  --oidc-ca-file FILE          not here: a pod does not have the file
+",
+    manual::OIDC,
+    manual::OIDC_AUDIENCE,
+    manual::OIDC_CLAIMS,
+    "  --oidc-ca-file FILE          not here: a pod does not have the file
   --oidc-jwks-file FILE        not here: a pod does not have the file
-  --entra-tenant ID            short form for one tenant of Entra ID
-  --entra-cloud CLOUD          public, usgov, china                             [public]
-  --entra-authority URL        another host with its keys                       [the cloud's]
-  --entra-audience AUD         audience of this cluster; may come several times
-  --entra-username-prefix TEXT what user names begin with; needed beside another issuer  [-]
-  --entra-groups-prefix TEXT   what group names begin with      [that of user names]
-  --sa-passthrough             take Kubernetes tokens; adds the right to TokenReview
+",
+    manual::ENTRA,
+    manual::ENTRA_AUDIENCE,
+    manual::ENTRA_PREFIXES,
+    "  --sa-passthrough             take Kubernetes tokens; adds the right to TokenReview
   --impersonation MODE         off, sar: kubectl --as; sar adds the right to SubjectAccessReview
   --constrained-impersonation  the constrained verbs of Kubernetes 1.36 instead of impersonate; see
                                RIGHTS in cluster-connect auth-proxy --help
-  -h, --help                   this page
-
+",
+    manual::THIS_PAGE,
+    "
 EXAMPLE
   cluster-connect manifest edge-7 --relay https://relay.example --create-join-token \\
     --admin-token-file admin-token --entra-tenant 5c7d… --entra-audience api://contoso-edge \\
     | kubectl apply -f -
-";
+",
+];
 
 #[cfg(test)]
 mod tests;
