@@ -46,7 +46,8 @@ impl Kind {
     }
 
     fn bytes(self, time: Duration) -> usize {
-        usize::try_from(time.as_nanos() as u64 * self.mbits / 8000).expect("64-bit targets only")
+        usize::try_from(time.as_nanos() * u128::from(self.mbits) / 8000)
+            .expect("what a line carries")
     }
 
     /// Bytes that one step carries.

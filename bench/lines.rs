@@ -106,7 +106,7 @@ fn over(way: &Way, beside: &Way, kind: Kind, time: Duration) -> Vec<Figure<'stat
     let mut echo = patiently(beside);
     echo.write_all(&ask(b'E', ENDLESS)).expect("the stream is open");
     let mut alone = round_trips(&mut *echo, Duration::from_secs(1));
-    figures.push(("echo alone", quantile(&mut alone, 0.5), 1));
+    figures.push(("echo alone", quantile(&mut alone, 50), 1));
     for (direction, columns) in [
         (b'D', ["down %", "echo p50", "p99", "later"]),
         (b'U', ["up %", "echo p50", "p99", "later"]),
@@ -128,9 +128,9 @@ fn over(way: &Way, beside: &Way, kind: Kind, time: Duration) -> Vec<Figure<'stat
             stop.store(true, Ordering::Relaxed);
             let share = bytes as f64 * 8e-6 / elapsed.as_secs_f64() / kind.mbits as f64;
             figures.push((columns[0], share * 100.0, 1));
-            figures.push((columns[1], quantile(&mut times, 0.5), 1));
-            figures.push((columns[2], quantile(&mut times, 0.99), 1));
-            figures.push((columns[3], quantile(&mut later, 0.5), 1));
+            figures.push((columns[1], quantile(&mut times, 50), 1));
+            figures.push((columns[2], quantile(&mut times, 99), 1));
+            figures.push((columns[3], quantile(&mut later, 50), 1));
         });
     }
     figures

@@ -150,10 +150,10 @@ fn echo(direct: &Way, chains: &[Chain], options: &Options, report: &mut Report) 
             found
         });
         let figures = vec![
-            ("p50 us", quantile(&mut alone, 0.5), 0),
-            ("p99 us", quantile(&mut alone, 0.99), 0),
-            ("beside 4: p50", quantile(&mut beside, 0.5), 0),
-            ("beside 4: p99", quantile(&mut beside, 0.99), 0),
+            ("p50 us", quantile(&mut alone, 50), 0),
+            ("p99 us", quantile(&mut alone, 99), 0),
+            ("beside 4: p50", quantile(&mut beside, 50), 0),
+            ("beside 4: p99", quantile(&mut beside, 99), 0),
         ];
         rows.push((name.to_owned(), figures));
     }
@@ -204,7 +204,7 @@ fn http(site: &Site, chains: &[Chain], options: &Options, report: &mut Report) {
                 })
                 .collect();
             let cost = (site.cpu(chain) - before) * 1e6 / count as f64;
-            (quantile(&mut found, 0.5), quantile(&mut found, 0.99), cost)
+            (quantile(&mut found, 50), quantile(&mut found, 99), cost)
         };
         times("/api/v1/namespaces", 50);
         let small = times("/api/v1/namespaces", count);

@@ -164,7 +164,8 @@ fn streams_beyond_the_limit_are_refused_one_by_one() {
     let pool = pool();
     let now = Instant::now();
     let mut session = Session::new(false);
-    for number in 0..STREAMS_MAX as u32 + 3 {
+    let most = u32::try_from(STREAMS_MAX).expect("a small number");
+    for number in 0..most + 3 {
         let syn = frame(Kind::WindowUpdate, Flags::SYN, 2 * number + 1, 0);
         session.receive(slice(&pool, &syn), now).unwrap();
     }

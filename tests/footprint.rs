@@ -73,7 +73,7 @@ fn pass(from: &mut Session, to: &mut Session, wire: &mut Vec<u8>, pool: &Pool, n
     wire.clear();
     while from.transmit(wire) {}
     for slice in pool.slices(wire) {
-        to.receive(slice, now).unwrap();
+        to.receive(slice, now).expect("what the other end has sent");
     }
 }
 
@@ -104,16 +104,16 @@ fn streams_carry_data_without_allocating() {
 fn established(pool: &Pool) -> (Tunnel, Tunnel) {
     let pki = Pki::new();
     let now = Instant::now();
-    let mut near = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap();
-    let mut far = Tunnel::accept(pki.server(&[ALPN_MUX])).unwrap();
+    let mut near = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).expect("a client");
+    let mut far = Tunnel::accept(pki.server(&[ALPN_MUX])).expect("a server");
     let mut bytes = Vec::new();
     while !near.is_established() || !far.is_established() {
         bytes.clear();
         while near.transmit(&mut bytes) {}
-        far.receive(&mut bytes, pool, now).unwrap();
+        far.receive(&mut bytes, pool, now).expect("what the client has sent");
         bytes.clear();
         while far.transmit(&mut bytes) {}
-        near.receive(&mut bytes, pool, now).unwrap();
+        near.receive(&mut bytes, pool, now).expect("what the server has sent");
     }
     (near, far)
 }

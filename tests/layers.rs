@@ -109,7 +109,7 @@ fn no_layer_uses_a_later_one() {
             for layer in used {
                 // What has no layer is below them all; the crate's root is above.
                 let is_root = source.path == Path::new("src/lib.rs");
-                let own = source.layer().or(is_root.then_some(LAYERS.len()));
+                let own = source.layer().or_else(|| is_root.then_some(LAYERS.len()));
                 if own.is_none_or(|own| own < layer) {
                     faults.push(source.at(number, line));
                 }

@@ -31,7 +31,7 @@ impl Role for Splice {
         match event {
             Event::Accepted(conn, ListenerTag::Main, _) => {
                 net.pause(conn);
-                let back = net.connect(&self.to).unwrap();
+                let back = net.connect(&self.to).expect("there is room");
                 self.peers.insert(conn, back);
                 self.peers.insert(back, conn);
             }
@@ -39,15 +39,12 @@ impl Role for Splice {
                 self.peers.insert(conn, conn);
             }
             Event::Connected(conn) => net.resume(self.peers[&conn]),
-            Event::Data(conn, data) => {
-                if net.send(self.peers[&conn], data.freeze()) == Pressure::Full {
-                    net.pause(conn);
-                }
-            }
-            Event::Drained(conn, _) => {
-                if net.pressure(conn) == Pressure::Open {
-                    net.resume(self.peers[&conn]);
-                }
+            Event::Data(conn, data) => match net.send(self.peers[&conn], data.freeze()) {
+                Pressure::Full => net.pause(conn),
+                Pressure::Open => (),
+            },
+            Event::Drained(conn, _) if net.pressure(conn) == Pressure::Open => {
+                net.resume(self.peers[&conn]);
             }
             Event::Finished(conn) => net.finish(self.peers[&conn]),
             Event::Closed(conn, why) => {
@@ -77,35 +74,35 @@ fn serve_with(pki: &Pki, to: Endpoint, tls: bool, buffers: usize) -> SocketAddr 
             journal: None,
             chore: None,
         };
-        let mut reactor = Reactor::new(Splice::new(to), setup).unwrap();
+        let mut reactor = Reactor::new(Splice::new(to), setup).expect("a loop");
         let any = Bind::Tcp(([127, 0, 0, 1], 0).into());
-        let address = reactor.listen(ListenerTag::Main, &any, config).unwrap();
-        tell.send(address.unwrap()).unwrap();
-        reactor.run(|_| ()).unwrap();
+        let address = reactor.listen(ListenerTag::Main, &any, config).expect("a port");
+        tell.send(address.expect("TCP")).expect("somebody waits for it");
+        reactor.run(|_| ()).expect("a loop that goes on");
     });
-    hear.recv().unwrap()
+    hear.recv().expect("it listens")
 }
 
 fn dial(pki: &Pki, to: SocketAddr) -> StreamOwned<ClientConnection, TcpStream> {
-    let session = ClientConnection::new(pki.client(&[]), pki.name()).unwrap();
-    StreamOwned::new(session, TcpStream::connect(to).unwrap())
+    let session = ClientConnection::new(pki.client(&[]), pki.name()).expect("a client");
+    StreamOwned::new(session, TcpStream::connect(to).expect("it listens"))
 }
 
 /// Writes `plan` from one thread while reading in another, and finishes.
 fn echo_over_tls(pki: &Pki, to: SocketAddr, len: usize) {
-    let plan: Vec<u8> = (0..len).map(|at| (at % 253) as u8).collect();
+    let plan: Vec<u8> = (0..253).cycle().take(len).collect();
     let mut stream = dial(pki, to);
     let mut got = Vec::new();
     for piece in plan.chunks(100_000) {
-        stream.write_all(piece).unwrap();
+        stream.write_all(piece).expect("it reads");
         let mut back = vec![0; piece.len()];
-        stream.read_exact(&mut back).unwrap();
+        stream.read_exact(&mut back).expect("it comes back");
         got.extend_from_slice(&back);
     }
     stream.conn.send_close_notify();
-    stream.flush().unwrap();
+    stream.flush().expect("it reads");
     // Half-closed: the end comes back as close_notify, not as a cut.
-    stream.read_to_end(&mut got).unwrap();
+    stream.read_to_end(&mut got).expect("it ends by itself");
     assert!(got == plan);
 }
 

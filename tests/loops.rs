@@ -103,7 +103,7 @@ fn dial(pki: &Pki, to: SocketAddr, first: &[u8]) -> Client {
 }
 
 fn plan(seed: u8, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at % 251) as u8 ^ seed).collect()
+    (0..251).cycle().take(len).map(|byte: u8| byte ^ seed).collect()
 }
 
 /// Sends `mine` piece by piece and the Close, and reads `theirs` to the other end's Close.

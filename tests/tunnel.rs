@@ -90,8 +90,9 @@ fn every_byte_of_every_stream_comes_back_in_order() {
                     let stream = near.tunnel.open().unwrap();
                     let len = rng.index(600_000) + 1;
                     let fill = u8::try_from(number).unwrap();
+                    let fill = fill.wrapping_mul(37);
                     let plan: Vec<u8> =
-                        (0..len).map(|at| (at % 251) as u8 ^ fill.wrapping_mul(37)).collect();
+                        (0..251).cycle().take(len).map(|byte: u8| byte ^ fill).collect();
                     plans.insert(stream, plan.clone());
                     near.plan.insert(stream, plan);
                 }
@@ -238,8 +239,9 @@ fn a_request_that_ends_in_the_flight_that_ends_the_handshake_is_answered() {
 
 /// Two ends with a session of many streams.
 fn established(pki: &Pki, pool: &Pool, rng: &mut Rng, now: Instant) -> (End, End) {
-    let mut near = End::new(Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap());
-    let mut far = End::new(Tunnel::accept(pki.server(&[ALPN_MUX])).unwrap());
+    let dialled = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).expect("a client");
+    let mut near = End::new(dialled);
+    let mut far = End::new(Tunnel::accept(pki.server(&[ALPN_MUX])).expect("a server"));
     while !(near.tunnel.is_established() && far.tunnel.is_established()) {
         near.act(pool, rng, now, false);
         far.act(pool, rng, now, false);

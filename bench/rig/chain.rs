@@ -176,7 +176,7 @@ impl Site {
         let dir = std::env::temp_dir().join(name);
         std::fs::create_dir(&dir).expect("a directory");
         let issuer = Issuer::start().expect("an issuer");
-        write(&dir.join("issuer-ca.pem"), &issuer.ca_pem());
+        write(&dir.join("issuer-ca.pem"), issuer.ca_pem());
         let state = text(&dir.join("relay"));
         let mut words = vec!["relay", "--listen", listen, "--state-dir", &state];
         words.extend(["--tls-self-signed", names, "--log-level", "warn"]);

@@ -101,9 +101,9 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The value below which `share` of the values are.
-pub(crate) fn quantile(values: &mut [f64], share: f64) -> f64 {
+/// The value below which `percent` of the values are.
+pub(crate) fn quantile(values: &mut [f64], percent: usize) -> f64 {
     values.sort_by(f64::total_cmp);
-    let at = (values.len() as f64 * share) as usize;
+    let at = values.len() * percent / 100;
     values.get(at.min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
 }

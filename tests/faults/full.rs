@@ -20,7 +20,7 @@ struct Disk(PathBuf);
 impl Disk {
     fn mount(dir: &Path) -> Result<Self, Absent> {
         let kept = dir.with_extension("kept");
-        fs::create_dir(&kept).unwrap();
+        fs::create_dir(&kept).expect("room for a copy");
         copy(dir, &kept);
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=128k,mode=0700", "tmpfs"]).arg(dir);
@@ -34,12 +34,13 @@ impl Disk {
 
     /// Takes all the room there is.
     fn fill(&self) {
-        let mut file = OpenOptions::new().create(true).append(true).open(self.filler()).unwrap();
+        let file = OpenOptions::new().create(true).append(true).open(self.filler());
+        let mut file = file.expect("room for an empty file");
         while file.write_all(&[0; 1024]).is_ok() {}
     }
 
     fn make_room(&self) {
-        fs::remove_file(self.filler()).unwrap();
+        fs::remove_file(self.filler()).expect("it is there");
     }
 
     fn filler(&self) -> PathBuf {
@@ -49,9 +50,9 @@ impl Disk {
 
 /// All files, with their permissions.
 fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("a file");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("room for a copy");
     }
 }
 
@@ -82,13 +83,13 @@ fn a_relay_with_a_full_disk_refuses_changes_and_does_everything_else() -> Result
         names.iter().map(|name| (name, add(name))).partition(|(_, done)| done.is_ok());
     assert!(!refused.is_empty(), "the disk is not full");
     for (name, complaint) in &refused {
-        let complaint = complaint.as_ref().unwrap_err();
+        let complaint = complaint.as_ref().expect_err("it was refused");
         let words = ["cannot write its state", "nothing was changed (ServiceUnavailable)"];
         says(complaint, "RELAY_ANSWER", &words);
-        let why = chain.site.try_operator(&["show", name]).unwrap_err();
+        let why = chain.site.try_operator(&["show", name]).expect_err("nobody knows it");
         says(&why, "CLUSTER_UNKNOWN", &[]);
     }
-    let log = || fs::read_to_string(chain.site.logs().join("relay.log")).unwrap();
+    let log = || fs::read_to_string(chain.site.logs().join("relay.log")).expect("a log");
     eventually("the log says why", || log().contains("No space left on device"));
 
     open.send(door.request(PODS, ""));

@@ -171,18 +171,21 @@ fn echo(sender: &mut Secure, payload: &[u8]) {
     assert!(got == payload, "the neighbour gets back what it has sent");
 }
 
-fn an_agent_of_16_mib_lives_and_slows_down() -> Result<(), Absent> {
-    let group = Group::new()?;
-    let scratch = Scratch::new();
-    let state = scratch.path("relay");
+fn relay(scratch: &Scratch) -> (Process, Place) {
     let words = ["--listen", "127.0.0.1:0", "--state-dir", &scratch.word("relay")];
     let words = [&words[..], &["--tls-self-signed", "localhost", "--log-level", "warn"]].concat();
     let relay = env!("CARGO_BIN_EXE_clusterconnect-relay");
-    let (_relay, place) = Process::start("relay", relay, &words, "relay listens on ");
+    let (relay, place) = Process::start("relay", relay, &words, "relay listens on ");
     let address: SocketAddr =
         place.split(';').next().and_then(|it| it.parse().ok()).expect("an address");
-    let place = Place::new(address, &state);
-    let entity = &place.entities(&state, 1)[0];
+    (relay, Place::new(address, &scratch.path("relay")))
+}
+
+fn an_agent_of_16_mib_lives_and_slows_down() -> Result<(), Absent> {
+    let group = Group::new()?;
+    let scratch = Scratch::new();
+    let (_relay, place) = relay(&scratch);
+    let entity = &place.entities(&scratch.path("relay"), 1)[0];
 
     let origin = Origin::start();
     let target = origin.address.to_string();
@@ -199,7 +202,7 @@ fn an_agent_of_16_mib_lives_and_slows_down() -> Result<(), Absent> {
 
     let mut neighbour = place.sender(entity);
     neighbour.write_all(&message(b"E")).expect("the neighbour is open");
-    let payload: Vec<u8> = (0..MESSAGE).map(|at| (at % 251) as u8).collect();
+    let payload: Vec<u8> = (0..251).cycle().take(MESSAGE).collect();
     echo(&mut neighbour, &payload);
 
     let pushed = Arc::<AtomicUsize>::default();
