@@ -14,7 +14,7 @@ use super::link::Link;
 use crate::buf::{Lease, Outbox, Pool, Slice};
 use crate::engine::pace::Pace;
 use crate::engine::tls::{self, State};
-use crate::limits::{BUFFER_SIZE, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
+use crate::limits::{BUFFER_SIZE, BUFFERS_LEAST, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
 use crate::role::Close;
 
 /// Bytes read at a time, and sealed at a time.
@@ -31,8 +31,13 @@ fn read_size(pool: &Pool) -> usize {
 
 /// Whether `pool` has the buffers that one read may need, of which one more is cut and one not full.
 pub(super) fn may_read(pool: &Pool) -> bool {
-    read_size(pool) / BUFFER_SIZE + 2 <= pool.available()
+    read_size(pool) / BUFFER_SIZE + SPARE <= pool.available()
 }
+
+/// See [`may_read`]. In the smallest pool, too, those who stall give way while there is still
+/// something to read into.
+const SPARE: usize = 2;
+const _: () = assert!(SPARE < BUFFERS_LEAST / 8);
 
 /// Memory that every connection of a loop uses in turn.
 #[derive(Debug)]

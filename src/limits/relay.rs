@@ -54,11 +54,8 @@ pub const RELAYED_PINGS: u8 = 4;
 /// Azure waits about as long.
 pub const TOKEN_GRACE: Duration = Duration::from_secs(300);
 
-/// A relayed socket that has taken nothing for this long may go when buffers are short.
+/// A relayed socket that has taken nothing for this long goes when buffers are nearly out.
 pub const STALLED: Duration = Duration::from_secs(60);
-
-/// Buffers are short when a loop has fewer than this left: ten connections' reads.
-pub const BUFFERS_SHORT: usize = 64;
 
 /// A relayed socket that is closed in one direction lives on for as long as bytes are delivered in
 /// the other, and for this long without any.

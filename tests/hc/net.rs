@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster_connect::buf::{Outbox, Pool, Pressure, Slice};
+use cluster_connect::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use cluster_connect::limits::BUFFER_SIZE;
 use cluster_connect::role::{
     Busy, Close, ConnId, Endpoint, Event, Job, JobId, ListenerTag, Net, Notice, Outcome, Peer,
@@ -57,6 +57,11 @@ impl Script {
 
     pub(crate) fn leased(&self) -> usize {
         self.pool.leased()
+    }
+
+    /// Takes buffers until `left` are left.
+    pub(crate) fn lease_all_but(&self, left: usize) -> Vec<Lease> {
+        (left..self.pool.available()).filter_map(|_| self.pool.lease()).collect()
     }
 
     fn conn(&mut self) -> ConnId {

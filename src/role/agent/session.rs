@@ -12,7 +12,7 @@ use super::{Agent, Conn, Key, Net, Phase};
 use crate::buf::{Lease, Pressure};
 use crate::engine::upgrade::{Dial, Handshake};
 use crate::engine::ws::{self, Control, Side, Splice, Step, Violation, frame_up};
-use crate::limits::{AGENT_PING, BUFFERS_SHORT, RELAYED_PINGS, RENDEZVOUS_TIMEOUT, STALLED};
+use crate::limits::{AGENT_PING, RELAYED_PINGS, RENDEZVOUS_TIMEOUT, STALLED};
 use crate::role::frames::{send_payload, send_steps, write};
 use crate::role::{Close, ConnId};
 use crate::wire::control::Accept;
@@ -315,7 +315,7 @@ impl Agent {
         let Some(Conn::Rendezvous(rendezvous)) = self.conns.get(&conn) else { return false };
         let mut sides = [conn, rendezvous.local].into_iter();
         STALLED <= net.now().duration_since(rendezvous.delivered)
-            && net.pool().available() < BUFFERS_SHORT
+            && net.pool().is_nearly_out()
             && sides.any(|side| net.pressure(side) == Pressure::Full)
     }
 

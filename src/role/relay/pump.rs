@@ -15,7 +15,7 @@ use log::debug;
 use crate::buf::{Lease, Pressure};
 use crate::engine::timers::Timers;
 use crate::engine::ws::{self, Control, Splice, Step, Violation};
-use crate::limits::{BUFFERS_SHORT, CLOSE_TIMEOUT, PING_INTERVAL, RELAYED_PINGS, STALLED};
+use crate::limits::{CLOSE_TIMEOUT, PING_INTERVAL, RELAYED_PINGS, STALLED};
 use crate::role::frames::{send_steps, write};
 use crate::role::{
     Close, ConnId, Event, Letter, LoopId, Net, Pair, Peer, Revoked, Role, Seat, Tally,
@@ -411,7 +411,7 @@ impl Pump {
         let quiet_since = leg.heard;
         let is_stuck = net.pressure(conn) == Pressure::Full
             && STALLED <= net.now().duration_since(leg.delivered);
-        if is_stuck && net.pool().available() < BUFFERS_SHORT {
+        if is_stuck && net.pool().is_nearly_out() {
             debug!("conn={} takes nothing, and others wait for its buffers: aborted", conn.0);
             return self.abort_pair(conn, net);
         }
