@@ -92,11 +92,22 @@ pub struct Target<'a> {
     pub namespace_rules: &'a [Rule],
 }
 
+/// Where a rule is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Level {
+    /// At one entity.
+    Entity,
+    /// At the namespace, and so at all entities.
+    Namespace,
+}
+
 /// A token that was good.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
     /// The rule whose key has signed.
     pub rule: String,
+    /// Whose rule it is. Two of one name, one of each, are two.
+    pub level: Level,
     /// When it ends, in unix seconds.
     pub expires: u64,
 }
@@ -114,7 +125,7 @@ pub fn verify(
 ) -> Result<Grant, Refusal> {
     let text = text.filter(|text| !text.is_empty()).ok_or(Refusal::Missing)?;
     let token = SasToken::parse(text).map_err(Refusal::Malformed)?;
-    let rule = find_signer(&token, target).ok_or(Refusal::Signature)?;
+    let (level, rule) = find_signer(&token, target).ok_or(Refusal::Signature)?;
     if token.expires() <= unix_now {
         return Err(Refusal::Expired(token.expires()));
     }
@@ -124,7 +135,7 @@ pub fn verify(
     if !rule.rights.allow(right) {
         return Err(Refusal::Right(right));
     }
-    Ok(Grant { rule: rule.name.clone(), expires: token.expires() })
+    Ok(Grant { rule: rule.name.clone(), level, expires: token.expires() })
 }
 
 /// Makes a token for `resource`, a URI such as `http://relay.example/entity`, signed by `key`.
@@ -138,10 +149,11 @@ pub fn mint(resource: &str, rule: &str, key: &Secret<String>, expires: u64) -> S
 
 /// Always four HMACs, whether the rule is known at neither, one or both levels, so that the time
 /// taken does not tell which names exist.
-fn find_signer<'a>(token: &SasToken<'_>, target: &Target<'a>) -> Option<&'a Rule> {
+fn find_signer<'a>(token: &SasToken<'_>, target: &Target<'a>) -> Option<(Level, &'a Rule)> {
     let text = token.string_to_sign();
     let mut signer = None;
-    for rules in [target.entity_rules, target.namespace_rules] {
+    let levels = [(Level::Entity, target.entity_rules), (Level::Namespace, target.namespace_rules)];
+    for (level, rules) in levels {
         let rule = rules.iter().find(|rule| rule.name.eq_ignore_ascii_case(token.rule()));
         let (primary, secondary) = rule.map_or(("", ""), |rule| {
             (rule.primary.expose().as_str(), rule.secondary.expose().as_str())
@@ -149,7 +161,7 @@ fn find_signer<'a>(token: &SasToken<'_>, target: &Target<'a>) -> Option<&'a Rule
         let first = signs(primary, &text, token.signature());
         let second = signs(secondary, &text, token.signature());
         if signer.is_none() && (first || second) {
-            signer = rule;
+            signer = rule.map(|rule| (level, rule));
         }
     }
     signer

@@ -58,7 +58,8 @@ fn the_vectors_verify_and_cover_hc1_alone() {
         let namespace = index == 3;
         for path in ["hc1", "hc1/anything", "/hc1/"] {
             let grant = check(&token, path).expect("covered");
-            assert_eq!(grant, Grant { rule: "root".to_owned(), expires: EXPIRES });
+            let (rule, level) = ("root".to_owned(), Level::Namespace);
+            assert_eq!(grant, Grant { rule, level, expires: EXPIRES });
         }
         assert_eq!(check(&token, "hc10").is_ok(), namespace, "{resource}");
         assert_eq!(check(&token, "hc").is_ok(), namespace, "{resource}");
@@ -168,13 +169,14 @@ fn an_entity_rule_comes_first_and_the_namespace_rule_of_that_name_still_counts()
     };
     let by_entity =
         mint("http://relay.example/e", "root", &Secret::new("entity-key".to_owned()), EXPIRES);
-    assert!(verify(Some(&by_entity), &target, Right::Listen, NOW).is_ok());
+    let level = |token: &str, right| verify(Some(token), &target, right, NOW).map(|it| it.level);
+    assert_eq!(level(&by_entity, Right::Listen), Ok(Level::Entity));
     assert_eq!(
         verify(Some(&by_entity), &target, Right::Send, NOW),
         Err(Refusal::Right(Right::Send))
     );
     let by_namespace = mint("http://relay.example/", "root", &Secret::new(KEY.to_owned()), EXPIRES);
-    assert!(verify(Some(&by_namespace), &target, Right::Send, NOW).is_ok());
+    assert_eq!(level(&by_namespace, Right::Send), Ok(Level::Namespace));
 }
 
 #[test]

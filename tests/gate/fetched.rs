@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use cluster_connect::auth::KeySource;
 use cluster_connect::auth::profile::OidcIssuer;
-use cluster_connect::limits::{PARKED_FOR_KEYS_MAX, PARKED_KEYS, PARKED_SESSION};
+use cluster_connect::limits::{PARKED_FOR_KEYS_MAX, PARKED_KEYS, PARKED_MAX, PARKED_SESSION};
+use cluster_connect::role::Peer;
+use cluster_connect::role::auth_proxy::Config;
 
 use crate::gate::Gate;
 use crate::sim::EPOCH;
 use crate::tokens::{key_set, token_by};
-use crate::{alice, request, status};
+use crate::{account, alice, known, request, status};
 
 fn fetched(issuer: &mut OidcIssuer) {
     issuer.keys = KeySource::Url("https://issuer.test/keys".to_owned());
@@ -43,6 +45,14 @@ fn a_request_waits_for_the_key_that_its_token_names() {
     }
     gate.pass(Duration::from_secs(30));
     assert!(all.iter().all(|id| gate.heard(*id).is_empty()), "answered once, by the API server");
+    assert_eq!(judged(&mut gate), ["ok\"} 4"], "each credential counts once");
+}
+
+/// What the metrics say of the credentials of the one issuer.
+fn judged(gate: &mut Gate) -> Vec<String> {
+    let page = gate.visit(Peer::Local, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let name = "authproxy_auth_total{issuer=\"https://issuer.test\",result=\"";
+    page.lines().filter_map(|line| line.strip_prefix(name)).map(str::to_owned).collect()
 }
 
 #[test]
@@ -59,6 +69,7 @@ fn it_is_refused_when_the_key_is_not_there_either() {
         let stream = gate.ask(&by("another"));
         assert_eq!(status(&gate.heard(stream)), "401", "not within five minutes");
         assert_eq!((gate.net.jobs.len(), gate.net.dialled.len()), (0, 0));
+        assert_eq!(judged(&mut gate), ["key_unknown\"} 3"]);
     }
 }
 
@@ -103,6 +114,45 @@ fn a_storm_of_made_up_keys_holds_so_many_requests_and_makes_one_fetch() {
     assert_eq!(gate.net.jobs.len(), 1);
     let stream = gate.ask(&by("storm"));
     assert_eq!(gate.heard(stream), "", "the fetch is still under way, and there are places");
+}
+
+#[test]
+fn strangers_that_wait_for_keys_take_no_place_of_who_waits_for_an_answer() {
+    let passing = |config: &mut Config| {
+        config.sa_passthrough = true;
+        config.in_flight.caller = PARKED_MAX;
+    };
+    let mut gate = Gate::of(passing, fetched);
+    gate.answer(Ok((200, key_set("k"))));
+    let mut number = 0;
+    for _ in 0..PARKED_FOR_KEYS_MAX / PARKED_SESSION {
+        gate.join();
+        for _ in 0..PARKED_SESSION {
+            number += 1;
+            let stream = gate.ask(&by(&format!("storm-{number}")));
+            assert_eq!(gate.heard(stream), "");
+        }
+    }
+    let fetch = gate.net.jobs.pop_front().unwrap();
+    let by_account = request(&account(1), "");
+    for _ in 0..PARKED_MAX / PARKED_SESSION {
+        gate.join();
+        for _ in 0..PARKED_SESSION {
+            let stream = gate.ask(&by_account);
+            assert_eq!(gate.heard(stream), "", "it waits for the API server's answer");
+        }
+    }
+    gate.join();
+    let stream = gate.ask(&by_account);
+    assert_eq!(status(&gate.heard(stream)), "503", "all of those places are taken");
+    gate.answer(known());
+    assert_eq!(gate.net.dialled.len(), PARKED_MAX);
+    // And the other way round: the strangers' places are theirs.
+    let stream = gate.ask(&by("one more"));
+    assert_eq!(status(&gate.heard(stream)), "401");
+    gate.net.jobs.push_front(fetch);
+    gate.answer(Ok((200, key_set("storm-7"))));
+    assert_eq!(gate.net.dialled.len(), PARKED_MAX + 1);
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn visit(stage: &mut Stage<Relay>, request: &str) -> (u16, String) {
     stage.status(conn)
 }
 
-fn page(stage: &mut Stage<Relay>) -> String {
+pub(crate) fn page(stage: &mut Stage<Relay>) -> String {
     let (status, text) = visit(stage, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(status, 200, "{text}");
     text

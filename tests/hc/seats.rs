@@ -9,6 +9,7 @@ use cluster_connect::wire::ws::Opcode;
 
 use crate::http::{get, head, post, response};
 use crate::net::{Fate, Stage};
+use crate::operators;
 use crate::table::Table;
 use crate::{KEY, auth, fragment, masked, upgrade};
 
@@ -53,6 +54,15 @@ impl Stage<Relay> {
     }
 }
 
+/// What the metrics say of senders that were one too many, of an endpoint and of a caller.
+fn over_quota(stage: &mut Stage<Relay>) -> [u64; 2] {
+    let page = operators::page(stage);
+    ["endpoint", "caller"].map(|limit| {
+        let name = format!("relay_senders_over_quota_total{{limit=\"{limit}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap()
+    })
+}
+
 #[test]
 fn one_sender_too_many_of_an_entity_is_told_so_and_the_next_entity_has_room() {
     let (mut stage, _) = relay(2, 100);
@@ -83,6 +93,7 @@ fn one_sender_too_many_of_a_caller_is_told_so_and_the_next_caller_has_room() {
     stage.request(&connect("ent", "Send"));
     stage.request(&connect("ent2", "Send"));
     stage.is_full("ent", "Send", "a caller");
+    assert_eq!(over_quota(&mut stage), [0, 2]);
     stage.take(control);
     let other = stage.request(&connect("ent", "root"));
     stage.meet(control, other);
@@ -124,7 +135,9 @@ fn who_could_not_be_served_anyway_is_told_why_not() {
     let fields = format!("Microsoft-Relay-AllowedListeners: x\r\n{}", auth("ent", "Send"));
     let conn = stage.request(&upgrade("/$hc/ent?sb-hc-action=connect", &fields));
     assert_eq!(stage.status(conn).0, 404, "nor one that is allowed");
+    assert_eq!(over_quota(&mut stage), [0, 0], "no seat would have helped them");
     stage.is_full("ent", "Send", "an endpoint");
+    assert_eq!(over_quota(&mut stage), [2, 0], "a WebSocket and a request");
     stage.closed(control, Close::Reset);
     assert_eq!(stage.role.senders(), 0, "with the last listener goes who waits for it");
 }

@@ -10,6 +10,7 @@ use super::fault::{Fault, NO_CREDENTIAL, NO_GROUPS, Refusal, UNANSWERED};
 use super::groups::{Found, Member};
 use super::head::Identity;
 use super::question::{Question, Verdict};
+use super::request::Undecided;
 use crate::auth::impersonate::{self, Road};
 use crate::auth::pop::Asked;
 use crate::auth::review::{Impersonation, Reviewed, access_reviews, token_review};
@@ -78,6 +79,9 @@ struct Accepted {
     ends: u64,
 }
 
+/// The index of an issuer, and what a credential of its is worth, of a closed set of words.
+type Judged = (usize, &'static str);
+
 /// The identity that goes on.
 struct Identified<'a> {
     road: Road,
@@ -86,28 +90,42 @@ struct Identified<'a> {
 }
 
 impl AuthProxy {
-    /// Decides about a request. One that `may_wait` for keys does so if its token names one that
-    /// may be among those that are being fetched.
+    /// Decides about a request. One that may wait for keys does so if its token names one that may
+    /// be among those that are being fetched.
     pub(super) fn admit(
         &mut self,
         conn: ConnId,
-        head: &RequestHead,
-        audit_id: &str,
-        may_wait: bool,
+        request: &mut Undecided,
         net: &mut dyn Net,
     ) -> Decision {
-        match self.decide(conn, head, audit_id, net) {
-            Ok((admitted, outgoing)) => Decision::Forward(Box::new(admitted), Box::new(outgoing)),
-            Err(Fault::Ask(wanted)) => Decision::Ask(wanted),
-            Err(fault) => {
-                if let Fault::Denied(denied) = &fault {
-                    let fetching = self.keys.on_denied(denied, net);
-                    if let Some(issuer) = fetching.filter(|_| may_wait) {
-                        return Decision::Ask(Wanted::Keys(issuer));
-                    }
-                }
-                Decision::Refuse(self.refuse(conn, fault, audit_id, net))
+        let mut judged = None;
+        let fault = match self.decide(conn, &request.head, &request.audit_id, &mut judged, net) {
+            Ok((admitted, outgoing)) => {
+                self.count(request, judged);
+                return Decision::Forward(Box::new(admitted), Box::new(outgoing));
             }
+            Err(fault) => fault,
+        };
+        if let Fault::Denied(denied) = &fault {
+            let fetching = self.keys.on_denied(denied, net);
+            if let Some(issuer) = fetching.filter(|_| request.may_wait) {
+                return Decision::Ask(Wanted::Keys(issuer));
+            }
+        }
+        self.count(request, judged);
+        match fault {
+            Fault::Ask(wanted) => Decision::Ask(wanted),
+            fault => Decision::Refuse(self.refuse(conn, fault, &request.audit_id, net)),
+        }
+    }
+
+    /// A credential counts once, however often its request is decided.
+    fn count(&mut self, request: &mut Undecided, judged: Option<Judged>) {
+        let Some((issuer, result)) = judged else { return };
+        if !std::mem::replace(&mut request.is_counted, true)
+            && let Some(issuer) = self.keys.verifier().issuers().get(issuer)
+        {
+            self.metrics.on_judged(issuer.name(), result);
         }
     }
 
@@ -116,6 +134,7 @@ impl AuthProxy {
         conn: ConnId,
         head: &RequestHead,
         audit_id: &str,
+        judged: &mut Option<Judged>,
         net: &mut dyn Net,
     ) -> Result<(Admitted, RequestHead), Fault> {
         policy::admit(head).map_err(Fault::Rule)?;
@@ -132,7 +151,7 @@ impl AuthProxy {
             let text = "too many credentials on this session, try again later";
             return Err(Fault::Own(429, "throttled", text));
         }
-        let mut accepted = self.authenticate(head, &token, net)?;
+        let mut accepted = self.authenticate(head, &token, judged, net)?;
         let groups = self.groups_left_out(&accepted.principal, net);
         if let Some(groups) = groups.map_err(|fault| fault.of(&accepted.principal))? {
             accepted.principal.groups = groups;
@@ -166,16 +185,17 @@ impl AuthProxy {
     }
 
     fn authenticate(
-        &mut self,
+        &self,
         head: &RequestHead,
         token: &Secret<String>,
+        judged: &mut Option<Judged>,
         net: &dyn Net,
     ) -> Result<Accepted, Fault> {
         let verifier = self.keys.verifier();
         let credential = Unverified::parse(token.expose()).map_err(Fault::Denied)?;
         let picked = verifier.pick(&credential).map_err(Fault::Denied)?;
-        let issuer = match picked {
-            Authenticator::Issuer(index) => verifier.issuers().get(index),
+        let index = match picked {
+            Authenticator::Issuer(index) => Some(index),
             Authenticator::ServiceAccounts if self.config.sa_passthrough => {
                 return self.pass_through(&credential, token, net);
             }
@@ -187,10 +207,9 @@ impl AuthProxy {
         }
         let asked = Asked { method: head.method(), path: head.path() };
         let verified = verifier.verify_read(&credential, Some(&asked), net.unix_time());
-        if let Some(issuer) = issuer {
-            let result = verified.as_ref().map_or_else(Denied::reason, |_| "ok");
-            self.metrics.on_judged(issuer.name(), result);
-        }
+        let result = verified.as_ref().map_or_else(Denied::reason, |_| "ok");
+        *judged = index.map(|index| (index, result));
+        let issuer = index.and_then(|index| verifier.issuers().get(index));
         let leeway = issuer.map_or(0, Issuer::leeway);
         let principal = verified.map_err(Fault::Denied)?;
         let ends = principal.expires.saturating_add(leeway);

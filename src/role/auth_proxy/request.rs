@@ -18,12 +18,22 @@ use crate::role::{ConnId, Net};
 use crate::wire::h1::RequestHead;
 use crate::wire::mux::StreamId;
 
+/// A request that is not decided yet.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    pub(super) head: RequestHead,
+    /// Ties our audit log to the API server's.
+    pub(super) audit_id: String,
+    /// It has not waited for keys. Once it has, it is decided by those that there are.
+    pub(super) may_wait: bool,
+    /// What its credential is worth was counted.
+    pub(super) is_counted: bool,
+}
+
 /// A request that waits for answers.
 #[derive(Debug)]
 pub(super) struct Parked {
-    head: RequestHead,
-    audit_id: String,
-    /// It waits for keys. Once it has, it is decided by those that there are.
+    request: Undecided,
     for_keys: bool,
 }
 
@@ -37,36 +47,36 @@ impl AuthProxy {
         net: &mut dyn Net,
     ) {
         let audit_id = admit::uuid(net);
-        self.consider((conn, id), head, audit_id, true, out, net);
+        let request = Undecided { head, audit_id, may_wait: true, is_counted: false };
+        self.consider((conn, id), request, out, net);
     }
 
     fn consider(
         &mut self,
         (conn, id): Waiting,
-        head: RequestHead,
-        audit_id: String,
-        may_wait: bool,
+        mut request: Undecided,
         out: &mut Output,
         net: &mut dyn Net,
     ) {
-        let wanted = match self.admit(conn, &head, &audit_id, may_wait, net) {
+        let wanted = match self.admit(conn, &mut request, net) {
             Decision::Forward(admitted, outgoing) => {
                 self.pass_on(conn, id, *admitted, *outgoing, out, net);
                 return;
             }
             Decision::Refuse(refusal) => {
-                self.answer_refused(conn, id, &head, &refusal, out, net);
+                self.answer_refused(conn, id, &request.head, &refusal, out, net);
                 return;
             }
             Decision::Ask(wanted) => wanted,
         };
         let for_keys = matches!(wanted, Wanted::Keys(_));
+        request.may_wait &= !for_keys;
         if !self.ask(wanted, (conn, id), net) {
             if for_keys {
-                return self.consider((conn, id), head, audit_id, false, out, net);
+                return self.consider((conn, id), request, out, net);
             }
-            let refusal = self.unanswered(conn, &audit_id, net);
-            self.answer_refused(conn, id, &head, &refusal, out, net);
+            let refusal = self.unanswered(conn, &request.audit_id, net);
+            self.answer_refused(conn, id, &request.head, &refusal, out, net);
             return;
         }
         let key = Key::Parked(conn, id);
@@ -75,7 +85,7 @@ impl AuthProxy {
             self.timers.set(key, net.now() + patience);
         }
         if let Some(stream) = self.stream(conn, id) {
-            stream.parked = Some(Parked { head, audit_id, for_keys });
+            stream.parked = Some(Parked { request, for_keys });
         }
     }
 
@@ -122,8 +132,7 @@ impl AuthProxy {
             // What it may have to wait for next has a time of its own.
             self.timers.cancel(Key::Parked(conn, id));
         }
-        let Parked { head, audit_id, for_keys } = parked;
-        self.consider((conn, id), head, audit_id, !for_keys, &mut out, net);
+        self.consider((conn, id), parked.request, &mut out, net);
         if self.stream(conn, id).is_none_or(|stream| stream.parked.is_none()) {
             self.timers.cancel(Key::Parked(conn, id));
         }
@@ -144,9 +153,10 @@ impl AuthProxy {
             return self.on_answered((conn, id), net);
         }
         let Some(parked) = self.stream(conn, id).and_then(|it| it.parked.take()) else { return };
+        let Undecided { head, audit_id, .. } = parked.request;
         let mut out = Output::default();
-        let refusal = self.unanswered(conn, &parked.audit_id, net);
-        self.answer_refused(conn, id, &parked.head, &refusal, &mut out, net);
+        let refusal = self.unanswered(conn, &audit_id, net);
+        self.answer_refused(conn, id, &head, &refusal, &mut out, net);
         self.with_stream(conn, id, net, |_, _, into| *into = out);
         self.pump(conn, net);
     }

@@ -1,8 +1,9 @@
 //! Counters, and their text for Prometheus. They bear the names that Azure Relay's metrics have,
-//! and no label that comes from a request.
+//! where it has them, and no label that comes from a request.
 
 use std::fmt::Write as _;
 
+use super::seats::Full;
 use super::{Conn, Relay};
 
 /// See the module's documentation.
@@ -14,6 +15,9 @@ pub(super) struct Metrics {
     pub(super) senders: Outcomes,
     /// Control channels that have ended.
     pub(super) listener_disconnects: u64,
+    /// Senders that were one too many, of a hybrid connection and of a caller. They are among the
+    /// client's errors of [`Self::senders`], too: here an operator sees that a limit is too low.
+    over_quota: [u64; 2],
     /// What was relayed of HTTP requests, in both directions.
     pub(super) bytes: u64,
 }
@@ -41,6 +45,14 @@ impl Outcomes {
 }
 
 impl Metrics {
+    /// A sender got no seat.
+    pub(super) const fn over_quota(&mut self, full: Full) {
+        match full {
+            Full::Entity(_) => self.over_quota[0] += 1,
+            Full::Caller(_) => self.over_quota[1] += 1,
+        }
+    }
+
     pub(super) const fn carried(&mut self, len: usize) {
         self.bytes = self.bytes.saturating_add(len as u64);
     }
@@ -63,6 +75,10 @@ impl Relay {
             for (result, count) in counts {
                 page.value(&name, &format!("{{result=\"{result}\"}}"), count);
             }
+        }
+        page.kind("senders_over_quota_total", "counter");
+        for (limit, count) in ["endpoint", "caller"].iter().zip(self.metrics.over_quota) {
+            page.value("senders_over_quota_total", &format!("{{limit=\"{limit}\"}}"), count);
         }
         let pumps = [self.pump.tally()].into_iter().chain(self.loops.tallies());
         let (mut bytes, mut ended, mut sockets) = (self.metrics.bytes, 0, self.conns.len());

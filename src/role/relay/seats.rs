@@ -26,6 +26,24 @@ struct Counters {
     sweep_at: usize,
 }
 
+/// Which of the two counters stands at its most.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Full {
+    Entity(usize),
+    Caller(usize),
+}
+
+impl From<Full> for Fault {
+    fn from(full: Full) -> Self {
+        let (what, most) = match full {
+            Full::Entity(most) => ("an endpoint", most),
+            Full::Caller(most) => ("a caller", most),
+        };
+        let text = format!("TooManyRequests: {what} has up to {most} senders at a time");
+        Self::new(429, &text)
+    }
+}
+
 impl Seats {
     /// With the most that there may be of one hybrid connection, and of one caller.
     pub(super) const fn new(per_entity: usize, per_caller: usize) -> Self {
@@ -33,16 +51,12 @@ impl Seats {
     }
 
     /// A seat for one more sender of `caller` at `entity`.
-    pub(super) fn take(&mut self, entity: &str, caller: &str) -> Result<Seat, Fault> {
-        let full = |what: &str, most| {
-            let text = format!("TooManyRequests: {what} has up to {most} senders at a time");
-            Fault::new(429, &text)
-        };
+    pub(super) fn take(&mut self, entity: &str, caller: &str) -> Result<Seat, Full> {
         if self.entities.is_full(entity) {
-            return Err(full("an endpoint", self.entities.most));
+            return Err(Full::Entity(self.entities.most));
         }
         if self.callers.is_full(caller) {
-            return Err(full("a caller", self.callers.most));
+            return Err(Full::Caller(self.callers.most));
         }
         Ok(Seat::new([self.entities.share(entity), self.callers.share(caller)]))
     }
@@ -82,9 +96,13 @@ impl Relay {
         entity: &str,
         caller: &str,
     ) -> Result<Seat, Fault> {
-        self.seats
-            .take(entity, caller)
-            .map_err(|full| self.admitted(entity, &arrival.request.fields).err().unwrap_or(full))
+        let full = match self.seats.take(entity, caller) {
+            Ok(seat) => return Ok(seat),
+            Err(full) => full,
+        };
+        self.admitted(entity, &arrival.request.fields)?;
+        self.metrics.over_quota(full);
+        Err(full.into())
     }
 }
 
@@ -109,7 +127,10 @@ mod tests {
                 taken.push(seat);
                 String::new()
             }
-            Err(fault) => format!("{} {}", fault.status, fault.text),
+            Err(full) => {
+                let fault = Fault::from(full);
+                format!("{} {}", fault.status, fault.text)
+            }
         };
         assert_eq!(take(&mut seats, "a", "eve"), "");
         assert_eq!(take(&mut seats, "b", "eve"), "");

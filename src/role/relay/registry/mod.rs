@@ -63,8 +63,8 @@ pub struct Authorized {
     pub rule: String,
     /// Who holds such tokens.
     pub bearer: Bearer,
-    /// Whose it is: a user, whatever the token and the cluster, or whoever has one key of one hybrid
-    /// connection.
+    /// Whose it is: a user, whatever the token and the cluster, or whoever has one key at one hybrid
+    /// connection: its own, or the namespace's of whatever name.
     pub caller: String,
     /// Unix time at which the token ends.
     pub expires: u64,
@@ -189,7 +189,11 @@ impl Registry {
         let caller = match &bearer {
             Bearer::User { principal, .. } => caller_of(principal),
             Bearer::Rule | Bearer::Agent | Bearer::Role(_) => {
-                format!("key {rule} {}", entity.map_or(path, |entity| &entity.name))
+                let whose = match grant.level {
+                    sas::Level::Entity => "key",
+                    sas::Level::Namespace => "namespace key",
+                };
+                format!("{whose} {rule} {}", entity.map_or(path, |entity| &entity.name))
             }
         };
         Ok(Authorized { rule: grant.rule, bearer, caller, expires: grant.expires })
