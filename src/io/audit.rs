@@ -3,10 +3,14 @@
 //! A line counts when it is written, and the call returns then. Standard output may be a pipe whose
 //! reader stalls, and nothing must wait for that for long: a thread writes it, and a line that it
 //! has not written in a moment counts as not written, like all that follow until it has.
+//!
+//! A file may have several writers. So it is only ever appended to: what a failed write has left of
+//! a line stays, because who takes it away again may take what another has written since. Whoever
+//! comes next begins a new line.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
@@ -49,11 +53,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 struct Rotating {
     path: PathBuf,
     file: File,
-    /// Bytes of whole lines.
+    /// Bytes in it, whoever wrote them, when it was last looked at.
     written: u64,
     most: u64,
-    /// Half a line stands at the end and could not be taken away.
-    is_torn: bool,
 }
 
 /// Bytes of an audit file before it becomes `<name>.1`.
@@ -147,41 +149,37 @@ impl Drop for Stream {
 
 impl Rotating {
     fn open(path: PathBuf, most: u64) -> io::Result<Self> {
-        let mut file = append(&path)?;
+        let file = append(&path)?;
         let written = file.metadata()?.len();
-        let mut last = [b'\n'];
-        if 0 < written {
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
-        }
-        Ok(Self { path, file, written, most, is_torn: last != *b"\n" })
+        Ok(Self { path, file, written, most })
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
         if self.most <= self.written {
             self.rotate();
         }
-        if self.is_torn {
-            self.append(b"\n")?;
-            self.is_torn = false;
-        }
-        self.append(&whole(line))
-    }
-
-    /// Appends all or nothing: behind half a line the next one could not be read.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         // Somebody else may have added to the file, or emptied it.
         let before = self.file.metadata()?.len();
-        match self.file.write_all(bytes) {
-            Ok(()) => {
-                self.written = before.saturating_add(bytes.len() as u64);
-                Ok(())
+        let start = if self.is_torn(before)? { "\n" } else { "" };
+        let line = [start, line, "\n"].concat();
+        // One call, so that nobody's line gets into this one: a second would go behind theirs.
+        let written = loop {
+            match self.file.write(line.as_bytes()) {
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => (),
+                result => break result?,
             }
-            Err(why) => {
-                self.is_torn |= self.file.set_len(before).is_err();
-                Err(why)
-            }
-        }
+        };
+        self.written = before.saturating_add(written as u64);
+        if written == line.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    }
+
+    /// The file of `len` bytes ends with half a line.
+    fn is_torn(&self, len: u64) -> io::Result<bool> {
+        let Some(at) = len.checked_sub(1) else { return Ok(false) };
+        let mut last = [b'\n'];
+        // Nothing is there any more if somebody has emptied it meanwhile.
+        self.file.read_at(&mut last, at)?;
+        Ok(last != *b"\n")
     }
 
     /// Goes on with a new file. Where there can be none the old one serves on.
@@ -284,7 +282,72 @@ mod tests {
         let mut file = Rotating::open(path.clone(), 1000).unwrap();
         file.write("next").unwrap();
         file.write("last").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nhal\nnext\nlast\n");
+        // Nor does that of another writer.
+        append(&path).unwrap().write_all(b"hal").unwrap();
+        file.write("more").unwrap();
+        let found = fs::read_to_string(&path).unwrap();
+        assert_eq!(found, "whole\nhal\nnext\nlast\nhal\nmore\n");
+    }
+
+    /// What tells a test that it has a limit for its files, and where they are.
+    const LIMITED: &str = "CLUSTER_CONNECT_TEST_LIMITED";
+
+    #[test]
+    fn a_line_that_fits_in_part_is_an_error_and_nothing_is_taken_away_for_it() {
+        let (whole, long) = ("w".repeat(399), "l".repeat(1000));
+        if let Some(path) = std::env::var_os(LIMITED) {
+            let mut file = Rotating::open(path.into(), u64::MAX).unwrap();
+            file.write(&whole).unwrap();
+            for _ in 0..3 {
+                assert!(file.write(&long).is_err());
+            }
+            return;
+        }
+        let dir = Dir::new("limited");
+        let path = dir.0.join("audit.log");
+        let name = "io::audit::tests::a_line_that_fits_in_part_is_an_error_and_nothing_is_taken_away_for_it";
+        // A file may have 512 bytes, and a write past those is an error instead of a signal.
+        let limited = "ulimit -f 1 && trap '' XFSZ && exec \"$@\"";
+        let done = std::process::Command::new("/bin/sh")
+            .args(["-c", limited, "sh"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(LIMITED, &path)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+        let left = fs::read_to_string(&path).unwrap();
+        let limit = left.len();
+        assert!(limit.is_multiple_of(512), "{limit} bytes: the limit is what was in the way");
+        assert_eq!(left, format!("{whole}\n{}", &long[..limit - 400]));
+        Rotating::open(path.clone(), u64::MAX).unwrap().write("next").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{left}\nnext\n"));
+    }
+
+    #[test]
+    fn lines_of_several_writers_are_whole() {
+        let dir = Dir::new("crowd");
+        let path = dir.0.join("audit.log");
+        let text = |writer: usize, number: usize| {
+            format!("{writer} {number} {}", "x".repeat((writer * 131 + number * 17) % 4000))
+        };
+        thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = path.clone();
+                scope.spawn(move || {
+                    let mut file = Rotating::open(path, u64::MAX).unwrap();
+                    (0..500).for_each(|number| file.write(&text(writer, number)).unwrap());
+                });
+            }
+        });
+        let all = fs::read_to_string(&path).unwrap();
+        let mut next = [0; 4];
+        for line in all.lines() {
+            let writer: usize = line[..1].parse().unwrap();
+            assert_eq!(line, text(writer, next[writer]));
+            next[writer] += 1;
+        }
+        assert_eq!(next, [500; 4]);
     }
 
     #[test]
