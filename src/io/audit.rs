@@ -5,11 +5,11 @@
 //! has not written in a moment counts as not written, like all that follow until it has.
 //!
 //! A file may have several writers. So it is only ever appended to: what a failed write has left of
-//! a line stays, because who takes it away again may take what another has written since. Whoever
-//! comes next begins a new line.
+//! a line stays, because who takes it away again may take what another has written since. Who has
+//! left half a line begins a new one; whose line went behind somebody else's half writes it again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
@@ -56,6 +56,8 @@ struct Rotating {
     /// Bytes in it, whoever wrote them, when it was last looked at.
     written: u64,
     most: u64,
+    /// Half a line of ours stands at the end, or did.
+    is_torn: bool,
 }
 
 /// Bytes of an audit file before it becomes `<name>.1`.
@@ -151,34 +153,49 @@ impl Rotating {
     fn open(path: PathBuf, most: u64) -> io::Result<Self> {
         let file = append(&path)?;
         let written = file.metadata()?.len();
-        Ok(Self { path, file, written, most })
+        let mut all = Self { path, file, written, most, is_torn: false };
+        all.is_torn = all.is_within_line(written)?;
+        Ok(all)
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
         if self.most <= self.written {
             self.rotate();
         }
-        // Somebody else may have added to the file, or emptied it.
-        let before = self.file.metadata()?.len();
-        let start = if self.is_torn(before)? { "\n" } else { "" };
-        let line = [start, line, "\n"].concat();
-        // One call, so that nobody's line gets into this one: a second would go behind theirs.
-        let written = loop {
-            match self.file.write(line.as_bytes()) {
+        let line = whole(line);
+        let start: &[u8] = if self.is_torn { b"\n" } else { b"" };
+        let end = self.append(&[start, &line].concat())?;
+        match end.checked_sub(line.len() as u64) {
+            Some(begin) if self.is_within_line(begin)? => self.append(&line).map(drop),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// One write, so that nobody's line gets into this one: what a second wrote would stand behind
+    /// theirs. Returns where in the file it ends.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let count = loop {
+            match self.file.write(bytes) {
                 Err(why) if why.kind() == io::ErrorKind::Interrupted => (),
                 result => break result?,
             }
         };
-        self.written = before.saturating_add(written as u64);
-        if written == line.len() { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+        // Whoever else writes, the position is the end of what was written here. A pipe has none.
+        self.written = self.file.stream_position().unwrap_or(0);
+        if count < bytes.len() {
+            self.is_torn |= 0 < count;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.is_torn = false;
+        Ok(self.written)
     }
 
-    /// The file of `len` bytes ends with half a line.
-    fn is_torn(&self, len: u64) -> io::Result<bool> {
-        let Some(at) = len.checked_sub(1) else { return Ok(false) };
+    /// What comes at this place goes behind half a line.
+    fn is_within_line(&self, at: u64) -> io::Result<bool> {
+        let Some(before) = at.checked_sub(1) else { return Ok(false) };
         let mut last = [b'\n'];
         // Nothing is there any more if somebody has emptied it meanwhile.
-        self.file.read_at(&mut last, at)?;
+        self.file.read_at(&mut last, before)?;
         Ok(last != *b"\n")
     }
 
@@ -282,11 +299,12 @@ mod tests {
         let mut file = Rotating::open(path.clone(), 1000).unwrap();
         file.write("next").unwrap();
         file.write("last").unwrap();
-        // Nor does that of another writer.
+        // Nor does that of another writer, which is seen when it is too late.
         append(&path).unwrap().write_all(b"hal").unwrap();
         file.write("more").unwrap();
+        file.write("end").unwrap();
         let found = fs::read_to_string(&path).unwrap();
-        assert_eq!(found, "whole\nhal\nnext\nlast\nhal\nmore\n");
+        assert_eq!(found, "whole\nhal\nnext\nlast\nhalmore\nmore\nend\n");
     }
 
     /// What tells a test that it has a limit for its files, and where they are.
@@ -333,9 +351,8 @@ mod tests {
         };
         thread::scope(|scope| {
             for writer in 0..4 {
-                let path = path.clone();
+                let mut file = Rotating::open(path.clone(), u64::MAX).unwrap();
                 scope.spawn(move || {
-                    let mut file = Rotating::open(path, u64::MAX).unwrap();
                     (0..500).for_each(|number| file.write(&text(writer, number)).unwrap());
                 });
             }

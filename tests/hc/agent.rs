@@ -43,7 +43,7 @@ pub(crate) fn session(stage: &mut Stage<Agent>, channel: ConnId) -> (ConnId, Con
 }
 
 /// An open session: the channel, the rendezvous, the connection to the auth proxy.
-fn carrying() -> (Stage<Agent>, ConnId, ConnId, ConnId) {
+pub(crate) fn carrying() -> (Stage<Agent>, ConnId, ConnId, ConnId) {
     let (mut stage, channel) = listening();
     let (rendezvous, local) = session(&mut stage, channel);
     stage.event(Event::Connected(local));
@@ -407,44 +407,6 @@ fn whatever_breaks_one_side_breaks_the_other() {
         };
         assert_eq!(stage.fate(other), Some(Fate::Aborted), "{end}");
         assert_eq!(stage.role.leftovers(), 1, "{end}");
-    }
-}
-
-/// Of two sessions, of which the first stands still on either side.
-#[test]
-fn a_session_that_takes_nothing_goes_when_others_wait_for_its_buffers() {
-    for side in 0..2 {
-        let (mut stage, channel, rendezvous, local) = carrying();
-        let (neighbour, other) = session(&mut stage, channel);
-        stage.event(Event::Connected(other));
-        open(&mut stage, neighbour);
-        let stuck = [rendezvous, local][side];
-        stage.net.full.insert(stuck);
-        stage.net.full.insert(other);
-        let mut taken = stage.net.lease_all_but(8);
-        for _ in 0..4 {
-            stage.pass(30);
-            // The neighbour is slow, and moves.
-            stage.drained(other, 1);
-            for conn in [channel, rendezvous, neighbour] {
-                stage.data(conn, &plain(Opcode::Pong, b""));
-            }
-        }
-        assert_eq!(stage.fate(stuck), None, "{side}: the others have enough");
-        stage.net.full.remove(&stuck);
-        stage.drained(stuck, 1);
-        stage.net.full.insert(stuck);
-        taken.extend(stage.net.lease_all_but(7));
-        for seconds in [30, 29] {
-            stage.pass(seconds);
-            stage.drained(other, 1);
-        }
-        assert_eq!(stage.fate(stuck), None, "{side}: a reader may pause");
-        stage.pass(31);
-        let fates = [rendezvous, local].map(|conn| stage.fate(conn));
-        assert_eq!(fates, [Some(Fate::Aborted), Some(Fate::Aborted)], "{side}");
-        assert_eq!([neighbour, other, channel].map(|conn| stage.fate(conn)), [None; 3], "{side}");
-        assert_eq!(stage.net.leased(), taken.len(), "{side}");
     }
 }
 

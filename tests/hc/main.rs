@@ -21,6 +21,7 @@ mod pair;
 mod pump;
 mod rendezvous;
 mod seats;
+mod stalled;
 mod succession;
 mod table;
 

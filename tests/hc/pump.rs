@@ -227,29 +227,3 @@ fn a_leg_that_is_not_read_is_not_called_dead() {
     }
     assert_eq!(stage.fate(sender), None);
 }
-
-#[test]
-fn a_leg_that_takes_nothing_goes_when_others_wait_for_its_buffers() {
-    let (mut stage, _) = relay();
-    let (sender, listener) = stage.joined();
-    let neighbours = stage.joined();
-    stage.net.full.insert(listener);
-    stage.data(sender, &masked(Opcode::Binary, b"x"));
-    let mut taken = stage.net.lease_all_but(8);
-    for _ in 0..5 {
-        stage.pass(30);
-        for other in [sender, listener, neighbours.0, neighbours.1] {
-            stage.data(other, &masked(Opcode::Pong, b""));
-        }
-    }
-    assert_eq!(stage.fate(listener), None, "the others have enough");
-    stage.drained(listener, 1);
-    stage.net.full.insert(listener);
-    taken.extend(stage.net.lease_all_but(7));
-    stage.pass(59);
-    assert_eq!(stage.fate(listener), None, "a reader may pause");
-    stage.pass(31);
-    let fates = [sender, listener].map(|conn| stage.fate(conn));
-    assert_eq!(fates, [Some(Fate::Aborted), Some(Fate::Aborted)]);
-    assert_eq!([neighbours.0, neighbours.1].map(|conn| stage.fate(conn)), [None, None]);
-}
