@@ -1,5 +1,5 @@
 //! The first of the README's commands, at a terminal, as somebody new here runs it, and what it
-//! invites to. `cargo test` builds it beside these tests.
+//! invites to.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,14 +18,33 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
+/// Built by `cargo test`, but not by `cargo test --test e2e` alone: one of other sources than these
+/// is none.
 fn program() -> Result<PathBuf, Absent> {
     let own = env::current_exe().expect("this program has a place");
     let place = own.parent().and_then(Path::parent).expect("target/debug/deps");
     let program = place.join("examples/quickstart");
-    match program.exists() {
+    match is_of_these_sources(&program) {
         true => Ok(program),
-        false => Err(Absent("quickstart (cargo build --example quickstart)".to_owned())),
+        false => {
+            let what = "quickstart of the sources as they are now";
+            Err(Absent(format!("{what} (cargo build --example quickstart)")))
+        }
     }
+}
+
+/// Whether it is newer than all that it was made of, which cargo has listed beside it.
+fn is_of_these_sources(program: &Path) -> bool {
+    let age = |path: &Path| fs::metadata(path).and_then(|it| it.modified()).ok();
+    let list = fs::read_to_string(program.with_extension("d")).unwrap_or_default();
+    let (Some((of, sources)), Some(built)) = (list.split_once(": "), age(program)) else {
+        return false;
+    };
+    // A blank in a name has a backslash before it.
+    let plain = |path: &str| PathBuf::from(path.replace('\0', " "));
+    let is_older = |path: &str| age(&plain(path)).is_some_and(|changed| changed <= built);
+    let sources = sources.replace("\\ ", "\0");
+    of.replace("\\ ", " ") == program.to_string_lossy() && sources.split_whitespace().all(is_older)
 }
 
 fn at_terminal(line: &str) -> Result<Running, Absent> {
