@@ -1,6 +1,8 @@
 //! What it costs to judge a credential, from its text to the header fields that go upstream, and
 //! what it costs to refuse one. One core, in memory; allocations are counted.
 
+#[path = "rig/cost.rs"]
+mod cost;
 #[path = "../tests/support/mint.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
 mod mint;
@@ -9,14 +11,13 @@ mod mint;
 mod report;
 
 use std::hint::black_box;
-use std::time::Instant;
 
-use allocation_counter::measure;
 use cluster_connect::auth::impersonate;
 use cluster_connect::auth::pop::{Asked, Possession};
 use cluster_connect::auth::profile::{EntraKeys, EntraTenant, OidcIssuer, Prefix};
 use cluster_connect::auth::{IssuerSettings, KeySource, Unverified, Verifier, VerifierSettings};
 use cluster_connect::wire::jws::{Algorithm, encode_base64url};
+use cost::Cost;
 use mint::{Keys, Signer, with};
 use report::{Options, Report};
 use ring::digest::{SHA256, digest};
@@ -46,7 +47,9 @@ fn main() {
     ];
     let good: Vec<_> = judged
         .iter()
-        .map(|(name, token)| (*name, time(rounds, || assert!(lets_in(&verifier, token), "{name}"))))
+        .map(|(name, token)| {
+            (*name, Cost::of(rounds, || assert!(lets_in(&verifier, token), "{name}")))
+        })
         .collect();
     report.table("a credential that is taken, to its header fields", &rows(good));
     let token = signed(&keys, Signer::Rs256, "RS256", "rsa");
@@ -63,46 +66,14 @@ fn main() {
     let bad: Vec<_> = refused
         .iter()
         .map(|(name, token)| {
-            (*name, time(rounds, || assert!(!lets_in(&verifier, token), "{name}")))
+            (*name, Cost::of(rounds, || assert!(!lets_in(&verifier, token), "{name}")))
         })
         .collect();
     report.table("a credential that is refused", &rows(bad));
 }
 
-struct Cost {
-    micros: f64,
-    allocations: f64,
-    bytes: f64,
-}
-
-fn time(rounds: usize, act: impl Fn()) -> Cost {
-    for _ in 0..16 {
-        act();
-    }
-    let mut seconds = 0.0;
-    let counted = measure(|| {
-        let start = Instant::now();
-        (0..rounds).for_each(|_| act());
-        seconds = start.elapsed().as_secs_f64();
-    });
-    let each = |total: f64| total / rounds as f64;
-    Cost {
-        micros: each(seconds * 1e6),
-        allocations: each(counted.count_total as f64),
-        bytes: each(counted.bytes_total as f64),
-    }
-}
-
 fn rows(found: Vec<(&str, Cost)>) -> Vec<(String, Vec<report::Figure<'static>>)> {
-    let row = |(name, cost): (&str, Cost)| {
-        let figures = vec![
-            ("us each", cost.micros, 2),
-            ("allocations", cost.allocations, 1),
-            ("bytes", cost.bytes, 0),
-        ];
-        (name.to_owned(), figures)
-    };
-    found.into_iter().map(row).collect()
+    found.into_iter().map(|(name, cost)| cost.row(name)).collect()
 }
 
 /// As the auth proxy does it for each request.

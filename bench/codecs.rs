@@ -1,6 +1,9 @@
 //! What one core does with the layers of the data path, in memory: masking, WebSocket frames,
 //! records, whole sessions. Allocations are counted, rustls' own included.
 
+#[allow(dead_code, reason = "the other benches use more of it")]
+#[path = "rig/cost.rs"]
+mod cost;
 #[allow(dead_code, reason = "the other bench uses more of it")]
 #[path = "rig/report.rs"]
 mod report;
@@ -8,12 +11,11 @@ mod report;
 mod support;
 
 use std::hint::black_box;
-use std::time::Instant;
 
-use allocation_counter::measure;
 use cluster_connect::engine::ws::{Splice, frame_up, push_frame};
 use cluster_connect::limits::{BUFFER_SIZE, FRAME_MAX, MUX_HEADER};
 use cluster_connect::wire::ws::{Opcode, mask};
+use cost::Cost;
 use report::{Options, Report};
 use support::pair::{Pair, sessions};
 
@@ -26,9 +28,7 @@ const PIECE: usize = FRAME_MAX - MUX_HEADER;
 struct Found {
     name: String,
     bytes: usize,
-    seconds: f64,
-    allocations: u64,
-    rounds: usize,
+    cost: Cost,
 }
 
 fn main() {
@@ -44,11 +44,10 @@ fn main() {
     let rows: Vec<_> = all
         .into_iter()
         .map(|it| {
-            let rounds = it.rounds as f64;
             let figures = vec![
-                ("GiB/s", it.bytes as f64 * rounds / GIB / it.seconds, 2),
-                ("us each", it.seconds * 1e6 / rounds, 3),
-                ("allocations", it.allocations as f64 / rounds, 3),
+                ("GiB/s", it.bytes as f64 * 1e6 / GIB / it.cost.micros, 2),
+                ("us each", it.cost.micros, 3),
+                ("allocations", it.cost.allocations, 3),
             ];
             (it.name, figures)
         })
@@ -56,20 +55,8 @@ fn main() {
     report.table("one core, in memory", &rows);
 }
 
-/// Times `act`, after it has been done often enough for buffers to have their size.
-fn time(name: &str, bytes: usize, rounds: usize, mut act: impl FnMut()) -> Found {
-    for _ in 0..16 {
-        act();
-    }
-    let mut seconds = 0.0;
-    let counted = measure(|| {
-        let start = Instant::now();
-        for _ in 0..rounds {
-            act();
-        }
-        seconds = start.elapsed().as_secs_f64();
-    });
-    Found { name: name.to_owned(), bytes, seconds, allocations: counted.count_total, rounds }
+fn time(name: &str, bytes: usize, rounds: usize, act: impl FnMut()) -> Found {
+    Found { name: name.to_owned(), bytes, cost: Cost::of(rounds, act) }
 }
 
 fn masking(rounds: usize) -> Found {

@@ -1,6 +1,10 @@
 //! What the auth proxy adds to a request: heads in memory, and requests through the process against
 //! the same requests without it, in the same run.
 
+#[path = "rig/cost.rs"]
+mod cost;
+#[path = "../tests/support/heads.rs"]
+mod heads;
 #[path = "../tests/support/mint.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with tests, which use more of it")]
 mod mint;
@@ -16,16 +20,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use allocation_counter::measure;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use cluster_connect::auth::fields::HeaderPolicy;
-use cluster_connect::auth::impersonate::{self, Road};
-use cluster_connect::auth::{GroupState, Principal};
-use cluster_connect::role::auth_proxy::head::Identity;
-use cluster_connect::secret::Secret;
-use cluster_connect::wire::h1::{RequestHead, Scan, policy};
+use cluster_connect::wire::h1::{RequestHead, Scan};
 use cluster_connect::wire::resource::ResourceId;
+use cost::Cost;
+use heads::{Caller, GROUPS};
 use mint::{Keys, now, with};
 use places::Scratch;
 use rig::process::Process;
@@ -39,7 +37,6 @@ use serde_json::json;
 
 const ISSUER: &str = "https://issuer.example";
 const CLUSTER: &str = "edge-7";
-const GROUPS: usize = 8;
 
 type Row = (String, Vec<Figure<'static>>);
 
@@ -47,7 +44,7 @@ fn main() {
     rig::play(&[], |options| {
         let mut report = Report::new(options);
         if options.wants("heads") {
-            report.table("one request's head, in memory", &heads(options));
+            report.table("one request's head, in memory", &in_memory(options));
         }
         if options.wants("requests") {
             report.table("requests of 1 kB, with and without the auth proxy", &requests(options));
@@ -55,84 +52,18 @@ fn main() {
     });
 }
 
-/// What kubectl sends, with a token of the usual size.
-fn request(token: &str) -> String {
-    format!(
-        "GET /api/v1/namespaces/default/pods?limit=500 HTTP/1.1\r\nHost: 127.0.0.1:47011\r\n\
-         User-Agent: kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0\r\n\
-         Accept: application/json;as=Table;v=v1;g=meta.k8s.io,application/json\r\n\
-         Accept-Encoding: gzip\r\nAuthorization: Bearer {token}\r\n\
-         Kubectl-Command: kubectl get\r\nKubectl-Session: 6b4a1a0e-0e0d-4e38-9a83-000000000000\r\n\r\n"
-    )
-}
-
-fn heads(options: &Options) -> Vec<Row> {
+fn in_memory(options: &Options) -> Vec<Row> {
     let rounds = if options.quick { 20_000 } else { 200_000 };
-    let text = request(&"eyJhbGciOi.".repeat(120));
-    let principal = Principal {
-        user: "alice@contoso.example".to_owned(),
-        groups: (0..GROUPS).map(|n| format!("5c7d0000-0000-0000-0000-00000000000{n}")).collect(),
-        group_state: GroupState::Complete,
-        extra: vec![("oid".to_owned(), "5c7d0000-0000-0000-0000-000000000001".to_owned())],
-        issuer: ISSUER.to_owned(),
-        subject: "s".to_owned(),
-        display: String::new(),
-        credential_id: "c".repeat(64),
-        expires: 0,
-        is_app: false,
-    };
-    let own = Secret::new("t".repeat(900));
+    let (text, caller) = (heads::request(&heads::token()), Caller::new());
     let read = || RequestHead::read(text.as_bytes(), &mut Scan::default()).expect("a head");
     let (head, _) = read().expect("whole");
-    let rewrite = |head: &RequestHead| {
-        policy::admit(head).expect("fine");
-        policy::credential(&head.fields, true).expect("one");
-        assert!(!policy::impersonates(&head.fields));
-        let fields = impersonate::fields(&principal, None).expect("sendable");
-        let identity = Identity {
-            road: Road::Bearer,
-            fields: &fields,
-            bearer: Some(&own),
-            host: "10.0.0.1:443",
-            audit_id: "6b4a1a0e-0e0d-4e38-9a83-000000000000",
-            policy: HeaderPolicy::DenyList,
-        };
-        let mut bytes = Vec::new();
-        identity.put_on(head).expect("fit").write(&mut bytes).expect("writable");
-        bytes
-    };
+    let both = || read().map(|(head, _)| caller.send_on(&head));
     vec![
-        time("read, checked", rounds, || {
-            black_box(read());
-        }),
-        time("decided, stripped, impersonated, written", rounds, || {
-            black_box(rewrite(black_box(&head)));
-        }),
-        time("both", rounds, || {
-            if let Some((head, _)) = read() {
-                black_box(rewrite(&head));
-            }
-        }),
+        Cost::of(rounds, || drop(black_box(read()))).row("read, checked"),
+        Cost::of(rounds, || drop(black_box(caller.send_on(black_box(&head)))))
+            .row("decided, stripped, impersonated, written"),
+        Cost::of(rounds, || drop(black_box(both()))).row("both"),
     ]
-}
-
-fn time(name: &str, rounds: usize, mut act: impl FnMut()) -> Row {
-    for _ in 0..100 {
-        act();
-    }
-    let mut seconds = 0.0;
-    let counted = measure(|| {
-        let start = Instant::now();
-        (0..rounds).for_each(|_| act());
-        seconds = start.elapsed().as_secs_f64();
-    });
-    let rounds = rounds as f64;
-    let figures = vec![
-        ("us each", seconds * 1e6 / rounds, 2),
-        ("allocations", counted.count_total as f64 / rounds, 1),
-        ("bytes allocated", counted.bytes_total as f64 / rounds, 0),
-    ];
-    (name.to_owned(), figures)
 }
 
 /// Where requests go, and how.
@@ -185,7 +116,7 @@ fn requests(options: &Options) -> Vec<Row> {
         "iss": ISSUER, "aud": "cluster", "sub": "alice", "jti": "j", "iat": now, "exp": now + 3600,
         "groups": (0..GROUPS).map(|n| format!("5c7d-{n}")).collect::<Vec<_>>(),
     }));
-    let request: Arc<[u8]> = request(&token).into_bytes().into();
+    let request: Arc<[u8]> = heads::request(&token).into_bytes().into();
     let direct = Way {
         to: api,
         tls: pki.client(&[b"http/1.1"]),
@@ -224,17 +155,9 @@ fn requests(options: &Options) -> Vec<Row> {
 /// An auth proxy in front of `api`, with everything switched on that is by default, and an audit
 /// log.
 fn start(scratch: &Scratch, keys: &Keys, pki: &Pki, api: SocketAddr) -> (Process, SocketAddr) {
-    let ca = STANDARD.encode(&pki.ca_pem);
-    let kubeconfig = scratch.write(
-        "kubeconfig",
-        &format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters:\n- name: c\n  cluster:\n    \
-             server: https://localhost:{}\n    certificate-authority-data: {ca}\n\
-             users:\n- name: u\n  user:\n    token: our-own-token\n\
-             contexts:\n- name: c\n  context: {{cluster: c, user: u}}\n",
-            api.port()
-        ),
-    );
+    let place = format!("localhost:{}", api.port());
+    let text = rig::upstream::kubeconfig(&place, &pki.ca_pem, "our-own-token");
+    let kubeconfig = scratch.write("kubeconfig", &text);
     let set = json!({ "keys": [with(keys.rsa_jwk(false), json!({"kid": "rsa", "use": "sig"}))] });
     let set = scratch.write("keys.json", &set.to_string());
     let (state, audit) = (scratch.word("state"), scratch.word("audit.log"));

@@ -1,6 +1,8 @@
 //! The corpora against the real binary, over real sockets: `kube-aad-proxy` with an upstream that
 //! writes down every byte. What must be refused sends nothing upstream.
 
+#[path = "authproxy/callers.rs"]
+mod callers;
 #[path = "corpora/classes.rs"]
 mod classes;
 #[path = "corpora/h1.rs"]
@@ -27,4 +29,5 @@ mod support {
     pub mod process;
     pub mod recorder;
     pub mod tls;
+    pub mod upstream;
 }

@@ -16,4 +16,5 @@ mod support {
     pub mod process;
     pub mod recorder;
     pub mod tls;
+    pub mod upstream;
 }

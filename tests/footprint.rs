@@ -1,24 +1,22 @@
 //! Figures that are exact: allocations in the data path, bytes on the wire, and bytes that are held
 //! for what is idle.
 
+#[path = "support/heads.rs"]
+mod heads;
 mod support;
 
 use std::time::Instant;
 
 use allocation_counter::measure;
-use cluster_connect::auth::fields::HeaderPolicy;
-use cluster_connect::auth::impersonate::{self, Road};
-use cluster_connect::auth::{GroupState, Principal};
 use cluster_connect::buf::{Outbox, Pool};
 use cluster_connect::engine::exchange::Exchange;
 use cluster_connect::engine::mux::{Event, Session};
 use cluster_connect::engine::tunnel::{ALPN_MUX, Tunnel};
 use cluster_connect::engine::ws::{Splice, frame_up, push_frame};
 use cluster_connect::limits::{BUFFER_SIZE, FRAME_MAX, MUX_HEADER, TLS_RECORD_OVERHEAD, WS_HEAD};
-use cluster_connect::role::auth_proxy::head::Identity;
-use cluster_connect::secret::Secret;
-use cluster_connect::wire::h1::{RequestHead, Scan, policy};
+use cluster_connect::wire::h1::{RequestHead, Scan};
 use cluster_connect::wire::ws::Opcode;
+use heads::Caller;
 use support::pair::{Pair, sessions_with};
 use support::tls::Pki;
 
@@ -195,43 +193,10 @@ fn an_idle_session_costs_less_than_it_did() {
 /// What kubectl sends, with a token of the usual size, read, judged, and made into what goes on.
 #[test]
 fn a_requests_head_passes_with_few_allocations() {
-    let text = format!(
-        "GET /api/v1/namespaces/default/pods?limit=500 HTTP/1.1\r\nHost: 127.0.0.1:47011\r\n\
-         User-Agent: kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0\r\n\
-         Accept: application/json;as=Table;v=v1;g=meta.k8s.io,application/json\r\n\
-         Accept-Encoding: gzip\r\nAuthorization: Bearer {}\r\nKubectl-Command: kubectl get\r\n\
-         Kubectl-Session: 6b4a1a0e-0e0d-4e38-9a83-000000000000\r\n\r\n",
-        "eyJhbGciOi.".repeat(120)
-    );
-    let principal = Principal {
-        user: "alice@contoso.example".to_owned(),
-        groups: (0..8).map(|n| format!("5c7d0000-0000-0000-0000-00000000000{n}")).collect(),
-        group_state: GroupState::Complete,
-        extra: vec![("oid".to_owned(), "5c7d0000-0000-0000-0000-000000000001".to_owned())],
-        issuer: "https://issuer.example".to_owned(),
-        subject: "s".to_owned(),
-        display: String::new(),
-        credential_id: "c".repeat(64),
-        expires: 0,
-        is_app: false,
-    };
-    let own = Secret::new("t".repeat(900));
+    let (text, caller) = (heads::request(&heads::token()), Caller::new());
     let found = measure(|| {
         let (head, _) = RequestHead::read(text.as_bytes(), &mut Scan::default()).unwrap().unwrap();
-        policy::admit(&head).unwrap();
-        policy::credential(&head.fields, true).unwrap();
-        assert!(!policy::impersonates(&head.fields));
-        let fields = impersonate::fields(&principal, None).unwrap();
-        let identity = Identity {
-            road: Road::Bearer,
-            fields: &fields,
-            bearer: Some(&own),
-            host: "10.0.0.1:443",
-            audit_id: "6b4a1a0e-0e0d-4e38-9a83-000000000000",
-            policy: HeaderPolicy::DenyList,
-        };
-        let mut bytes = Vec::new();
-        identity.put_on(&head).unwrap().write(&mut bytes).unwrap();
+        caller.send_on(&head);
     });
     assert_eq!(found.count_total, HEAD, "{found:?}");
 }

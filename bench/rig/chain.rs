@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use cluster_connect::engine::tlsconf::{self, Versions};
 use cluster_connect::wire::kubeconfig::{Kubeconfig, Material, Token};
 use rustls::ClientConfig;
@@ -21,6 +19,7 @@ use super::process::{self, Process};
 use super::sender::SENDER;
 use super::stream::{Secure, Stream, connect};
 use super::tls::Pki;
+use super::upstream;
 
 const RELAY_AUDIENCE: &str = "bench-relay";
 const CLUSTER_AUDIENCE: &str = "bench-cluster";
@@ -339,15 +338,8 @@ impl Site {
     }
 
     fn upstream(&self, cluster: &str) -> String {
-        let to = self.origin.api;
-        let config = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters:\n- name: c\n  cluster:\n    server: https://{to}\n    \
-             certificate-authority-data: {}\n\
-             contexts:\n- name: c\n  context: {{cluster: c, user: u}}\n\
-             users:\n- name: u\n  user:\n    token: bench\n",
-            STANDARD.encode(&self.pki.ca_pem)
-        );
+        let place = self.origin.api.to_string();
+        let config = upstream::kubeconfig(&place, &self.pki.ca_pem, "bench");
         let path = self.dir.join(format!("{cluster}-upstream"));
         write(&path, &config);
         text(&path)

@@ -13,6 +13,8 @@ mod sender;
 pub(crate) mod stream;
 #[path = "../../tests/support/tls.rs"]
 pub(crate) mod tls;
+#[path = "../../tests/support/upstream.rs"]
+pub(crate) mod upstream;
 
 use report::Options;
 

@@ -184,8 +184,7 @@ impl Cluster {
 ///
 /// `USAGE` for a word that is none.
 pub fn page(verb: &str) -> Result<&'static Page, Error> {
-    let found = PAGES.iter().find(|(name, _)| *name == verb).map(|(_, page)| page);
-    found.ok_or_else(|| Error::usage("cluster", format!("cluster {verb}: no such command")))
+    manual::of_verb(&PAGES, "cluster ", verb)
 }
 
 fn action(verb: &str, args: &mut Args<'_>) -> Result<Action, Error> {
@@ -287,14 +286,14 @@ USAGE
   Each has a page of its own: cluster-connect cluster add --help
 "];
 
-static PAGES: [(&str, Page); 7] = [
-    ("add", Page { command: "cluster add", parts: ADD }),
-    ("show", Page { command: "cluster show", parts: SHOW }),
-    ("list", Page { command: "cluster list", parts: LIST }),
-    ("grant", Page { command: "cluster grant", parts: GRANT }),
-    ("revoke", Page { command: "cluster revoke", parts: REVOKE }),
-    ("join-token", Page { command: "cluster join-token", parts: JOIN_TOKEN }),
-    ("remove", Page { command: "cluster remove", parts: REMOVE }),
+static PAGES: [Page; 7] = [
+    Page { command: "cluster add", parts: ADD },
+    Page { command: "cluster show", parts: SHOW },
+    Page { command: "cluster list", parts: LIST },
+    Page { command: "cluster grant", parts: GRANT },
+    Page { command: "cluster revoke", parts: REVOKE },
+    Page { command: "cluster join-token", parts: JOIN_TOKEN },
+    Page { command: "cluster remove", parts: REMOVE },
 ];
 
 const ADD: &[&str] = &[

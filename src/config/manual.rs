@@ -1,5 +1,7 @@
 //! Manual pages, and the words that several of them have in common.
 
+use super::errors::Error;
+
 /// The manual page of a command.
 #[derive(Debug)]
 pub struct Page {
@@ -24,6 +26,23 @@ impl Page {
             head.split([' ', ',']).filter(|word| word.starts_with('-'))
         })
     }
+}
+
+/// The page of `verb` among those of `group`.
+///
+/// # Errors
+///
+/// `USAGE` for a word that is none.
+pub(super) fn of_verb(
+    pages: &'static [Page],
+    group: &'static str,
+    verb: &str,
+) -> Result<&'static Page, Error> {
+    let found = pages.iter().find(|page| page.command.strip_prefix(group) == Some(verb));
+    found.ok_or_else(|| {
+        let group = group.trim_end();
+        Error::usage(group, format!("{group} {verb}: no such command"))
+    })
 }
 
 /// Where the relay is, and its CA.

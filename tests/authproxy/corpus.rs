@@ -2,13 +2,11 @@
 //! made: what must be refused sends nothing upstream, what must pass sends exactly its identity.
 
 use std::fs;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use cluster_connect::wire::h1::{RequestHead, Scan};
 use serde_json::{Value, json};
 
+use crate::callers::at_once;
 use crate::door::{Door, Site, is_whole, request};
 use crate::requests::answer;
 use crate::support::mint::Keys;
@@ -51,27 +49,19 @@ fn every_token_of_the_corpus_has_its_verdict_at_the_door() {
     let door = Door::of(site(), Keys::new(), answer, &[]);
     let (refused, passed): (Vec<_>, Vec<_>) =
         cases.iter().partition(|case| case["accept"] == false);
-    let wrong = Mutex::new(Vec::new());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| {
-                while let Some(case) = refused.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let down = door.exchange(&request(&fields(case)), is_whole);
-                    let is_refusal = [&b"401"[..], b"403", b"400", b"431"]
-                        .iter()
-                        .any(|status| down.get(9..12) == Some(status));
-                    if !is_refusal {
-                        let head: String = down.escape_ascii().take(90).map(char::from).collect();
-                        wrong.lock().expect("no panic").push(format!("{}: {head}", case["id"]));
-                    }
-                }
-            });
+    let downs = at_once(CALLERS, &refused, |case| door.exchange(&request(&fields(case)), is_whole));
+    let mut wrong = Vec::new();
+    for (case, down) in refused.iter().zip(downs) {
+        let is_refusal = [&b"401"[..], b"403", b"400", b"431"]
+            .iter()
+            .any(|status| down.get(9..12) == Some(status));
+        if !is_refusal {
+            let head: String = down.escape_ascii().take(90).map(char::from).collect();
+            wrong.push(format!("{}: {head}", case["id"]));
         }
-    });
+    }
     let sent = door.went_up();
     assert!(sent.is_empty(), "{} requests went upstream: {sent:?}", sent.len());
-    let mut wrong = wrong.into_inner().expect("no panic");
     for case in &passed {
         let down = door.exchange(&request(&fields(case)), is_whole);
         if !down.starts_with(b"HTTP/1.1 200 ") {

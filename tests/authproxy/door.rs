@@ -7,8 +7,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use cluster_connect::wire::h1::RequestHead;
 use cluster_connect::wire::resource::ResourceId;
 use rustls::pki_types::pem::PemObject as _;
@@ -21,6 +19,7 @@ use crate::support::mint::{Keys, now, with};
 use crate::support::process::{PATIENCE, Process, Scratch};
 use crate::support::recorder::{Conn, Recorder};
 use crate::support::tls::Pki;
+use crate::support::upstream::kubeconfig;
 
 const CLUSTER: &str = "edge-7";
 pub(crate) const ISSUER: &str = "https://issuer.example";
@@ -73,7 +72,9 @@ impl Door {
     ) -> Self {
         let (scratch, pki) = (Scratch::new(), Pki::new());
         let upstream = Recorder::start(pki.server(&[b"http/1.1"]), answer);
-        let kubeconfig = scratch.write("kubeconfig", &kubeconfig(&pki, upstream.address()));
+        let place = upstream.address().to_string();
+        let config = kubeconfig(&place, &pki.ca_pem, "our-own-token");
+        let kubeconfig = scratch.write("kubeconfig", &config);
         for (name, text) in &site.files {
             scratch.write(name, text);
         }
@@ -232,17 +233,6 @@ fn auth_config() -> Value {
             "algorithms": algorithms,
         },
     ]})
-}
-
-fn kubeconfig(pki: &Pki, address: SocketAddr) -> String {
-    let ca = STANDARD.encode(&pki.ca_pem);
-    format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-         clusters:\n- name: c\n  cluster:\n    server: https://{address}\n    \
-         certificate-authority-data: {ca}\n\
-         users:\n- name: u\n  user:\n    token: our-own-token\n\
-         contexts:\n- name: c\n  context: {{cluster: c, user: u}}\n"
-    )
 }
 
 /// A library that stops the wall clock of the process it is loaded into. The time that never jumps

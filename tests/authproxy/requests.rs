@@ -1,16 +1,14 @@
 //! Every raw request of the corpus, in a session of its own, against the real binary.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use cluster_connect::wire::h1::{BodyReader, RequestHead, ResponseHead, Scan};
 
+use crate::callers::at_once;
 use crate::corpus::{Case, Seen, cases};
 use crate::door::Door;
 
-/// Callers at a time. Most of them wait: some cases end only when the proxy's patience does.
+/// Callers at a time.
 const CALLERS: usize = 24;
 
 /// What the upstream answers, by the case that the request belongs to.
@@ -38,19 +36,8 @@ fn every_request_of_the_corpus_ends_as_it_must() {
         names.iter().enumerate().map(|(at, case)| format!("{at}/{}", case.id)).collect();
     let all: Vec<Case> =
         users.iter().enumerate().map(|(at, user)| cases(&door.token(user)).remove(at)).collect();
-    let downs: Vec<_> = all.iter().map(|_| Mutex::new(Vec::new())).collect();
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| {
-                while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed))
-                    && let (Some(case), Some(down)) = (all.get(at), downs.get(at))
-                {
-                    let enough = |down: &[u8]| answers(down) >= case.answers();
-                    *down.lock().expect("one writer") = door.exchange(&case.raw, enough);
-                }
-            });
-        }
+    let downs = at_once(CALLERS, &all, |case| {
+        door.exchange(&case.raw, |down| answers(down) >= case.answers())
     });
     let ups = by_user(&door);
     let known = users.iter().filter(|user| ups.contains_key(*user)).count();
@@ -58,7 +45,7 @@ fn every_request_of_the_corpus_ends_as_it_must() {
     let mut wrong = Vec::new();
     for ((case, down), user) in all.iter().zip(downs).zip(&users) {
         let up = ups.get(user).cloned().unwrap_or_default();
-        let seen = Seen { down: down.into_inner().expect("one writer"), up };
+        let seen = Seen { down, up };
         if let Err(why) = case.judge(&seen) {
             wrong.push(format!("{} ({}): {why}", case.id, case.why));
         }

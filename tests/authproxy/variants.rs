@@ -1,12 +1,10 @@
 //! Variants of each class of hostile requests, in a session of their own, against the real binary.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 
 use cluster_connect::wire::h1::RequestHead;
 
+use crate::callers::at_once;
 use crate::classes::{CLASSES, Must, Rng, Variant, with_token};
 use crate::door::Door;
 use crate::requests::{answers, by_user};
@@ -38,29 +36,17 @@ fn variants_of_every_class_end_as_they_must() {
             all.push((user, variant));
         }
     }
-    let downs: Vec<_> = all.iter().map(|_| Mutex::new(Vec::new())).collect();
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..CALLERS {
-            scope.spawn(|| {
-                while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed))
-                    && let (Some((_, variant)), Some(down)) = (all.get(at), downs.get(at))
-                {
-                    let count = match variant.must {
-                        Must::Pass(count, ..) => count,
-                        Must::Refuse(_) | Must::Break => 1,
-                    };
-                    let is_enough = |down: &[u8]| answers(down) >= count;
-                    *down.lock().expect("one writer") = door.exchange(&variant.raw, is_enough);
-                }
-            });
-        }
+    let downs = at_once(CALLERS, &all, |(_, variant)| {
+        let count = match variant.must {
+            Must::Pass(count, ..) => count,
+            Must::Refuse(_) | Must::Break => 1,
+        };
+        door.exchange(&variant.raw, |down| answers(down) >= count)
     });
     let ups = by_user(&door);
     let mut wrong = Vec::new();
     for ((user, variant), down) in all.iter().zip(downs) {
         let up = ups.get(user).map(Vec::as_slice).unwrap_or_default();
-        let down = down.into_inner().expect("one writer");
         if let Err(why) = judge(variant, &down, up) {
             wrong.push(format!("{user} {}: {why}: {}", variant.class, variant.raw.escape_ascii()));
         }

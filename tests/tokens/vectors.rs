@@ -37,10 +37,6 @@ fn number(bytes: &[u8]) -> String {
     encode_base64url(&bytes[zeros..])
 }
 
-fn rsa(n: &[u8], e: &[u8]) -> Value {
-    json!({"kty": "RSA", "n": number(n), "e": number(e)})
-}
-
 fn ecdsa_groups() -> Vec<Group> {
     let sets = [
         (ecdsa::TestName::EcdsaSecp256r1Sha256P1363, Algorithm::Es256, "P-256", 32),
@@ -62,6 +58,17 @@ fn ecdsa_groups() -> Vec<Group> {
     groups
 }
 
+/// A key of so many bits, and what is to be verified with it.
+fn rsa_group(
+    (algorithm, bits): (Algorithm, usize),
+    (n, e): (&[u8], &[u8]),
+    tests: impl Iterator<Item = Test>,
+) -> Group {
+    let name = format!("{} {bits}", algorithm.as_str());
+    let jwk = json!({"kty": "RSA", "n": number(n), "e": number(e)});
+    Group { name, algorithm, jwk, tests: tests.collect() }
+}
+
 fn pkcs1_groups() -> Vec<Group> {
     use rsa_pkcs1_verify::TestName as Name;
     let sets = [
@@ -81,9 +88,7 @@ fn pkcs1_groups() -> Vec<Group> {
         for group in rsa_pkcs1_verify::TestSet::load(name).expect("vectors").test_groups {
             let tests = group.tests.iter();
             let tests = tests.map(|it| test(it.tc_id, &it.comment, &it.msg, &it.sig, it.result));
-            let name = format!("{} {bits}", algorithm.as_str());
-            let jwk = rsa(&group.key.n, &group.key.e);
-            groups.push(Group { name, algorithm, jwk, tests: tests.collect() });
+            groups.push(rsa_group((algorithm, bits), (&group.key.n, &group.key.e), tests));
         }
     }
     groups
@@ -104,9 +109,7 @@ fn pss_groups() -> Vec<Group> {
         for group in rsa_pss_verify::TestSet::load(name).expect("vectors").test_groups {
             let tests = group.tests.iter();
             let tests = tests.map(|it| test(it.tc_id, &it.comment, &it.msg, &it.sig, it.result));
-            let name = format!("{} {bits}", algorithm.as_str());
-            let jwk = rsa(&group.key.n, &group.key.e);
-            groups.push(Group { name, algorithm, jwk, tests: tests.collect() });
+            groups.push(rsa_group((algorithm, bits), (&group.key.n, &group.key.e), tests));
         }
     }
     groups

@@ -9,8 +9,7 @@ use crate::config::manual::{self, Page};
 ///
 /// `USAGE` for a word that is none.
 pub fn page(verb: &str) -> Result<&'static Page, Error> {
-    let found = PAGES.iter().find(|(name, _)| *name == verb).map(|(_, page)| page);
-    found.ok_or_else(|| Error::usage("hc", format!("hc {verb}: no such command")))
+    manual::of_verb(&PAGES, "hc ", verb)
 }
 
 /// The manual page of `hc` itself.
@@ -47,16 +46,16 @@ USAGE
   Each has a page of its own: cluster-connect hc add --help
 "];
 
-static PAGES: [(&str, Page); 9] = [
-    ("add", Page { command: "hc add", parts: ADD }),
-    ("list", Page { command: "hc list", parts: LIST }),
-    ("show", Page { command: "hc show", parts: SHOW }),
-    ("remove", Page { command: "hc remove", parts: REMOVE }),
-    ("rule", Page { command: "hc rule", parts: RULE }),
-    ("keys", Page { command: "hc keys", parts: KEYS }),
-    ("grant", Page { command: "hc grant", parts: GRANT }),
-    ("revoke", Page { command: "hc revoke", parts: REVOKE }),
-    ("network", Page { command: "hc network", parts: NETWORK }),
+static PAGES: [Page; 9] = [
+    Page { command: "hc add", parts: ADD },
+    Page { command: "hc list", parts: LIST },
+    Page { command: "hc show", parts: SHOW },
+    Page { command: "hc remove", parts: REMOVE },
+    Page { command: "hc rule", parts: RULE },
+    Page { command: "hc keys", parts: KEYS },
+    Page { command: "hc grant", parts: GRANT },
+    Page { command: "hc revoke", parts: REVOKE },
+    Page { command: "hc network", parts: NETWORK },
 ];
 
 const ADD: &[&str] = &[
