@@ -52,3 +52,8 @@ pub mod role;
 pub mod secret;
 pub mod start;
 pub mod wire;
+
+/// musl's own maps and unmaps pages for nearly every TLS record.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use cluster_connect::buf::{Pool, Pressure};
 use cluster_connect::engine::mux::{Ended, Event};
+use cluster_connect::engine::tls::Fresh;
 use cluster_connect::engine::tunnel::{ALPN_HTTP, ALPN_MUX, Tunnel};
 use cluster_connect::wire::mux::StreamId;
 use sim::Rng;
@@ -122,6 +123,30 @@ fn every_byte_of_every_stream_comes_back_in_order() {
         drop((near, far));
         assert_eq!(pool.leased(), 0, "seed {seed}");
     }
+}
+
+#[test]
+fn a_flight_longer_than_a_buffer_leaves_in_several() {
+    let (pki, now) = (Pki::new(), Instant::now());
+    let (pool, small) = (Pool::new(64, 64, 32 * 1024), Pool::new(64, 64, 200));
+    let mut near = Tunnel::dial(pki.client(&[ALPN_MUX]), pki.name()).unwrap();
+    let mut far = Tunnel::accept(pki.server(&[ALPN_MUX])).unwrap();
+    let mut buffers = 0;
+    let mut carry = |from: &mut Tunnel, to: &mut Tunnel| {
+        loop {
+            let mut records = Fresh::new(&small, 8);
+            from.transmit(&mut records);
+            let Some(mut records) = records.into_lease() else { return };
+            to.receive(&mut records.filled_mut()[8..], &pool, now).unwrap();
+            buffers += 1;
+        }
+    };
+    carry(&mut near, &mut far);
+    carry(&mut far, &mut near);
+    carry(&mut near, &mut far);
+    assert!(near.is_established() && far.is_established());
+    assert!(5 < buffers, "{buffers}");
+    assert_eq!(small.leased(), 0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
 use super::mux::{Ended, Event, Session, Violation};
-use super::tls::{self, State};
+use super::tls::{self, Room, State};
 pub use super::tlsconf::{ALPN_BENCH, ALPN_HTTP, ALPN_TUNNEL as ALPN_MUX};
 use crate::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use crate::limits::{CONN_OUTBOX, FRAME_MAX, WINDOW};
@@ -180,11 +180,9 @@ impl Tunnel {
 
     /// Appends the next records to `out`: one frame, or what the handshake has to say. `false` if
     /// there is nothing.
-    pub fn transmit(&mut self, out: &mut Vec<u8>) -> bool {
+    pub fn transmit(&mut self, out: &mut dyn Room) -> bool {
         if !self.flight.is_empty() {
-            // Flights are rare, and rustls wants room for far more than there is: not kept.
-            out.extend_from_slice(&std::mem::take(&mut self.flight));
-            return true;
+            return self.take_off(out);
         }
         if self.is_broken {
             return false;
@@ -211,6 +209,20 @@ impl Tunnel {
             return true;
         }
         any
+    }
+
+    /// Moves as much of the flight as `out` has room for.
+    fn take_off(&mut self, out: &mut dyn Room) -> bool {
+        // Flights are rare, and rustls wants room for far more than there is: not kept.
+        let flight = std::mem::take(&mut self.flight);
+        let mut moved = 0;
+        let _ = out.append(flight.len(), &mut |room| {
+            moved = room.len().min(flight.len());
+            room[..moved].copy_from_slice(&flight[..moved]);
+            Ok(moved)
+        });
+        self.flight.extend_from_slice(&flight[moved..]);
+        0 < moved
     }
 
     /// Opens a stream. `None` when there can be none now.

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use std::io::{self, IoSliceMut, Write};
 use std::time::Instant;
 
+use memmap2::MmapMut;
+
 use super::dial::Stage;
 use super::handoff::Guest;
 use super::link::Link;
 use crate::buf::{Lease, Outbox, Pool, Slice};
 use crate::engine::pace::Pace;
-use crate::engine::tls::{self, State};
+use crate::engine::tls::{self, Sealed, State};
 use crate::limits::{BUFFER_SIZE, BUFFERS_LEAST, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
 use crate::role::Close;
 
@@ -42,9 +44,9 @@ const _: () = assert!(SPARE < BUFFERS_LEAST / 8);
 /// Memory that every connection of a loop uses in turn.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    pub(super) read: Box<[u8]>,
+    pub(super) read: MmapMut,
     pub(super) plain: Vec<u8>,
-    pub(super) sealed: Vec<u8>,
+    pub(super) sealed: Sealed,
 }
 
 /// See the module documentation.
@@ -98,9 +100,10 @@ pub(super) struct Parted {
 impl Scratch {
     pub(super) fn new() -> Self {
         Self {
-            read: vec![0; SCRATCH].into_boxed_slice(),
+            // Pages that nobody has written to take no room.
+            read: MmapMut::map_anon(SCRATCH).expect("the system is out of memory"),
             plain: Vec::with_capacity(RECORD),
-            sealed: Vec::with_capacity(SCRATCH + SCRATCH / 8),
+            sealed: Sealed::default(),
         }
     }
 }

@@ -11,12 +11,12 @@ mod splice;
 
 pub use connection::{Connection, Control, Item, Side, Violation};
 pub use messages::{Message, Messages};
-pub use splice::{FORWARD_MAX, Splice, Step, frame_up};
+pub use splice::{FORWARD_MAX, Splice, Step, frame_behind_head, frame_up};
 
 use crate::wire::ws::{Head, Opcode, close_payload, mask};
 
 /// One whole, unfragmented frame, masked when there is a `key`. For control frames and commands;
-/// bulk data is framed in place by [`frame_up`] and [`Splice`].
+/// bulk data is framed in place by [`frame_behind_head`], [`frame_up`] and [`Splice`].
 #[must_use]
 pub fn frame(opcode: Opcode, key: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(crate::wire::ws::HEAD_MAX + payload.len());

@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::connection::{Connection, Control, Item, Side, Violation};
-use crate::limits::{FRAME_MAX, TLS_RECORD_OVERHEAD};
+use crate::buf::Lease;
+use crate::limits::{FRAME_MAX, TLS_RECORD_OVERHEAD, WS_HEAD};
 use crate::wire::ws::{Head, HeadBytes, Opcode, mask};
 
 /// Largest payload of a frame passed on. Azure's own buffers have this size; the Java SDK refuses
@@ -196,6 +197,17 @@ pub fn frame_up(bytes: &mut [u8], mut keys: impl FnMut() -> [u8; 4], steps: &mut
     }
 }
 
+/// Makes one frame of what follows the first [`WS_HEAD`] bytes of `lease`, at most 64 KiB, ending a
+/// binary message: masks it in place with `key` and puts the head right before it.
+pub fn frame_behind_head(lease: &mut Lease, key: [u8; 4]) {
+    let (room, payload) = lease.filled_mut().split_at_mut(WS_HEAD);
+    mask(payload, key, 0);
+    let head = Head::new(Opcode::Binary, true, Some(key), payload.len() as u64).encode();
+    let unused = WS_HEAD - head.len();
+    room[unused..].copy_from_slice(&head);
+    lease.advance(unused);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,6 +232,20 @@ mod tests {
             }
         }
         (out, rest)
+    }
+
+    #[test]
+    fn a_frame_made_in_its_buffer_is_the_same_frame() {
+        let pool = crate::buf::Pool::new(1, 1, 32 * 1024);
+        for len in [1, 125, 126, 20_000, 32 * 1024 - WS_HEAD] {
+            let mut lease = pool.lease_beyond();
+            lease.commit(WS_HEAD);
+            lease.fill(&fill(len));
+            frame_behind_head(&mut lease, KEY.unwrap());
+            let mut frame = Vec::new();
+            push_frame(&mut frame, Opcode::Binary, true, KEY, &fill(len));
+            assert!(*lease == *frame, "{len}");
+        }
     }
 
     fn fill(len: usize) -> Vec<u8> {

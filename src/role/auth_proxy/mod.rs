@@ -170,7 +170,6 @@ pub struct AuthProxy {
     callers: BTreeMap<(String, String), usize>,
     timers: Timers<Key>,
     probes: Callers,
-    scratch: Vec<u8>,
     is_ready: bool,
     is_stopping: bool,
 }
@@ -224,7 +223,6 @@ impl AuthProxy {
             callers: BTreeMap::new(),
             timers: Timers::new(),
             probes: Callers::default(),
-            scratch: Vec::new(),
             is_ready: false,
             is_stopping: false,
         }

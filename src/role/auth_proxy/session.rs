@@ -13,6 +13,7 @@ use super::throttle::{Guesses, Throttle};
 use super::{AuthProxy, Key};
 use crate::buf::Pressure;
 use crate::engine::mux::Event;
+use crate::engine::tls::Fresh;
 use crate::engine::tunnel::Tunnel;
 use crate::limits::STRANGER_LEAVES;
 use crate::role::{ConnId, Net, Peer};
@@ -106,15 +107,12 @@ impl AuthProxy {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let pool = net.pool().clone();
         while net.pressure(conn) == Pressure::Open {
-            self.scratch.clear();
-            if !session.tunnel.transmit(&mut self.scratch) {
-                break;
-            }
-            session.carried.1 += self.scratch.len() as u64;
-            for slice in pool.slices(&self.scratch) {
-                // The loop asks before the next record.
-                let _ = net.send(conn, slice);
-            }
+            let mut records = Fresh::new(&pool, 0);
+            session.tunnel.transmit(&mut records);
+            let Some(records) = records.into_lease() else { break };
+            session.carried.1 += records.len() as u64;
+            // The loop asks before the next one.
+            let _ = net.send(conn, records.freeze());
         }
         if session.tunnel.is_stalled() {
             net.pause(conn);

@@ -111,7 +111,6 @@ pub struct ClientProxy {
     far: Arc<str>,
     jobs: BTreeMap<JobId, Asked>,
     timers: Timers<Key>,
-    scratch: Vec<u8>,
     /// Until when trouble at start is waited out.
     patient_until: Option<Instant>,
     is_ready: bool,
@@ -185,7 +184,6 @@ impl ClientProxy {
             far: Arc::from("the cluster"),
             jobs: BTreeMap::new(),
             timers: Timers::new(),
-            scratch: Vec::new(),
             patient_until: None,
             is_ready: false,
             near: None,

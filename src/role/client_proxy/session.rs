@@ -11,11 +11,12 @@ use super::lost::Lost;
 use super::{ClientProxy, Cluster, Key, random_u64};
 use crate::buf::{Lease, Pressure};
 use crate::engine::mux::{Ended, Event};
+use crate::engine::tls::Fresh;
 use crate::engine::tlsconf::{self, Versions};
 use crate::engine::tunnel::{ALPN_BENCH, ALPN_MUX, Tunnel};
 use crate::engine::upgrade::{Dial, Handshake};
 use crate::engine::ws::{self, Side, Splice, Step};
-use crate::limits::{SESSION_OPENING, SESSION_PING};
+use crate::limits::{SESSION_OPENING, SESSION_PING, WS_HEAD};
 use crate::role::frames::write;
 use crate::role::{ConnId, Endpoint, Net, Tls};
 use crate::wire::mux::StreamId;
@@ -292,38 +293,16 @@ impl ClientProxy {
             return;
         }
         let pool = net.pool().clone();
-        let mut steps = std::mem::take(&mut session.steps);
         while net.pressure(conn) == Pressure::Open {
-            self.scratch.clear();
-            if !session.tunnel.transmit(&mut self.scratch) {
-                break;
-            }
-            let keys = || {
-                let mut key = [0; 4];
-                net.random(&mut key);
-                key
-            };
-            ws::frame_up(&mut self.scratch, keys, &mut steps);
-            let mut lease = pool.lease_beyond();
-            for step in steps.drain(..) {
-                let bytes = match &step {
-                    Step::Head(head) => &head[..],
-                    Step::Bytes(range) => self.scratch.get(range.clone()).unwrap_or_default(),
-                    Step::Ping(_) | Step::Close(_) => &[],
-                };
-                let mut rest = bytes;
-                while !rest.is_empty() {
-                    let used = lease.fill(rest);
-                    rest = rest.get(used..).unwrap_or_default();
-                    if lease.spare() == 0 {
-                        let full = std::mem::replace(&mut lease, pool.lease_beyond());
-                        let _ = net.send(conn, full.freeze());
-                    }
-                }
-            }
-            let _ = net.send(conn, lease.freeze());
+            let mut records = Fresh::new(&pool, WS_HEAD);
+            session.tunnel.transmit(&mut records);
+            let Some(mut frame) = records.into_lease() else { break };
+            let mut key = [0; 4];
+            net.random(&mut key);
+            ws::frame_behind_head(&mut frame, key);
+            // The loop asks before the next one.
+            let _ = net.send(conn, frame.freeze());
         }
-        session.steps = steps;
         let takes = |cluster: &Cluster| [cluster.session, cluster.relief].contains(&Some(conn));
         let retired = !self.clusters.values().any(takes);
         if retired && session.tunnel.streams() == 0 && session.tunnel.is_established() {

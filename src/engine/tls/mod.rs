@@ -4,6 +4,8 @@
 //! incomplete record waits here for the rest. [`Session::seal`] makes records. Moving to another
 //! version of rustls changes this file and no other.
 
+mod room;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use rustls::unbuffered::{
     UnbufferedStatus,
 };
 use rustls::{ClientConfig, Error, HandshakeKind, ServerConfig};
+
+pub use room::{Fresh, Room, Sealed};
 
 /// The largest plaintext of one record.
 pub const RECORD: usize = 16 * 1024;
@@ -61,10 +65,10 @@ trait Accepting: Send {
         &mut self,
         incoming: &mut [u8],
         deliver: &mut dyn FnMut(&[u8]),
-        tls: &mut Vec<u8>,
+        tls: &mut dyn Room,
     ) -> (usize, Result<Option<State>, Error>);
-    fn seal(&mut self, tail: &mut [u8], plain: &[u8], tls: &mut Vec<u8>) -> Result<bool, Error>;
-    fn close(&mut self, tail: &mut [u8], tls: &mut Vec<u8>) -> bool;
+    fn seal(&mut self, tail: &mut [u8], plain: &[u8], tls: &mut dyn Room) -> Result<bool, Error>;
+    fn close(&mut self, tail: &mut [u8], tls: &mut dyn Room) -> bool;
 }
 
 impl Accepting for UnbufferedServerConnection {
@@ -84,16 +88,16 @@ impl Accepting for UnbufferedServerConnection {
         &mut self,
         incoming: &mut [u8],
         deliver: &mut dyn FnMut(&[u8]),
-        tls: &mut Vec<u8>,
+        tls: &mut dyn Room,
     ) -> (usize, Result<Option<State>, Error>) {
         step(self.process_tls_records(incoming), deliver, tls)
     }
 
-    fn seal(&mut self, tail: &mut [u8], plain: &[u8], tls: &mut Vec<u8>) -> Result<bool, Error> {
+    fn seal(&mut self, tail: &mut [u8], plain: &[u8], tls: &mut dyn Room) -> Result<bool, Error> {
         seal_record(self.process_tls_records(tail), plain, tls)
     }
 
-    fn close(&mut self, tail: &mut [u8], tls: &mut Vec<u8>) -> bool {
+    fn close(&mut self, tail: &mut [u8], tls: &mut dyn Room) -> bool {
         close(self.process_tls_records(tail), tls)
     }
 }
@@ -206,7 +210,7 @@ impl Session {
         &mut self,
         mut incoming: &mut [u8],
         mut deliver: impl FnMut(&[u8]),
-        tls: &mut Vec<u8>,
+        tls: &mut dyn Room,
     ) -> Result<State, Error> {
         loop {
             let state = if self.tail.is_empty() {
@@ -249,7 +253,7 @@ impl Session {
     }
 
     /// Appends `close_notify` to `tls`: the peer will know that it has seen everything.
-    pub fn close(&mut self, tls: &mut Vec<u8>) {
+    pub fn close(&mut self, tls: &mut dyn Room) {
         if self.failed {
             return;
         }
@@ -265,7 +269,7 @@ impl Session {
         &mut self,
         incoming: &mut [u8],
         deliver: &mut impl FnMut(&[u8]),
-        tls: &mut Vec<u8>,
+        tls: &mut dyn Room,
     ) -> Result<(usize, State), Error> {
         if self.failed {
             return Err(Error::General("TLS has failed before".into()));
@@ -300,7 +304,7 @@ impl Session {
         &mut self,
         incoming: &mut [u8],
         deliver: &mut impl FnMut(&[u8]),
-        tls: &mut Vec<u8>,
+        tls: &mut dyn Room,
     ) -> (usize, Result<Option<State>, Error>) {
         match &mut self.side {
             Side::Client(conn) => step(conn.process_tls_records(incoming), deliver, tls),
@@ -313,7 +317,7 @@ impl Session {
     /// # Errors
     ///
     /// The connection cannot send, because it is closed or its keys are used up.
-    pub fn seal(&mut self, plain: &[u8], tls: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn seal(&mut self, plain: &[u8], tls: &mut dyn Room) -> Result<(), Error> {
         if self.failed {
             return Err(Error::General("TLS has failed before".into()));
         }
@@ -342,7 +346,7 @@ impl fmt::Debug for Session {
 fn step<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     deliver: &mut (impl FnMut(&[u8]) + ?Sized),
-    tls: &mut Vec<u8>,
+    tls: &mut dyn Room,
 ) -> (usize, Result<Option<State>, Error>) {
     let UnbufferedStatus { mut discard, state } = status;
     let next = match state {
@@ -374,7 +378,7 @@ fn step<Data>(
 fn seal_record<Data>(
     status: UnbufferedStatus<'_, '_, Data>,
     plain: &[u8],
-    tls: &mut Vec<u8>,
+    tls: &mut dyn Room,
 ) -> Result<bool, Error> {
     match status.state? {
         ConnectionState::WriteTraffic(mut traffic) => {
@@ -396,7 +400,7 @@ fn seal_record<Data>(
 }
 
 /// Encrypts `close_notify`, or what is due before it: then it asks to be called again.
-fn close<Data>(status: UnbufferedStatus<'_, '_, Data>, tls: &mut Vec<u8>) -> bool {
+fn close<Data>(status: UnbufferedStatus<'_, '_, Data>, tls: &mut dyn Room) -> bool {
     match status.state {
         Ok(ConnectionState::WriteTraffic(mut traffic)) => {
             // Without room or with used-up keys there is nothing better to do than to leave it out.
@@ -444,7 +448,7 @@ fn record_end(bytes: &[u8], at: usize) -> Option<usize> {
     Some(at + RECORD_HEADER + usize::from(u16::from_be_bytes([high, low])))
 }
 
-fn encode<Data>(mut data: EncodeTlsData<'_, Data>, tls: &mut Vec<u8>) -> Result<(), Error> {
+fn encode<Data>(mut data: EncodeTlsData<'_, Data>, tls: &mut dyn Room) -> Result<(), Error> {
     append(tls, RECORD + OVERHEAD, |room| {
         data.encode(room).map_err(|err| match err {
             EncodeError::InsufficientSize(err) => Some(err),
@@ -455,17 +459,14 @@ fn encode<Data>(mut data: EncodeTlsData<'_, Data>, tls: &mut Vec<u8>) -> Result<
 
 /// Lets `write` fill room at the end of `tls`, and once more if it names a larger size.
 fn append(
-    tls: &mut Vec<u8>,
+    tls: &mut dyn Room,
     room: usize,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, Option<InsufficientSizeError>>,
 ) -> Result<(), Error> {
-    let start = tls.len();
-    tls.resize(start + room, 0);
-    let mut result = write(&mut tls[start..]);
-    if let Err(Some(InsufficientSizeError { required_size })) = result {
-        tls.resize(start + required_size, 0);
-        result = write(&mut tls[start..]);
+    let mut make = |room: &mut [u8]| write(room).map_err(|err| err.map(|err| err.required_size));
+    match tls.append(room, &mut make) {
+        Err(Some(required)) => tls.append(required, &mut make),
+        result => result,
     }
-    tls.truncate(start + result.as_ref().copied().unwrap_or(0));
-    result.map(drop).map_err(|_| Error::EncryptError)
+    .map_err(|_| Error::EncryptError)
 }
