@@ -6,11 +6,15 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Instant;
 
 use cluster_connect::engine::ws::{self, Side, Splice, Step, push_frame};
 use cluster_connect::io::{AuditSink, Bind, Limits, Place, Reactor, Setup, Stopper};
+use cluster_connect::limits::{BUFFER_SIZE, QUEUE_MAX, QUEUE_MIN, WS_HEAD};
 use cluster_connect::role::relay::pump::Pump;
 use cluster_connect::role::{
     ConnId, Event, Letter, ListenerTag, LoopId, Net, Notice, Pair, Peer, Role, Signal,
@@ -63,15 +67,42 @@ impl Role for Matcher {
     }
 }
 
+/// A pump, and the buffers that are out after each of its events.
+struct Watched {
+    pump: Pump,
+    leased: Arc<AtomicUsize>,
+}
+
+impl Role for Watched {
+    fn on_event(&mut self, event: Event, net: &mut dyn Net) {
+        self.pump.on_event(event, net);
+        self.leased.store(net.pool().leased(), Ordering::Relaxed);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.pump.deadline()
+    }
+}
+
 fn start(pki: &Pki, conns: usize) -> (SocketAddr, Stopper, Receiver<Seen>) {
+    start_watched(pki, conns, &Arc::default())
+}
+
+fn start_watched(
+    pki: &Pki,
+    conns: usize,
+    leased: &Arc<AtomicUsize>,
+) -> (SocketAddr, Stopper, Receiver<Seen>) {
     let (tell, seen) = channel();
+    let leased = Arc::clone(leased);
     let (ready, address) = channel();
     let config = pki.server(&[]);
     thread::spawn(move || {
         let limits = Limits { conns, buffers: 256, keep: 16 };
         let (place, others) = Place::first(2).unwrap();
         for other in others {
-            other.spawn(Pump::new, limits).unwrap();
+            let leased = Arc::clone(&leased);
+            other.spawn(move || Watched { pump: Pump::new(), leased }, limits).unwrap();
         }
         let setup = Setup { limits, audit: AuditSink::nowhere(), journal: None, chore: None };
         let mut reactor =
@@ -86,6 +117,10 @@ fn start(pki: &Pki, conns: usize) -> (SocketAddr, Stopper, Receiver<Seen>) {
 }
 
 type Client = StreamOwned<ClientConnection, TcpStream>;
+
+/// Buffers of 32 KiB: what may wait for a socket, what is read at once, and one at each end of them
+/// that is not full.
+const MOST: usize = 2 * QUEUE_MAX / BUFFER_SIZE + 2;
 
 const KEY: Option<[u8; 4]> = Some([9, 8, 7, 6]);
 
@@ -171,6 +206,63 @@ fn connections_on_all_loops_count_against_one_limit() {
     third.write_all(b"hello").unwrap();
     let expected = [Seen::Accepted, Seen::Accepted, Seen::Ended(1), Seen::Accepted];
     assert_eq!([(); 4].map(|()| seen.recv().unwrap()), expected);
+}
+
+/// Readers that stop while their writers run on. What one of them may cost is what waits for a
+/// socket, sealed or not, and what was read when that was full.
+#[test]
+fn a_reader_that_stalls_costs_one_queue_and_one_read() {
+    const STALLED: usize = 8;
+    let pki = Pki::new();
+    let leased = Arc::default();
+    let (to, _, seen) = start_watched(&pki, 64, &leased);
+    let pairs: Vec<_> = (0..STALLED).map(|_| [(); 2].map(|()| dial(&pki, to, b"hi"))).collect();
+    let mut neighbours = [(); 2].map(|()| dial(&pki, to, b"hi"));
+    for neighbour in &mut neighbours {
+        neighbour.read_exact(&mut [0; 4]).unwrap();
+    }
+    let (written, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let mut readers = Vec::new();
+        for [mut writer, reader] in pairs {
+            readers.push(reader);
+            let (written, is_over) = (&written, &is_over);
+            scope.spawn(move || {
+                let frame = ws::frame(Opcode::Binary, KEY, &[0x5a; QUEUE_MIN - WS_HEAD]);
+                // Ends with an error once the reader is gone.
+                while !is_over.load(Ordering::Relaxed) && writer.write_all(&frame).is_ok() {
+                    written.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        // Until nothing moves for a hundred round trips of their neighbours.
+        let (mut before, mut at_rest) = (0, 0);
+        while at_rest < 100 {
+            echo(&mut neighbours);
+            let now = written.load(Ordering::Relaxed);
+            at_rest = if now == before { at_rest + 1 } else { 0 };
+            before = now;
+        }
+        let stalled = leased.load(Ordering::Relaxed) - 1;
+        is_over.store(true, Ordering::Relaxed);
+        drop(readers);
+        assert!(STALLED <= stalled, "{stalled} buffers: they do not stall");
+        assert!(stalled <= STALLED * MOST, "{stalled} buffers of {STALLED} readers");
+    });
+    drop(seen);
+}
+
+/// Bytes there and back.
+fn echo([one, two]: &mut [Client; 2]) {
+    let frame = ws::frame(Opcode::Binary, KEY, b"typed");
+    let pass = |from: &mut Client, to: &mut Client| {
+        from.write_all(&frame).unwrap();
+        let mut got = [0; 7];
+        to.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"\x82\x05typed");
+    };
+    pass(one, two);
+    pass(two, one);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use memmap2::MmapMut;
 use super::dial::Stage;
 use super::handoff::Guest;
 use super::link::Link;
-use crate::buf::{Lease, Outbox, Pool, Slice};
+use crate::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use crate::engine::pace::Pace;
 use crate::engine::tls::{self, Sealed, State};
 use crate::limits::{BUFFER_SIZE, BUFFERS_LEAST, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
@@ -191,6 +191,22 @@ impl Conn {
     /// How TLS came about on it, where it has TLS.
     pub(super) fn handshake(&self) -> Option<&'static str> {
         self.tls.as_ref().map(|tls| if tls.is_resumed() { "resumed" } else { "full" })
+    }
+
+    /// Whether more should be queued. What is sealed and was refused has its part of the room: a
+    /// reader that stalls would have both otherwise.
+    pub(super) fn pressure(&self) -> Pressure {
+        self.outbox.pressure_behind(self.cipher_len().div_ceil(QUEUE_MIN))
+    }
+
+    /// A flush will tell of bytes that have left.
+    pub(super) fn will_drain(&self) -> bool {
+        0 < self.unreported || !self.outbox.is_empty()
+    }
+
+    /// Bytes that are sealed, unless none of them is the role's: it is not told when those leave.
+    fn cipher_len(&self) -> usize {
+        if self.unreported == 0 { 0 } else { self.cipher.len() }
     }
 
     pub(super) fn finish(&mut self) {
@@ -449,3 +465,7 @@ fn describe(err: &rustls::Error) -> String {
         _ => format!("TLS failed: {err}"),
     }
 }
+
+#[cfg(test)]
+#[path = "conn_tests.rs"]
+mod tests;

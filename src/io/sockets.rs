@@ -325,10 +325,10 @@ impl Net for Sockets {
     fn pressure(&self, conn: ConnId) -> Pressure {
         let Some(state) = self.conns.get(&conn) else { return Pressure::Open };
         // A queue that drains will say so; one that does not has no more than what it has now.
-        if self.pool.is_short() && !state.outbox.is_empty() {
+        if self.pool.is_short() && state.will_drain() {
             return Pressure::Full;
         }
-        state.outbox.pressure()
+        state.pressure()
     }
 
     fn pause(&mut self, conn: ConnId) {
