@@ -48,7 +48,7 @@ impl End {
                 }
                 Event::Finished(_) => self.finished += 1,
                 Event::Closed(_, Ended::Clean) => self.clean += 1,
-                Event::Closed(stream, Ended::Reset) => panic!("{stream:?} was reset"),
+                Event::Closed(stream, how) => panic!("{stream:?} has ended: {how:?}"),
                 Event::Opened(_)
                 | Event::Writable(_)
                 | Event::GoingAway

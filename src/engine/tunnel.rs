@@ -271,6 +271,15 @@ impl Tunnel {
         true
     }
 
+    /// The other end is known to have `stream`.
+    #[must_use]
+    pub fn is_taken(&self, stream: StreamId) -> bool {
+        match &self.inner {
+            Inner::Mux(session) => session.is_taken(stream),
+            Inner::Single(_) | Inner::Handshaking => true,
+        }
+    }
+
     /// `len` bytes received on `stream` have left the process.
     pub fn drained(&mut self, stream: StreamId, len: usize, now: Instant) {
         match &mut self.inner {
@@ -310,7 +319,7 @@ impl Tunnel {
         }
     }
 
-    /// Asks for no new streams.
+    /// Asks for no new streams; those that are on their way are refused.
     pub fn go_away(&mut self) {
         if let Inner::Mux(session) = &mut self.inner {
             session.go_away();

@@ -126,6 +126,10 @@ pub const SESSION_OPENING: Duration = Duration::from_secs(70);
 /// How long a client proxy that waits for a cluster at start pauses between two attempts.
 pub const START_RETRY: Duration = Duration::from_secs(2);
 
+/// Sessions that a request is tried on whose streams are refused because the auth proxy goes: of
+/// those that one restarts after the other, one stays.
+pub const STREAM_TRIES: u8 = 3;
+
 /// Sessions with one cluster at a time: what came first on a crowded one stays there, and what comes
 /// later has another rendezvous.
 pub const SESSIONS_OF_CLUSTER: usize = 2;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cluster_connect::auth::profile::OidcIssuer;
 use cluster_connect::buf::{Lease, Pool, Pressure, Slice};
-use cluster_connect::engine::mux::Event as Inner;
+use cluster_connect::engine::mux::{Ended, Event as Inner};
 use cluster_connect::engine::tunnel::{ALPN_MUX, Tunnel};
 use cluster_connect::limits::QUESTIONS_OPEN;
 use cluster_connect::role::auth_proxy::question::Api;
@@ -117,6 +117,8 @@ pub struct Gate {
     dial: Box<dyn Fn() -> Tunnel>,
     got: BTreeMap<StreamId, Vec<u8>>,
     pub closed: Vec<StreamId>,
+    /// Those that came after the auth proxy had asked for no more.
+    pub refused: Vec<StreamId>,
     /// The auth proxy asks for no more streams.
     pub is_asked_to_go: bool,
 }
@@ -180,6 +182,7 @@ impl Gate {
             dial: Box::new(dial),
             got: BTreeMap::new(),
             closed: Vec::new(),
+            refused: Vec::new(),
             is_asked_to_go: false,
         };
         gate.emit(Event::Started);
@@ -191,6 +194,7 @@ impl Gate {
     pub fn join(&mut self) {
         self.caller = (self.dial)();
         (self.got, self.closed, self.is_asked_to_go) = (BTreeMap::new(), Vec::new(), false);
+        self.refused = Vec::new();
         self.session = self.net.fresh();
         self.emit(Event::Accepted(self.session, ListenerTag::Main, Peer::Local));
         self.carry();
@@ -235,6 +239,7 @@ impl Gate {
                         self.got.entry(id).or_default().extend_from_slice(&data);
                         self.caller.drained(id, data.len(), self.net.now);
                     }
+                    Inner::Closed(id, Ended::Refused) => self.refused.push(id),
                     Inner::Finished(id) | Inner::Closed(id, _) => self.closed.push(id),
                     Inner::GoingAway => self.is_asked_to_go = true,
                     _ => (),

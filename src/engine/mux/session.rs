@@ -77,6 +77,9 @@ pub enum Ended {
     Clean,
     /// The peer gave it up.
     Reset,
+    /// It came too late: the peer had asked for no new streams, and has taken nothing of it. It may
+    /// be begun elsewhere.
+    Refused,
 }
 
 /// The peer broke the protocol; the tunnel has to be closed.
@@ -159,9 +162,17 @@ impl Session {
 
     /// Gives `stream` up in both directions. No event follows.
     pub fn reset(&mut self, stream: StreamId) {
-        if self.forget(stream) {
-            self.control.push_back(header(Kind::WindowUpdate, Flags::RST, stream, 0));
-        }
+        let Some(state) = self.streams.get(&stream) else { return };
+        // Without an acknowledgement the peer may take it for refused, and begin it elsewhere.
+        let flags = state.owed_with_reset() | Flags::RST;
+        self.forget(stream);
+        self.control.push_back(header(Kind::WindowUpdate, flags, stream, 0));
+    }
+
+    /// The peer is known to have `stream`: what is for it is not to be said elsewhere.
+    #[must_use]
+    pub fn is_taken(&self, stream: StreamId) -> bool {
+        self.streams.get(&stream).is_none_or(|stream| stream.is_taken)
     }
 
     /// `len` bytes received on `stream` have left the process: the peer may send as many more.
@@ -224,7 +235,8 @@ impl Session {
         self.pinged.map(|(at, _)| at)
     }
 
-    /// Asks the peer for no new streams; those there are go on.
+    /// Asks the peer for no new streams; those there are go on, and one that is on its way is
+    /// refused.
     pub fn go_away(&mut self) {
         if !std::mem::replace(&mut self.has_left, true) {
             self.control.push_back(header(Kind::GoAway, Flags::NONE, StreamId(0), 0));
@@ -368,6 +380,7 @@ impl Session {
         // Frames of a stream that we gave up may still be on their way: their data is passed over.
         let known = match self.streams.get_mut(&id) {
             Some(stream) => {
+                stream.is_taken |= head.flags.has(Flags::ACK) || !head.flags.has(Flags::RST);
                 match head.kind {
                     Kind::Data => stream.recv.used(head.length),
                     _ => stream.send.grant(head.length),
@@ -378,8 +391,9 @@ impl Session {
             None => false,
         };
         if head.flags.has(Flags::RST) {
-            if self.streams.contains_key(&id) {
-                self.end(id, Ended::Reset);
+            let is_refused = self.peer_left && !self.is_taken(id);
+            if known {
+                self.end(id, if is_refused { Ended::Refused } else { Ended::Reset });
             }
         } else if known {
             self.enqueue(id);
@@ -401,9 +415,9 @@ impl Session {
             return Err(Violation::BadOpen(id));
         }
         self.peer_id = id.0;
-        // One that was on its way when we asked for no more is taken: nothing tells its opener that
-        // it could try elsewhere.
-        if self.peer_left || STREAMS_MAX <= self.streams.len() {
+        // After our go-away, which goes first, its opener knows from a reset without an
+        // acknowledgement that it can try elsewhere.
+        if self.has_left || self.peer_left || STREAMS_MAX <= self.streams.len() {
             self.control.push_back(header(Kind::WindowUpdate, Flags::RST, id, 0));
             return Ok(());
         }

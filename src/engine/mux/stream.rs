@@ -15,6 +15,8 @@ pub(super) struct Stream {
     outbox: Outbox,
     /// Flags owed with the next frame: SYN from the side that opens, ACK from the other.
     owed: Flags,
+    /// The peer has said something on it, or has opened it: it is a stream there, too.
+    pub(super) is_taken: bool,
     finish: Finish,
     pub(super) got_finish: bool,
     /// Already in the queue of those whose turn will come.
@@ -40,6 +42,7 @@ impl Stream {
             visit: Visit::default(),
             outbox: Outbox::new(STREAM_OUTBOX),
             owed,
+            is_taken: owed == Flags::ACK,
             finish: Finish::No,
             got_finish: false,
             queued: false,
@@ -70,6 +73,11 @@ impl Stream {
     pub(super) fn is_ready(&self) -> bool {
         let data = !self.outbox.is_empty() && 0 < self.send.left();
         data || self.owed != Flags::NONE || self.ends_now()
+    }
+
+    /// What a reset has to say besides: that it was taken, if the peer does not know yet.
+    pub(super) fn owed_with_reset(&self) -> Flags {
+        if self.owed == Flags::ACK { Flags::ACK } else { Flags::NONE }
     }
 
     /// Both directions have ended.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use log::debug;
 
 use super::admission::Stranger;
+use super::again::Kept;
 use super::route::{PREFIX, Pinned, Route};
 use super::{ClientProxy, Key};
 use crate::buf::{Lease, Pressure, Slice};
@@ -18,10 +19,11 @@ use crate::wire::mux::StreamId;
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Local {
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
     pinned: Pinned,
-    cluster: Option<String>,
-    stream: Option<(ConnId, StreamId)>,
+    pub(super) cluster: Option<String>,
+    pub(super) stream: Option<(ConnId, StreamId)>,
+    pub(super) kept: Kept,
     /// A request that waits for the caller's token.
     undecided: Option<RequestHead>,
     /// Bytes received from the cluster for which no credit has been returned.
@@ -37,6 +39,7 @@ impl ClientProxy {
             pinned: Pinned::default(),
             cluster: None,
             stream: None,
+            kept: Kept::default(),
             undecided: None,
             held: 0,
             queued: 0,
@@ -51,6 +54,7 @@ impl ClientProxy {
             && let Some(state) = self.sessions.get_mut(&session)
             && local.exchange.pass_down(data.len(), net.now())
         {
+            local.kept.note(&state.tunnel, stream, &data);
             let pressure = state.tunnel.send(stream, data.freeze());
             local.exchange.up_pressure(pressure, net.now());
             return self.after(conn, net);
@@ -82,6 +86,7 @@ impl ClientProxy {
     pub(super) fn on_cluster_data(&mut self, conn: ConnId, data: Slice, net: &mut dyn Net) {
         let len = data.len();
         let Some(local) = self.locals.get_mut(&conn) else { return };
+        local.kept = Kept::default();
         local.held += len;
         // A full queue pins no more buffers than it must: what still comes is copied together.
         if net.pressure(conn) == Pressure::Full || !local.exchange.pass_up(len, net.now()) {
@@ -134,7 +139,7 @@ impl ClientProxy {
     pub(super) fn refuse_waiting(&mut self, id: &str, why: &str, net: &mut dyn Net) {
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         for conn in std::mem::take(&mut cluster.waiting) {
-            self.with_local(conn, net, |local, now, out| local.exchange.up_failed(why, now, out));
+            self.with_local(conn, net, |local, now, out| local.exchange.up_broken(why, now, out));
         }
         let Some(cluster) = self.clusters.get_mut(id) else { return };
         for conn in std::mem::take(&mut cluster.undecided) {
@@ -168,19 +173,26 @@ impl ClientProxy {
             && let Some(state) = self.sessions.get_mut(&session)
         {
             state.streams.insert(stream, conn);
+            if let Some(local) = self.locals.get_mut(&conn).filter(|it| it.kept.is_waiting()) {
+                local.stream = Some((session, stream));
+                let pressure = local.kept.send(&mut state.tunnel, stream, net);
+                local.exchange.up_pressure(pressure, net.now());
+                return self.with_local(conn, net, |_, _, _| ());
+            }
         }
         self.with_local(conn, net, |local, now, out| match stream {
             Some(stream) => {
                 local.stream = Some(stream);
+                local.kept = Kept::default();
                 local.held = 0;
                 local.exchange.up_connected(now, out);
             }
-            None => local.exchange.up_failed("the cluster takes no more streams", now, out),
+            None => local.exchange.up_broken("the cluster takes no more streams", now, out),
         });
     }
 
     /// Lets `act` do something with a connection, then passes on what came of it.
-    fn with_local(
+    pub(super) fn with_local(
         &mut self,
         conn: ConnId,
         net: &mut dyn Net,
@@ -302,7 +314,7 @@ impl ClientProxy {
         }
     }
 
-    fn connect(&mut self, conn: ConnId, net: &mut dyn Net) {
+    pub(super) fn connect(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(id) = self.locals.get(&conn).and_then(|local| local.cluster.clone()) else {
             return;
         };
@@ -330,8 +342,12 @@ impl ClientProxy {
 
     fn send_to_cluster(&mut self, conn: ConnId, out: &Output, net: &mut dyn Net) {
         let Some(local) = self.locals.get_mut(&conn) else { return };
+        if local.kept.is_waiting() {
+            return self.keep(conn, out);
+        }
         let Some((session, stream)) = local.stream else { return };
         let Some(state) = self.sessions.get_mut(&session) else { return };
+        local.kept.note(&state.tunnel, stream, &out.up);
         let pool = net.pool().clone();
         let mut pressure = Pressure::Open;
         for slice in pool.slices(&out.up) {

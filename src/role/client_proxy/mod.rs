@@ -10,9 +10,11 @@
 //! whether the caller may use the port ([`admission`]), where tokens come from ([`identity`]), what
 //! a credential must say ([`credential`]), whom it trusts ([`known`]), and when it asks again
 //! ([`Renewal`](crate::engine::renewal::Renewal)). [`local`], [`fetch`] and [`session`] act on them;
-//! [`measure`] is there instead of [`local`] where the tunnel is to be measured.
+//! [`again`] has what an auth proxy on its way out did not take, and [`measure`] is there instead of
+//! [`local`] where the tunnel is to be measured.
 
 pub mod admission;
+mod again;
 pub mod credential;
 mod fetch;
 pub mod identity;

@@ -259,10 +259,11 @@ impl ClientProxy {
                 }
             }
             Event::Closed(id, how) => {
-                if let Some(to) = session.streams.remove(&id)
-                    && how == Ended::Reset
-                {
-                    self.on_cluster_lost(to, net);
+                let Some(to) = session.streams.remove(&id) else { return };
+                match how {
+                    Ended::Clean => (),
+                    Ended::Reset => self.on_cluster_lost(to, net),
+                    Ended::Refused => self.on_cluster_refused(to, net),
                 }
             }
             // The auth proxy has no business opening streams.
