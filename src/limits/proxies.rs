@@ -97,6 +97,11 @@ pub const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A clock that shows less is wrong: this version is younger (2026-11-01).
 pub const BUILT_AFTER: u64 = 1_793_491_200;
 
+/// How long a stopping auth proxy that has nothing to do waits for callers to leave: some round trips,
+/// in which what crosses its farewell is refused. Nobody knows otherwise what became of it.
+pub const CROSSED: Duration = Duration::from_secs(2);
+const _: () = assert!(CROSSED.as_secs() < AUTH_PROXY_DRAIN.as_secs());
+
 /// How long a stopping auth proxy lets requests go on.
 pub const AUTH_PROXY_DRAIN: Duration = Duration::from_secs(30);
 

@@ -16,7 +16,7 @@ use cluster_connect::role::auth_proxy::upstream::{TokenSource, Upstream};
 use cluster_connect::role::auth_proxy::{AuthProxy, Config};
 use cluster_connect::role::{
     Busy, Close, ConnId, Endpoint, Event, HttpAnswer, HttpCall, Job, JobId, ListenerTag, Net,
-    Notice, Outcome, Peer, Role, Unrecorded,
+    Notice, Outcome, Peer, Role, Signal, Unrecorded,
 };
 use cluster_connect::secret::Secret;
 use cluster_connect::wire::mux::StreamId;
@@ -45,6 +45,7 @@ pub struct Script {
     pub reads: VecDeque<JobId>,
     pub audit: Vec<String>,
     pub is_audit_broken: bool,
+    pub has_exited: bool,
 }
 
 impl Net for Script {
@@ -98,7 +99,9 @@ impl Net for Script {
         self.audit.push(line.to_owned());
         if self.is_audit_broken { Err(Unrecorded) } else { Ok(()) }
     }
-    fn tell(&mut self, _: Notice) {}
+    fn tell(&mut self, notice: Notice) {
+        self.has_exited |= matches!(notice, Notice::Exit(0, None));
+    }
 }
 
 impl Script {
@@ -171,6 +174,7 @@ impl Gate {
             reads: VecDeque::new(),
             audit: Vec::new(),
             is_audit_broken: false,
+            has_exited: false,
         };
         let (tls, name) = (pki.client(&[protocol]), pki.name());
         let dial = move || Tunnel::dial(tls.clone(), name.clone()).unwrap();
@@ -260,6 +264,14 @@ impl Gate {
     pub fn ask_across(&mut self, time: Duration, text: &str) -> StreamId {
         let id = self.caller.open().unwrap();
         self.pass(time);
+        self.say(id, text);
+        id
+    }
+
+    /// The same where the auth proxy is told to stop meanwhile.
+    pub fn ask_across_stop(&mut self, text: &str) -> StreamId {
+        let id = self.caller.open().unwrap();
+        self.emit(Event::Signal(Signal::Stop));
         self.say(id, text);
         id
     }

@@ -1,8 +1,9 @@
-//! Sessions of callers of whom nothing was let through.
+//! Sessions of callers of whom nothing was let through, and callers of an auth proxy that stops.
 
 use std::time::Duration;
 
-use cluster_connect::role::{ConnId, Event, ListenerTag, Peer};
+use cluster_connect::limits::{CROSSED, DRAIN_TIMEOUT};
+use cluster_connect::role::{ConnId, Event, ListenerTag, Peer, Signal};
 
 use crate::gate::Gate;
 use crate::{alice, request};
@@ -45,4 +46,35 @@ fn a_session_on_which_nothing_is_let_through_takes_a_place_for_a_minute() {
     gate.reply(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     gate.pass(Duration::from_secs(600));
     assert!(!gate.net.ended.contains(&gate.session), "it is known");
+}
+
+const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+#[test]
+fn an_auth_proxy_that_stops_refuses_what_crosses_its_farewell_before_it_ends() {
+    let mut gate = Gate::new(|_| ());
+    let stream = gate.ask_across_stop(&request(&alice(), ""));
+    assert!(gate.is_asked_to_go);
+    assert_eq!(gate.refused, [stream]);
+    assert!(gate.net.dialled.is_empty() && !gate.net.has_exited);
+    gate.leave();
+    assert!(gate.net.has_exited, "nobody is left who could ask");
+
+    let mut gate = Gate::new(|_| ());
+    gate.emit(Event::Signal(Signal::Stop));
+    gate.pass(CROSSED - Duration::from_millis(1));
+    assert!(!gate.net.has_exited);
+    gate.pass(Duration::from_millis(1));
+    assert!(gate.net.has_exited, "a caller that does not leave is not waited for");
+
+    let mut gate = Gate::new(|_| ());
+    let stream = gate.ask(&request(&alice(), ""));
+    let (conn, ..) = gate.upstream();
+    gate.emit(Event::Signal(Signal::Stop));
+    gate.pass(CROSSED * 2);
+    assert!(!gate.net.has_exited, "what was taken is finished");
+    gate.reply(conn, DONE);
+    assert!(gate.heard(stream).ends_with("ok"));
+    gate.pass(DRAIN_TIMEOUT);
+    assert!(gate.net.has_exited);
 }

@@ -56,7 +56,7 @@ use crate::buf::Lease;
 use crate::engine::exchange::Times;
 use crate::engine::timers::Timers;
 use crate::limits::{
-    AUTH_PROXY_DRAIN, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, PROBE_RATE,
+    AUTH_PROXY_DRAIN, CROSSED, IN_FLIGHT_CALLER, IN_FLIGHT_MAX, IN_FLIGHT_SESSION, PROBE_RATE,
     SESSION_HANDSHAKE, SESSION_MAX, SESSIONS_MAX, STRANGER_SESSION,
 };
 use crate::wire::mux::StreamId;
@@ -193,6 +193,8 @@ enum Key {
     Probe(ConnId),
     /// It has measured for long enough.
     ProbeEnd(ConnId),
+    /// What was on its way to a stopping auth proxy has come, and was refused.
+    Crossed,
     /// A stopping auth proxy ends.
     Exit,
 }
@@ -342,6 +344,7 @@ impl AuthProxy {
                 }
                 Key::Probe(conn) => self.on_probe_due(conn, net),
                 Key::ProbeEnd(conn) => self.end_probe(conn, net),
+                Key::Crossed => (),
                 Key::Exit => net.tell(Notice::Exit(0, None)),
             }
         }
@@ -360,6 +363,7 @@ impl AuthProxy {
                 self.is_stopping = true;
                 self.drop_spares(net);
                 self.timers.set(Key::Exit, net.now() + AUTH_PROXY_DRAIN);
+                self.timers.set(Key::Crossed, net.now() + CROSSED);
                 let sessions: Vec<ConnId> = self.sessions.keys().copied().collect();
                 for conn in sessions {
                     self.close_when_idle(conn, net);
@@ -369,8 +373,12 @@ impl AuthProxy {
         }
     }
 
+    /// Whoever has heard that we go leaves; who has not may have asked for something meanwhile, and
+    /// must be told that it was not taken.
     fn exit_if_idle(&mut self, net: &mut dyn Net) {
-        if self.is_stopping && self.sessions.values().all(Session::is_idle) {
+        let has_crossed = self.sessions.is_empty() || self.timers.get(Key::Crossed).is_none();
+        if self.is_stopping && has_crossed && self.sessions.values().all(Session::is_idle) {
+            self.timers.cancel(Key::Crossed);
             self.timers.cancel(Key::Exit);
             net.tell(Notice::Exit(0, None));
             self.is_stopping = false;

@@ -79,12 +79,7 @@ impl ClientProxy {
         local.kept.bytes.extend_from_slice(&out.up);
         match out.up_end {
             None | Some(End::Finish) => (),
-            Some(End::Close | End::Abort) => {
-                local.kept = Kept::default();
-                for cluster in self.clusters.values_mut() {
-                    cluster.waiting.retain(|it| *it != conn);
-                }
-            }
+            Some(End::Close | End::Abort) => local.kept = Kept::default(),
         }
     }
 }
