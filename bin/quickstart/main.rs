@@ -36,6 +36,9 @@ quickstart: the whole chain on this machine, until Ctrl-C
 ";
 
 const NAME: &str = "edge-7";
+/// What whoever checks tokens says once it can.
+const KEYS: &str = "keys are fresh";
+
 const RELAY_AUDIENCE: &str = "quickstart-relay";
 const CLUSTER_AUDIENCE: &str = "quickstart-cluster";
 const ALICE: &str = "alice@contoso.com";
@@ -309,6 +312,8 @@ fn start_relay(processes: &mut Processes, issuer: &issuer::Issuer, dir: &Path) -
             &utf8(&dir.join("relay-audit.log"))?,
         ],
         ready: "relay listens on ",
+        // Before that it knows nobody, and says so: try again.
+        also: Some(KEYS),
     })?;
     let port = address.split([':', ';']).nth(1).ok_or("the relay named no port")?;
     let url = format!("https://localhost:{port}");
@@ -356,6 +361,7 @@ fn start_cluster(
             &utf8(&dir.join("auth-proxy-audit.log"))?,
         ],
         ready: "auth proxy of edge-7 listens on ",
+        also: None,
     })?;
     ready("auth proxy", place.trim(), "checks tokens, impersonates");
     processes.start(&Wish {
@@ -380,6 +386,7 @@ fn start_cluster(
             CLUSTER_AUDIENCE,
         ],
         ready: "is connected to",
+        also: None,
     })?;
     ready("agent", "no port open", "has dialled out to the relay");
     Ok(())
@@ -409,6 +416,7 @@ fn start_client(processes: &mut Processes, dir: &Path, relay: &str) -> Result<Pa
             &utf8(&dir.join("known/known-hosts"))?,
         ],
         ready: "ready: edge-7 at ",
+        also: None,
     })?;
     ready("client proxy", place.trim(), "where kubectl goes");
     Ok(kubeconfig)

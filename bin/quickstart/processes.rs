@@ -30,6 +30,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) name: &'a str,
     pub(crate) words: &'a [&'a str],
     pub(crate) ready: &'a str,
+    /// What it says beside that, before or after.
+    pub(crate) also: Option<&'a str>,
 }
 
 /// A running process.
@@ -104,6 +106,11 @@ impl Process {
         let mut command = program.command(wish.words);
         let mut process = Self::spawn(&mut command, logs, wish.name)?;
         let rest = process.says(wish.ready)?;
+        if let Some(words) = wish.also
+            && !process.said.iter().any(|line| line.contains(words))
+        {
+            process.says(words)?;
+        }
         Ok((process, rest))
     }
 

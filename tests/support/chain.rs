@@ -2,13 +2,14 @@
 //! auth proxy and agent (or edge), client proxy. The demonstration API servers and the token
 //! issuer are in the test's process. Nothing sleeps: a process is ready when it says so.
 
+mod apiserver;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use cluster_connect::config::manifest::rights::{Rights, Rule};
 use cluster_connect::wire::kubeconfig::{Kubeconfig, Material, Token};
 
 use crate::demo;
@@ -207,11 +208,11 @@ impl Site {
 
     /// An API server, connected and granted to alice, who may edit there.
     pub(crate) fn cluster(&mut self, name: &str, options: Options) -> Cluster {
-        let api = demo::Server::start(demo::Options::default()).expect("the API server starts");
+        let api = apiserver::start();
         api.bind("alice-edits", "edit", "User", &[ALICE]);
         let account = match options.certificate {
             true => api.kubeconfig_admin().expect("an administrator's kubeconfig"),
-            false => account(&api),
+            false => apiserver::account(&api),
         };
         private(Path::new(&self.path(&format!("{name}.apiserver"))), &account);
         if !options.by_string {
@@ -267,7 +268,7 @@ impl Site {
         words.insert(0, "proxy");
         words.extend(["--port", "0", "-f", &path]);
         let ready = "ready: ";
-        let (process, _) = start(self.logs(), &Wish { name, words: &words, ready });
+        let (process, _) = start(self.logs(), &Wish { name, words: &words, ready, also: None });
         let kubeconfig = fs::read_to_string(&path).expect("the kubeconfig is there when ready");
         Client { process, kubeconfig }
     }
@@ -324,7 +325,7 @@ impl Cluster {
         .concat();
         let ready = format!("auth proxy of {} listens on ", self.name);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let wish = Wish { name: &name, words: &words, ready: &ready };
+        let wish = Wish { name: &name, words: &words, ready: &ready, also: None };
         let (mut process, place) = start(site.logs(), &wish);
         // It listens before it has fetched the issuer's document and then the keys.
         process.says("keys are fresh").expect("the auth proxy fetches keys");
@@ -357,7 +358,7 @@ impl Cluster {
         }
         words.extend(only_if(self.options.talkative && !self.options.edge, &DEBUG));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let wish = Wish { name: &name, words: &words, ready: "is connected to" };
+        let wish = Wish { name: &name, words: &words, ready: "is connected to", also: None };
         self.agent = Some(start(site.logs(), &wish).0);
     }
 
@@ -430,7 +431,9 @@ fn start_relay(
     ]
     .concat();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let wish = Wish { name: "relay", words: &words, ready: "relay listens on " };
+    // Before it has the issuer's keys, everybody is told to try again.
+    let also = Some("keys are fresh");
+    let wish = Wish { name: "relay", words: &words, ready: "relay listens on ", also };
     let (relay, place) = start(logs, &wish);
     let place = place.split(';').next().unwrap_or_default().trim().to_owned();
     (relay, place)
@@ -452,23 +455,6 @@ const DEBUG: [&str; 2] = ["--log-level", "debug"];
 
 fn only_if(so: bool, words: &[&str]) -> Vec<String> {
     if so { strings(words) } else { Vec::new() }
-}
-
-/// The auth proxy's account, which may impersonate, ask about tokens, and nothing else.
-fn account(api: &demo::Server) -> String {
-    let rights = Rights { passthrough: true, ..Rights::default() };
-    let rules: Vec<_> = rights.rules().iter().map(Rule::to_json).collect();
-    let role = serde_json::json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": { "name": "impersonator" },
-        "rules": rules,
-    });
-    api.add("rbac.authorization.k8s.io", "v1", "clusterroles", role);
-    let name = "system:serviceaccount:kube-system:kube-aad-proxy";
-    api.bind("impersonator", "impersonator", "User", &[name]);
-    let token = api.service_account_token("kube-system", "kube-aad-proxy");
-    api.kubeconfig_token(&token.expect("a service account's token"))
 }
 
 /// These words and more, where an option that is there already gets another value.

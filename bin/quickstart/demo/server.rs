@@ -78,7 +78,7 @@ impl Server {
         }
         let listener = TcpListener::bind(options.listen)?;
         let server = Self {
-            config: world.authority.server_config()?,
+            config: world.authority.server_config(options.listen.ip())?,
             world: Arc::new(world),
             admin_token,
             addr: listener.local_addr()?,

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -76,9 +76,10 @@ impl Authority {
         lock(&self.clients).get(certificate).cloned()
     }
 
-    /// A server that asks for a client certificate and does without one.
-    pub(crate) fn server_config(&self) -> io::Result<Arc<ServerConfig>> {
-        let names = ["localhost", "127.0.0.1", "::1", "kubernetes.default.svc"];
+    /// A server at `place`, which asks for a client certificate and does without one.
+    pub(crate) fn server_config(&self, place: IpAddr) -> io::Result<Arc<ServerConfig>> {
+        let place = place.to_string();
+        let names = ["localhost", "127.0.0.1", "::1", "kubernetes.default.svc", &place];
         let mut params =
             CertificateParams::new(names.map(String::from).to_vec()).map_err(io::Error::other)?;
         params.distinguished_name.push(DnType::CommonName, "cluster-connect demonstration server");
