@@ -7,10 +7,11 @@
 //! A file may have several writers. So it is only ever appended to: what a failed write has left of
 //! a line stays, because who takes it away again may take what another has written since. Who has
 //! left half a line begins a new one; whose line went behind somebody else's half writes it again.
+//! And whoever moves the file aside, the others go on with the new one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, Write};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
@@ -159,6 +160,9 @@ impl Rotating {
     }
 
     fn write(&mut self, line: &str) -> io::Result<()> {
+        if !self.is_at_its_path()? {
+            *self = Self::open(self.path.clone(), self.most)?;
+        }
         if self.most <= self.written {
             self.rotate();
         }
@@ -197,6 +201,16 @@ impl Rotating {
         // Nothing is there any more if somebody has emptied it meanwhile.
         self.file.read_at(&mut last, before)?;
         Ok(last != *b"\n")
+    }
+
+    /// Nobody has moved the file away, or removed it: a line in it would be found by nobody.
+    fn is_at_its_path(&self) -> io::Result<bool> {
+        let here = self.file.metadata()?;
+        match fs::metadata(&self.path) {
+            Ok(there) => Ok((here.dev(), here.ino()) == (there.dev(), there.ino())),
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(why) => Err(why),
+        }
     }
 
     /// Goes on with a new file. Where there can be none the old one serves on.
@@ -274,6 +288,29 @@ mod tests {
         all += &fs::read_to_string(&path).unwrap();
         let lines: Vec<String> = (0..6).map(|number| format!("line {number} of six\n")).collect();
         assert_eq!(all, lines.concat());
+    }
+
+    #[test]
+    fn whose_file_was_moved_aside_or_removed_goes_on_with_the_new_one() {
+        let dir = Dir::new("followed");
+        let path = dir.0.join("audit.log");
+        let [mut few, mut many] =
+            [1000, 16].map(|most| Rotating::open(path.clone(), most).unwrap());
+        few.write("first").unwrap();
+        for number in 0..2 * KEEP {
+            many.write(&format!("line {number} of many of them")).unwrap();
+        }
+        few.write("second").unwrap();
+        let found = fs::read_to_string(&path).unwrap();
+        assert_eq!(found, "line 9 of many of them\nsecond\n");
+        many.write("line 10 of many of them").unwrap();
+        few.write("third").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "line 10 of many of them\nthird\n");
+        fs::remove_file(&path).unwrap();
+        few.write("fourth").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "fourth\n");
+        fs::remove_dir_all(&dir.0).unwrap();
+        assert!(few.write("nowhere").is_err(), "what nobody finds does not count");
     }
 
     #[test]

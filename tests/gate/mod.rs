@@ -199,10 +199,24 @@ impl Gate {
         self.caller = (self.dial)();
         (self.got, self.closed, self.is_asked_to_go) = (BTreeMap::new(), Vec::new(), false);
         self.refused = Vec::new();
-        self.session = self.net.fresh();
-        self.emit(Event::Accepted(self.session, ListenerTag::Main, Peer::Local));
+        self.session = self.accept();
         self.carry();
         assert!(self.caller.is_established());
+    }
+
+    /// The same where the auth proxy is told to stop before it has heard anything of it.
+    pub fn join_across_stop(&mut self) {
+        self.caller = (self.dial)();
+        self.session = self.accept();
+        self.emit(Event::Signal(Signal::Stop));
+        self.carry();
+    }
+
+    /// A connection that says nothing yet.
+    pub fn accept(&mut self) -> ConnId {
+        let conn = self.net.fresh();
+        self.emit(Event::Accepted(conn, ListenerTag::Main, Peer::Local));
+        conn
     }
 
     /// The session's connection breaks.

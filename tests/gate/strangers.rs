@@ -66,6 +66,12 @@ fn an_auth_proxy_that_stops_refuses_what_crosses_its_farewell_before_it_ends() {
     assert!(!gate.net.has_exited);
     gate.pass(Duration::from_millis(1));
     assert!(gate.net.has_exited, "a caller that does not leave is not waited for");
+    let late = gate.accept();
+    assert!(gate.net.ended.contains(&late), "nobody is let in, though the process may live on");
+
+    let mut gate = Gate::new(|_| ());
+    gate.join_across_stop();
+    assert!(gate.is_asked_to_go, "who was in the handshake hears it after that");
 
     let mut gate = Gate::new(|_| ());
     let stream = gate.ask(&request(&alice(), ""));

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use cluster_connect::buf::{Pool, Pressure};
 use cluster_connect::engine::mux::Session;
+use cluster_connect::engine::ws;
 use cluster_connect::limits::STREAM_TRIES;
 use cluster_connect::role::ConnId;
 use cluster_connect::wire::mux::{Flags, Header, Kind, StreamId};
@@ -47,6 +48,37 @@ fn a_request_that_crosses_the_farewell_is_served_on_another_session() {
     near.carry();
     assert_eq!(near.far(second).text(stream).matches("GET ").count(), 2);
     assert_eq!(near.stage.net.connects.len(), 2);
+}
+
+#[test]
+fn the_farewell_the_refusal_and_the_end_may_come_in_one_piece() {
+    for behind in [Vec::new(), ws::close(1000, "", None)] {
+        let (mut near, session, caller) = crossed(&request("GET", "", b""));
+        near.carry_up();
+        near.carry_down_at_once(session, &behind);
+        assert_eq!(near.heard(caller), "");
+        let second = near.dialled(2);
+        near.meet(second);
+        is_answered(&mut near, second, caller);
+    }
+}
+
+#[test]
+fn an_answer_that_is_whole_counts_though_the_session_ends_behind_it() {
+    for goes in [false, true] {
+        let (mut near, session) = Near::ready();
+        let caller = near.ask(&request("GET", "", b""));
+        near.carry_up();
+        let far = near.far(session);
+        let stream = far.only();
+        far.say(stream, OK);
+        if goes {
+            far.tunnel.go_away();
+        }
+        near.carry_down_at_once(session, &ws::close(1000, "", None));
+        let heard = near.heard(caller);
+        assert!(heard.starts_with("HTTP/1.1 200 ") && heard.ends_with("ok"), "{heard}");
+    }
 }
 
 #[test]

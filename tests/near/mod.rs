@@ -246,6 +246,16 @@ impl Near {
         any
     }
 
+    /// All that the other end of a session has to say arrives in one piece, with what the relay says
+    /// behind it.
+    pub(crate) fn carry_down_at_once(&mut self, conn: ConnId, behind: &[u8]) {
+        let far = self.far(conn);
+        let mut bytes = Vec::new();
+        while far.tunnel.transmit(&mut bytes) {}
+        let frame = ws::frame(Opcode::Binary, None, &bytes);
+        self.stage.data(conn, &[&frame, behind].concat());
+    }
+
     /// And the other way round.
     pub(crate) fn carry_down(&mut self) -> bool {
         let mut frames = Vec::new();

@@ -172,6 +172,8 @@ pub struct AuthProxy {
     probes: Callers,
     is_ready: bool,
     is_stopping: bool,
+    /// It has said that it is done; others of the process may not be.
+    has_exited: bool,
 }
 
 /// What a deadline is for.
@@ -227,6 +229,7 @@ impl AuthProxy {
             probes: Callers::default(),
             is_ready: false,
             is_stopping: false,
+            has_exited: false,
         }
     }
 
@@ -283,6 +286,10 @@ impl AuthProxy {
                         session.tunnel.is_resumed()
                     );
                     self.timers.set(Key::Handshake(conn), net.now() + STRANGER_SESSION);
+                    if self.is_stopping {
+                        // It was not there yet to hear the farewell.
+                        self.close_when_idle(conn, net);
+                    }
                 }
                 drop(data);
                 self.serve(conn, net);
@@ -358,6 +365,7 @@ impl AuthProxy {
                 self.credential.read_again(net);
                 self.keys.reload(net);
             }
+            Signal::Stop if self.is_stopping => (),
             Signal::Stop => {
                 info!("stopping: requests in flight may end by themselves");
                 self.is_stopping = true;
@@ -377,11 +385,12 @@ impl AuthProxy {
     /// must be told that it was not taken.
     fn exit_if_idle(&mut self, net: &mut dyn Net) {
         let has_crossed = self.sessions.is_empty() || self.timers.get(Key::Crossed).is_none();
-        if self.is_stopping && has_crossed && self.sessions.values().all(Session::is_idle) {
+        let is_due = self.is_stopping && !self.has_exited && has_crossed;
+        if is_due && self.sessions.values().all(Session::is_idle) {
             self.timers.cancel(Key::Crossed);
             self.timers.cancel(Key::Exit);
             net.tell(Notice::Exit(0, None));
-            self.is_stopping = false;
+            self.has_exited = true;
         }
     }
 

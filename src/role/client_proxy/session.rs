@@ -160,8 +160,13 @@ impl ClientProxy {
             }
         }
         if let Err(why) = self.read_frames(conn, data, net) {
+            // What came before the end counts: an answer that is whole, a stream that was refused.
+            self.hand_on(conn, net);
             // What the tunnel still has to say may tell the other end why.
             self.pump_session(conn, net);
+            if !self.sessions.contains_key(&conn) {
+                return;
+            }
             say_goodbye(conn, net);
             return self.on_session_lost(conn, &why, net);
         }
@@ -208,12 +213,16 @@ impl ClientProxy {
         if session.tunnel.is_established() && self.timers.get(Key::Opening(conn)).is_some() {
             self.on_session_up(conn, net);
         }
+        self.hand_on(conn, net);
+        self.pump_session(conn, net);
+    }
+
+    fn hand_on(&mut self, conn: ConnId, net: &mut dyn Net) {
         loop {
             let Some(session) = self.sessions.get_mut(&conn) else { return };
-            let Some(event) = session.tunnel.poll_event() else { break };
+            let Some(event) = session.tunnel.poll_event() else { return };
             self.on_tunnel_event(conn, event, net);
         }
-        self.pump_session(conn, net);
     }
 
     fn on_session_up(&mut self, conn: ConnId, net: &mut dyn Net) {
@@ -306,7 +315,9 @@ impl ClientProxy {
         }
         let takes = |cluster: &Cluster| [cluster.session, cluster.relief].contains(&Some(conn));
         let retired = !self.clusters.values().any(takes);
-        if retired && session.tunnel.streams() == 0 && session.tunnel.is_established() {
+        // A stream that has ended may have an event that nobody has heard of yet.
+        let is_idle = session.streams.is_empty() && session.tunnel.streams() == 0;
+        if retired && is_idle && session.tunnel.is_established() {
             say_goodbye(conn, net);
             self.forget_session(conn);
         }
