@@ -226,8 +226,14 @@ fn idle(site: &Site, chains: &[Chain], options: &Options, report: &mut Report) {
     for &count in counts {
         let mut rows = Vec::new();
         for chain in chains {
-            // Not every peer has descriptors or threads for more.
-            let count = if chain.is_ours { count } else { count.min(400) };
+            let most = match (chain.is_ours, &chain.way) {
+                (true, Way::Proxy { .. }) => count,
+                // A stream of the byte pipe is a session, of which an agent carries 4,096.
+                (true, Way::Tcp(_)) => 4_000,
+                // Not every peer has descriptors or threads for more.
+                (false, _) => 400,
+            };
+            let count = count.min(most);
             let before = (site.relay.memory(), site.memory(chain));
             let held: Vec<_> = (0..count).map(|_| chain.way.open()).collect();
             let after = (site.relay.memory(), site.memory(chain));
