@@ -53,7 +53,7 @@ pub mod secret;
 pub mod start;
 pub mod wire;
 
-/// musl's own maps and unmaps pages for nearly every TLS record.
+/// musl's own maps and unmaps pages again and again while TLS records come and go.
 #[cfg(target_env = "musl")]
 #[global_allocator]
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

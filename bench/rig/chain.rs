@@ -205,7 +205,11 @@ impl Site {
         let (entity, token) = self.send_token("pipe");
         let mut command = Command::new(std::env::current_exe().expect("we run"));
         let port = self.port.to_string();
-        command.args([SENDER, &port, &text(&self.dir.join("relay/ca.pem")), &entity, &token]);
+        let token_file = self.dir.join("sender-token");
+        write(&token_file, &token);
+        let [relay_ca, token_file] =
+            [self.dir.join("relay/ca.pem"), token_file].map(|it| text(&it));
+        command.args([SENDER, &port, &relay_ca, &entity, &token_file]);
         let (sender, place) = Process::start("sender", command, "sender listens on ");
         let way = Way::Tcp(place.parse().expect("an address"));
         Chain {

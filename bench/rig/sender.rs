@@ -14,7 +14,7 @@ use cluster_connect::secret::Secret;
 use rustls::pki_types::ServerName;
 use rustls::time_provider::DefaultTimeProvider;
 
-/// As the first argument: port of the relay, its CA, the hybrid connection, a token for it.
+/// As the first argument: port of the relay, its CA, the hybrid connection, a file with a token for it.
 pub(crate) const SENDER: &str = "--as-sender";
 
 struct Sender {
@@ -39,6 +39,7 @@ enum Leg {
 /// Runs until it is killed.
 pub(crate) fn run(words: &[String]) -> ! {
     let [port, ca, entity, token] = words else { panic!("four words") };
+    let token = std::fs::read_to_string(token).expect("a token");
     let roots = tlsconf::certificates(&std::fs::read(ca).expect("a CA")).expect("PEM");
     let time = Arc::new(DefaultTimeProvider);
     let config = tlsconf::client(&roots, None, &[b"http/1.1"], Versions::Both, time).expect("TLS");
@@ -52,7 +53,7 @@ pub(crate) fn run(words: &[String]) -> ! {
         },
         host: format!("localhost:{port}"),
         entity: entity.clone(),
-        token: Secret::new(token.clone()),
+        token: Secret::new(token),
         conns: BTreeMap::new(),
     };
     let setup = Setup {

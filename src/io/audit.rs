@@ -213,7 +213,7 @@ impl Rotating {
         }
     }
 
-    /// Goes on with a new file. Where there can be none the old one serves on.
+    /// Goes on with a new file. Where the old one cannot be moved it serves on.
     fn rotate(&mut self) {
         let fresh = shift(&self.path).and_then(|()| Self::open(self.path.clone(), self.most));
         match fresh {

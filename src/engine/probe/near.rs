@@ -1,8 +1,8 @@
 //! The end that says what happens, and keeps the time.
 //!
-//! One [`Stretch`] after the other, or one alone. A stretch in which bytes flow has a run-up that does not count, and
-//! is over for the next one when a message sent after its end has come back: what was still on its
-//! way has arrived by then.
+//! One [`Stretch`] after the other, or one alone. A stretch in which bytes flow has a run-up that
+//! does not count, and is over for the next one when a message sent after its end has come back:
+//! what was still on its way has arrived by then.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
