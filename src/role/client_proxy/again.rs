@@ -2,6 +2,8 @@
 //! that the other end has asked for no more; that stream is refused, nothing of it is done, and what
 //! was sent on it goes again over another session.
 
+use std::fmt;
+
 use super::ClientProxy;
 use crate::buf::Pressure;
 use crate::engine::exchange::{End, Output};
@@ -12,13 +14,20 @@ use crate::wire::mux::StreamId;
 
 /// What was sent on a stream, for as long as it may be refused. No more than a window is sent before
 /// the other end has said something.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Kept {
     bytes: Vec<u8>,
     /// Streams that were refused, one after the other.
     refused: u8,
     /// It waits for another stream.
     is_waiting: bool,
+}
+
+/// The bytes have the caller's token in them.
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kept({} bytes)", self.bytes.len())
+    }
 }
 
 impl Kept {
@@ -81,5 +90,16 @@ impl ClientProxy {
             None | Some(End::Finish) => (),
             Some(End::Close | End::Abort) => local.kept = Kept::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_not_shown() {
+        let kept = Kept { bytes: b"Authorization: Bearer s3cret".to_vec(), ..Kept::default() };
+        assert_eq!(format!("{kept:?}"), "Kept(28 bytes)");
     }
 }
