@@ -28,13 +28,17 @@ fn measure(options: &Options) {
     if [10, 100, 1000].iter().any(|mbits| options.wants(&mbits.to_string())) {
         delayed(options, &mut report);
     }
-    if options.wants("loss") {
+    if LOSSY.iter().any(|(section, ..)| options.wants(section)) {
         #[cfg(target_os = "linux")]
         lossy(options, &mut report);
         #[cfg(not(target_os = "linux"))]
         report.notes("loss", &["not measured: it takes Linux".to_owned()]);
     }
 }
+
+/// Names of sections, Mbit/s, and packets lost in a thousand.
+const LOSSY: [(&str, u64, u64); 4] =
+    [("loss", 10, 0), ("loss-10", 10, 10), ("loss", 100, 0), ("loss-100", 100, 10)];
 
 /// Lines that lose nothing.
 fn delayed(options: &Options, report: &mut Report) {
@@ -78,7 +82,10 @@ fn lossy(options: &Options, report: &mut Report) {
     let chain = site.edge_over(&relay);
     drop(chain.way);
     let raw = Way::Tcp(format!("{FAR}:{raw}").parse().expect("an address"));
-    for (mbits, loss) in [(10, 0), (10, 10), (100, 0), (100, 10)] {
+    for (section, mbits, loss) in LOSSY {
+        if !options.wants(section) && !options.wants("loss") {
+            continue;
+        }
         let mut rows = Vec::new();
         for ms in [20, 100, 300] {
             let kind = Kind { mbits, ms };

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::trial::Advice;
 use crate::limits::{WINDOW, WINDOW_MIN, WINDOW_SPAN};
 
 /// The peer sent more than it had credit for, or granted more than can be counted.
@@ -26,6 +27,10 @@ pub(super) struct RecvCredit {
     window: u32,
     /// Since when bytes are counted to know how fast they leave, and how many there were.
     span: Option<(Instant, u32)>,
+    /// What fits on the way at the speed at which they do, one quarter of it by the last span.
+    fits: u32,
+    /// The trial in which the window shrank last, and what it was before.
+    tried: (u32, u32),
 }
 
 /// What a session knows that windows go by.
@@ -35,8 +40,8 @@ pub(super) struct Way {
     pub(super) base: Duration,
     /// What may wait on it beyond that.
     pub(super) slack: Duration,
-    /// More waits there than should.
-    pub(super) is_congested: bool,
+    /// Whether windows should shrink.
+    pub(super) advice: Advice,
     /// What a window may grow to.
     pub(super) most: u32,
 }
@@ -65,7 +70,7 @@ impl SendCredit {
 
 impl RecvCredit {
     pub(super) const fn new() -> Self {
-        Self { granted: WINDOW, held: 0, window: WINDOW, span: None }
+        Self { granted: WINDOW, held: 0, window: WINDOW, span: None, fits: 0, tried: (0, 0) }
     }
 
     /// The peer has sent `len` bytes.
@@ -111,16 +116,38 @@ impl RecvCredit {
             return;
         }
         let unit = (way.base + way.slack).as_nanos();
-        let fit = u128::from(bytes) * unit / elapsed.as_nanos().max(1);
-        let want = u32::try_from(fit * 2).unwrap_or(u32::MAX);
-        let half = WINDOW_MIN.max(self.window / 2);
-        if way.most < self.window {
-            self.window = way.most.max(half);
-        } else if self.window < want {
-            self.window = want.min(self.window.saturating_mul(2)).min(way.most);
-        } else if way.is_congested {
-            self.window = want.max(half);
+        let fits = u128::from(bytes) * unit / elapsed.as_nanos().max(1);
+        let fits = u32::try_from(fits).unwrap_or(u32::MAX);
+        self.fits = if self.fits == 0 { fits } else { self.fits - self.fits / 4 + fits / 4 };
+        self.window = self.fitting(fits.saturating_mul(2), way);
+    }
+
+    /// The window that is right when one of `want` bytes was right for the last span.
+    fn fitting(&mut self, want: u32, way: Way) -> u32 {
+        let (window, half) = (self.window, WINDOW_MIN.max(self.window / 2));
+        let (tried, before) = self.tried;
+        match way.advice {
+            _ if way.most < window => way.most.max(half),
+            Advice::Free { failed } if failed != 0 && failed == tried => {
+                self.tried = (0, 0);
+                window.max(before).min(way.most)
+            }
+            Advice::Shrink { trial } if trial == tried => window,
+            _ if window < want => want.min(window.saturating_mul(2)).min(way.most),
+            Advice::Shrink { trial } => {
+                let less = self.fits.saturating_mul(2).max(half).min(window);
+                if less < window {
+                    self.tried = (trial, window);
+                }
+                less
+            }
+            Advice::Free { .. } => window,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn window(&self) -> u32 {
+        self.window
     }
 
     /// Bytes of window beyond what every stream starts with.
@@ -139,10 +166,8 @@ impl std::error::Error for Overdraft {}
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use super::*;
-    use crate::limits::{WINDOW_MAX, WINDOW_SLACK, WINDOW_SLACK_SHARED};
+    use crate::limits::{WINDOW_MAX, WINDOW_SLACK};
 
     #[test]
     fn a_sender_stops_at_its_window_and_resumes_on_a_grant() {
@@ -159,104 +184,41 @@ mod tests {
         assert_eq!(send.grant(u32::MAX), Err(Overdraft));
     }
 
-    /// A line that carries `rate` bytes per second, and a sender that always has something.
-    struct Line {
-        now: Instant,
-        rate: u64,
-        base: Duration,
-        slack: Duration,
-        credit: u32,
-        /// Sent, and waiting for the line.
-        queue: u64,
-        on_way: VecDeque<(Instant, u32)>,
-        grants: VecDeque<(Instant, u32)>,
-    }
-
-    impl Line {
-        fn new(mbits: u64, ms: u64, slack: Duration) -> Self {
-            let (now, base) = (Instant::now(), Duration::from_millis(ms));
-            let (on_way, grants) = (VecDeque::new(), VecDeque::new());
-            Self {
-                now,
-                rate: mbits * 125_000,
-                base,
-                slack,
-                credit: WINDOW,
-                queue: 0,
-                on_way,
-                grants,
-            }
-        }
-
-        /// How long the last byte sent waits for the line.
-        fn waits(&self) -> Duration {
-            Duration::from_secs_f64(self.queue as f64 / self.rate as f64)
-        }
-
-        /// Twenty seconds of it.
-        fn run(&mut self, recv: &mut RecvCredit, most: u32) {
-            for _ in 0..20_000 {
-                self.now += Duration::from_millis(1);
-                let now = self.now;
-                while let Some((_, grant)) = self.grants.pop_front_if(|(at, _)| *at <= now) {
-                    self.credit += grant;
-                }
-                self.queue += u64::from(std::mem::take(&mut self.credit));
-                let through = self.queue.min(self.rate / 1000);
-                self.queue -= through;
-                self.on_way.push_back((now + self.base / 2, u32::try_from(through).unwrap()));
-                while let Some((_, len)) = self.on_way.pop_front_if(|(at, _)| *at <= now) {
-                    recv.used(len).unwrap();
-                    let (base, slack) = (self.base, self.slack);
-                    let is_congested = base + slack * 2 < self.waits();
-                    let way = Way { base, slack, is_congested, most };
-                    if let Some(grant) = recv.drained(len as usize, now, Some(way)) {
-                        self.grants.push_back((now + self.base / 2, grant));
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_window_fills_a_line_and_lets_nobody_else_wait() {
-        let ways =
-            [10, 100, 1000].into_iter().flat_map(|mbits| [1, 20, 100, 300].map(|ms| (mbits, ms)));
-        for (mbits, ms) in ways {
-            for slack in [WINDOW_SLACK, WINDOW_SLACK_SHARED] {
-                let (mut line, mut recv) = (Line::new(mbits, ms, slack), RecvCredit::new());
-                line.run(&mut recv, WINDOW_MAX);
-                let fit = line.rate as f64 * line.base.as_secs_f64();
-                let window = f64::from(recv.window);
-                assert!(fit * 1.3 <= window, "{mbits} Mbit/s, {ms} ms: {window} for {fit}");
-                // The smallest window is 50 ms of 10 Mbit/s.
-                let least = Duration::from_secs_f64(f64::from(WINDOW_MIN) / line.rate as f64);
-                let bearable = (line.base + slack * 2).max(least);
-                assert!(line.waits() <= bearable, "{mbits} Mbit/s, {ms} ms: {:?}", line.waits());
-            }
-        }
-    }
-
-    #[test]
-    fn a_window_keeps_to_its_share_and_shrinks_to_it() {
-        let (mut line, mut recv) = (Line::new(1000, 100, WINDOW_SLACK), RecvCredit::new());
-        line.run(&mut recv, WINDOW_MAX);
-        assert!(20_000_000 < recv.grown());
-        line.run(&mut recv, 1_000_000);
-        assert!(recv.window <= 1_000_000, "{}", recv.window);
-    }
-
     #[test]
     fn a_sender_that_pauses_keeps_its_window() {
         let mut now = Instant::now();
         let mut recv = RecvCredit::new();
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-        let way = Way { base, slack, is_congested: true, most: WINDOW_MAX };
+        let way = Way { base, slack, advice: Advice::Shrink { trial: 1 }, most: WINDOW_MAX };
         for _ in 0..50 {
             now += Duration::from_secs(1);
             recv.used(1000).unwrap();
             recv.drained(1000, now, Some(way));
         }
         assert_eq!(recv.window, WINDOW);
+    }
+
+    #[test]
+    fn a_window_shrinks_once_in_a_trial_and_takes_back_what_it_had_if_that_failed() {
+        let mut now = Instant::now();
+        let mut recv = RecvCredit::new();
+        let mut span = |recv: &mut RecvCredit, advice| {
+            let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
+            let way = Way { base, slack, advice, most: WINDOW_MAX };
+            recv.used(50_000).unwrap();
+            recv.drained(50_000, now, Some(way));
+            now += base + WINDOW_SPAN;
+            recv.window
+        };
+        let shrink = |trial| Advice::Shrink { trial };
+        let free = |failed| Advice::Free { failed };
+        assert_eq!(span(&mut recv, free(0)), WINDOW);
+        assert_eq!(span(&mut recv, shrink(1)), WINDOW / 2);
+        assert_eq!(span(&mut recv, shrink(1)), WINDOW / 2, "once");
+        assert_eq!(span(&mut recv, free(0)), WINDOW / 2, "it went well");
+        assert_eq!(span(&mut recv, shrink(2)), 100_000);
+        assert_eq!(span(&mut recv, free(2)), WINDOW / 2);
+        assert_eq!(span(&mut recv, free(2)), WINDOW / 2, "once");
+        assert_eq!(span(&mut recv, free(9)), WINDOW / 2, "it had no part in that one");
     }
 }

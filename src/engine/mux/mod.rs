@@ -1,14 +1,17 @@
 //! Many streams over one tunnel, in yamux framing.
 //!
-//! Reading order: [`credit`] is the flow control of one stream, [`round_trip`] and [`company`] what
-//! it goes by, [`stream`] one stream's two directions, [`session`] the table of streams and the
-//! turns they take.
+//! Reading order: [`credit`] is the flow control of one stream, [`round_trip`], [`company`] and
+//! [`trial`] what it goes by, [`stream`] one stream's two directions, [`session`] the table of
+//! streams and the turns they take.
 
 mod company;
 mod credit;
+#[cfg(test)]
+mod line_tests;
 mod round_trip;
 mod session;
 mod stream;
+mod trial;
 
 pub use credit::Overdraft;
 pub use session::{Ended, Event, Session, Violation};

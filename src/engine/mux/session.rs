@@ -11,6 +11,7 @@ use super::company::Company;
 use super::credit::{Overdraft, Way};
 use super::round_trip::RoundTrip;
 use super::stream::Stream;
+use super::trial::Trials;
 use crate::buf::{Pressure, Slice};
 use crate::limits::{
     FRAME_MAX, MUX_CONTROL_MAX, MUX_HEADER, SESSION_GROWTH, STREAM_ID_MAX, STREAMS_MAX, WINDOW,
@@ -38,6 +39,7 @@ pub struct Session {
     pinged: Option<(Instant, u32)>,
     round_trip: RoundTrip,
     company: Company,
+    trials: Trials,
     /// The number of our next ping of our own accord.
     next_ping: u32,
     /// What windows have grown by, and how many have.
@@ -119,6 +121,7 @@ impl Session {
             pinged: None,
             round_trip: RoundTrip::new(),
             company: Company::new(),
+            trials: Trials::new(),
             next_ping: 0,
             grown: 0,
             grown_streams: 0,
@@ -185,8 +188,10 @@ impl Session {
         let most = WINDOW_MAX.min(WINDOW + share);
         self.company.meet(&mut state.visit, now);
         let slack = if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK };
-        let is_congested = self.round_trip.is_congested(slack);
-        let way = self.round_trip.base().map(|base| Way { base, slack, is_congested, most });
+        let way = self.round_trip.base().map(|base| {
+            self.trials.note(len, now, base, self.round_trip.is_congested(slack));
+            Way { base, slack, advice: self.trials.advice(), most }
+        });
         let grant = state.recv.drained(len, now, way);
         let after = state.recv.grown();
         self.grown = self.grown - before + after;

@@ -1,0 +1,196 @@
+//! Are windows too large for the way? What waits in a queue makes round trips long, and so do
+//! packets that a line loses and TCP sends again: only a trial tells them apart. Windows shrink,
+//! and if less is received then, nothing had waited and they take back what they had. A line that
+//! loses packets would starve otherwise: less is received, windows go by what is, and shrink again.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::WINDOW_SPAN;
+
+/// Spans after a shrink in which what had been granted before still arrives.
+const SETTLING: u32 = 3;
+
+/// Spans in which what is received then counts.
+const JUDGING: u32 = 4;
+
+/// Spans until the next trial when windows took back what they had, at first. Twice as many each
+/// time that they do so again, and at most four times as many.
+const PAUSE: u32 = 8;
+
+/// See the module documentation. One for a session.
+#[derive(Debug)]
+pub(super) struct Trials {
+    /// Since when bytes are counted to know how fast they leave, and how many there were.
+    span: Option<(Instant, u64)>,
+    /// Bytes per second, one eighth of it from the last span.
+    speed: Option<u64>,
+    /// Of the last trial, from 1.
+    number: u32,
+    stage: Stage,
+    /// The pause after the last trial.
+    pause: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// `left` spans more without a trial; `failed` is the number of the last one if it did.
+    Free { left: u32, failed: u32 },
+    /// `left` spans more until it counts what is received.
+    Settling { left: u32 },
+    /// What has been received since, and for how many more spans it counts.
+    Judging { left: u32, since: Instant, bytes: u64 },
+}
+
+/// What windows are to do now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Advice {
+    /// Go by the way; and one that shrank in the trial of this number takes back what it had.
+    Free { failed: u32 },
+    /// Shrink, once in the trial of this number.
+    Shrink { trial: u32 },
+}
+
+impl Trials {
+    pub(super) const fn new() -> Self {
+        let stage = Stage::Free { left: 0, failed: 0 };
+        Self { span: None, speed: None, number: 0, stage, pause: 0 }
+    }
+
+    pub(super) const fn advice(&self) -> Advice {
+        match self.stage {
+            Stage::Free { failed, .. } => Advice::Free { failed },
+            Stage::Settling { .. } | Stage::Judging { .. } => Advice::Shrink { trial: self.number },
+        }
+    }
+
+    /// `len` bytes have left, on whichever stream; `base` is the round trip alone, and more waits on
+    /// the way than should if it `is_congested`.
+    pub(super) fn note(&mut self, len: usize, now: Instant, base: Duration, is_congested: bool) {
+        let Some((since, before)) = self.span else {
+            self.span = Some((now, 0));
+            return;
+        };
+        let bytes = before.saturating_add(len as u64);
+        let (elapsed, span) = (now.saturating_duration_since(since), base + WINDOW_SPAN);
+        if elapsed < span {
+            self.span = Some((since, bytes));
+            return;
+        }
+        self.span = Some((now, 0));
+        if span * 4 < elapsed {
+            // A pause of the senders' says nothing about the way.
+            if let Stage::Settling { .. } | Stage::Judging { .. } = self.stage {
+                self.stage = Stage::Free { left: 0, failed: 0 };
+            }
+            return;
+        }
+        let last = per_second(bytes, elapsed);
+        let speed = self.speed.map_or(last, |speed| speed - speed / 8 + last / 8);
+        self.stage = match self.stage {
+            Stage::Free { left: 0, .. } if is_congested && self.speed.is_some() => {
+                self.number = self.number.wrapping_add(1).max(1);
+                Stage::Settling { left: SETTLING }
+            }
+            Stage::Free { left, failed } => Stage::Free { left: left.saturating_sub(1), failed },
+            Stage::Settling { left: 0 | 1 } => {
+                Stage::Judging { left: JUDGING, since: now, bytes: 0 }
+            }
+            Stage::Settling { left } => Stage::Settling { left: left - 1 },
+            Stage::Judging { left, since, bytes: so_far } => {
+                let bytes = so_far.saturating_add(bytes);
+                match left {
+                    0 | 1 => self.judge(per_second(bytes, now.saturating_duration_since(since))),
+                    _ => Stage::Judging { left: left - 1, since, bytes },
+                }
+            }
+        };
+        // What was received before a trial stands until it has been judged.
+        if let Stage::Free { .. } = self.stage {
+            self.speed = Some(speed);
+        }
+    }
+
+    /// What is received less by a tenth was what windows had let through.
+    fn judge(&mut self, speed: u64) -> Stage {
+        let before = self.speed.unwrap_or(0);
+        if before - before / 10 <= speed {
+            self.pause = 0;
+            return Stage::Free { left: 0, failed: 0 };
+        }
+        self.pause = (self.pause * 2).clamp(PAUSE, PAUSE * 4);
+        Stage::Free { left: self.pause, failed: self.number }
+    }
+}
+
+fn per_second(bytes: u64, elapsed: Duration) -> u64 {
+    let nanos = elapsed.as_nanos().max(1);
+    u64::try_from(u128::from(bytes) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Duration = Duration::from_millis(20);
+
+    struct Receiver {
+        now: Instant,
+        trials: Trials,
+    }
+
+    impl Receiver {
+        fn new() -> Self {
+            Self { now: Instant::now(), trials: Trials::new() }
+        }
+
+        /// Spans in each of which `len` bytes leave, until the advice is another.
+        fn until_other(&mut self, len: usize) -> (u32, Advice) {
+            let (before, mut spans) = (self.trials.advice(), 0);
+            while self.trials.advice() == before && spans < 1000 {
+                self.trials.note(len, self.now, BASE, true);
+                self.now += BASE + WINDOW_SPAN;
+                spans += 1;
+            }
+            (spans, self.trials.advice())
+        }
+    }
+
+    #[test]
+    fn windows_take_back_what_they_had_when_less_is_received_and_wait_longer_each_time() {
+        let mut line = Receiver::new();
+        // A span ends with the bytes after it, and one shows how fast they leave.
+        assert_eq!(line.until_other(1000), (3, Advice::Shrink { trial: 1 }));
+        assert_eq!(line.until_other(800), (SETTLING + JUDGING, Advice::Free { failed: 1 }));
+        for (trial, pause) in [(2, PAUSE), (3, PAUSE * 2), (4, PAUSE * 4), (5, PAUSE * 4)] {
+            assert_eq!(line.until_other(1000), (pause + 1, Advice::Shrink { trial }));
+            let (spans, advice) = line.until_other(800);
+            assert_eq!((spans, advice), (SETTLING + JUDGING, Advice::Free { failed: trial }));
+        }
+    }
+
+    #[test]
+    fn windows_stay_small_when_as_much_is_received() {
+        let mut line = Receiver::new();
+        line.until_other(1000);
+        assert_eq!(line.until_other(950), (SETTLING + JUDGING, Advice::Free { failed: 0 }));
+        assert_eq!(line.until_other(950), (1, Advice::Shrink { trial: 2 }), "without a pause");
+    }
+
+    #[test]
+    fn a_pause_of_the_senders_ends_a_trial_and_fails_none() {
+        let mut line = Receiver::new();
+        line.until_other(1000);
+        line.now += BASE * 10;
+        assert_eq!(line.until_other(1), (1, Advice::Free { failed: 0 }));
+    }
+
+    #[test]
+    fn an_empty_way_starts_no_trial() {
+        let (mut now, mut trials) = (Instant::now(), Trials::new());
+        for _ in 0..100 {
+            trials.note(1000, now, BASE, false);
+            now += BASE + WINDOW_SPAN;
+        }
+        assert_eq!(trials.advice(), Advice::Free { failed: 0 });
+    }
+}
