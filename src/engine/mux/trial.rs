@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crate::limits::WINDOW_SPAN;
 
 /// Spans after a shrink in which what had been granted before still arrives.
-const SETTLING: u32 = 3;
+const SETTLING: u8 = 3;
 
 /// Spans in which what is received then counts.
-const JUDGING: u32 = 4;
+const JUDGING: u8 = 4;
 
 /// Spans until the next trial when windows took back what they had, at first. Twice as many each
 /// time that they do so again, and at most four times as many.
-const PAUSE: u32 = 8;
+const PAUSE: u8 = 8;
 
 /// See the module documentation. One for a session.
 #[derive(Debug)]
@@ -28,17 +28,17 @@ pub(super) struct Trials {
     number: u32,
     stage: Stage,
     /// The pause after the last trial.
-    pause: u32,
+    pause: u8,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     /// `left` spans more without a trial; `failed` is the number of the last one if it did.
-    Free { left: u32, failed: u32 },
+    Free { left: u8, failed: u32 },
     /// `left` spans more until it counts what is received.
-    Settling { left: u32 },
+    Settling { left: u8 },
     /// What has been received since, and for how many more spans it counts.
-    Judging { left: u32, since: Instant, bytes: u64 },
+    Judging { left: u8, since: Instant, bytes: u64 },
 }
 
 /// What windows are to do now.
@@ -144,9 +144,9 @@ mod tests {
         }
 
         /// Spans in each of which `len` bytes leave, until the advice is another.
-        fn until_other(&mut self, len: usize) -> (u32, Advice) {
+        fn until_other(&mut self, len: usize) -> (u8, Advice) {
             let (before, mut spans) = (self.trials.advice(), 0);
-            while self.trials.advice() == before && spans < 1000 {
+            while self.trials.advice() == before && spans < u8::MAX {
                 self.trials.note(len, self.now, BASE, true);
                 self.now += BASE + WINDOW_SPAN;
                 spans += 1;
