@@ -5,8 +5,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::span::{Counted, Span};
 use super::trial::Advice;
-use crate::limits::{WINDOW, WINDOW_MIN, WINDOW_SPAN};
+use crate::limits::{WINDOW, WINDOW_MIN};
 
 /// The peer sent more than it had credit for, or granted more than can be counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,9 +26,8 @@ pub(super) struct RecvCredit {
     held: u32,
     /// What `granted` and `held` together may come to.
     window: u32,
-    /// Since when bytes are counted to know how fast they leave, and how many there were.
-    span: Option<(Instant, u32)>,
-    /// What fits on the way at the speed at which they do, one quarter of it by the last span.
+    span: Span,
+    /// What fits on the way at the speed at which bytes leave, one quarter of it by the last span.
     fits: u32,
     /// The trial in which the window shrank last, and what it was before.
     tried: (u32, u32),
@@ -70,7 +70,7 @@ impl SendCredit {
 
 impl RecvCredit {
     pub(super) const fn new() -> Self {
-        Self { granted: WINDOW, held: 0, window: WINDOW, span: None, fits: 0, tried: (0, 0) }
+        Self { granted: WINDOW, held: 0, window: WINDOW, span: Span::new(), fits: 0, tried: (0, 0) }
     }
 
     /// The peer has sent `len` bytes.
@@ -100,24 +100,8 @@ impl RecvCredit {
     /// more: then a line is full, and what waits for it delays others by a round trip and a little
     /// more. While the window is what holds the sender back, the speed grows with it.
     fn resize(&mut self, len: u32, now: Instant, way: Way) {
-        let Some((since, before)) = self.span else {
-            self.span = Some((now, 0));
-            return;
-        };
-        let bytes = before.saturating_add(len);
-        let (elapsed, span) = (now.saturating_duration_since(since), way.base + WINDOW_SPAN);
-        if elapsed < span {
-            self.span = Some((since, bytes));
-            return;
-        }
-        self.span = Some((now, 0));
-        // A pause of the sender's says nothing about the way.
-        if span * 4 < elapsed {
-            return;
-        }
-        let unit = (way.base + way.slack).as_nanos();
-        let fits = u128::from(bytes) * unit / elapsed.as_nanos().max(1);
-        let fits = u32::try_from(fits).unwrap_or(u32::MAX);
+        let Counted::Whole(count) = self.span.count(len.into(), now, way.base) else { return };
+        let fits = u32::try_from(count.within(way.base + way.slack)).unwrap_or(u32::MAX);
         self.fits = if self.fits == 0 { fits } else { self.fits - self.fits / 4 + fits / 4 };
         self.window = self.fitting(fits.saturating_mul(2), way);
     }
@@ -167,7 +151,7 @@ impl std::error::Error for Overdraft {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{WINDOW_MAX, WINDOW_SLACK};
+    use crate::limits::{WINDOW_MAX, WINDOW_SLACK, WINDOW_SPAN};
 
     #[test]
     fn a_sender_stops_at_its_window_and_resumes_on_a_grant() {

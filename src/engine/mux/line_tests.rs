@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::credit::{RecvCredit, Way};
 use super::round_trip::RoundTrip;
+use super::session::BUSY;
 use super::trial::Trials;
 use crate::limits::{FRAME_MAX, WINDOW, WINDOW_MAX, WINDOW_MIN, WINDOW_SLACK, WINDOW_SLACK_SHARED};
 
@@ -13,9 +14,6 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// What TCP sends in one packet.
 const PACKET: u64 = 1448;
-
-/// The session measures when the last measurement is so old.
-const BUSY: Duration = Duration::from_millis(20);
 
 struct Line {
     now: Instant,

@@ -1,8 +1,8 @@
 //! Many streams over one tunnel, in yamux framing.
 //!
-//! Reading order: [`credit`] is the flow control of one stream, [`round_trip`], [`company`] and
-//! [`trial`] what it goes by, [`stream`] one stream's two directions, [`session`] the table of
-//! streams and the turns they take.
+//! Reading order: [`credit`] is the flow control of one stream, [`span`], [`round_trip`],
+//! [`company`] and [`trial`] what it goes by, [`stream`] one stream's two directions, [`session`] the
+//! table of streams and the turns they take.
 
 mod company;
 mod credit;
@@ -10,6 +10,7 @@ mod credit;
 mod line_tests;
 mod round_trip;
 mod session;
+mod span;
 mod stream;
 mod trial;
 

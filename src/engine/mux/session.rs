@@ -20,7 +20,7 @@ use crate::limits::{
 use crate::wire::mux::{Flags, Header, Kind, Malformed, StreamId};
 
 /// How old a round trip may be while much is received, and while little is.
-const BUSY: Duration = Duration::from_millis(20);
+pub(super) const BUSY: Duration = Duration::from_millis(20);
 const CALM: Duration = Duration::from_millis(100);
 
 /// One end of a tunnel.

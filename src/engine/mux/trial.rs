@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::WINDOW_SPAN;
+use super::span::{Count, Counted, Span};
 
 /// Spans after a shrink in which what had been granted before still arrives.
 const SETTLING: u8 = 3;
@@ -17,11 +17,13 @@ const JUDGING: u8 = 4;
 /// time that they do so again, and at most four times as many.
 const PAUSE: u8 = 8;
 
+/// Speeds are in bytes per second.
+const SECOND: Duration = Duration::from_secs(1);
+
 /// See the module documentation. One for a session.
 #[derive(Debug)]
 pub(super) struct Trials {
-    /// Since when bytes are counted to know how fast they leave, and how many there were.
-    span: Option<(Instant, u64)>,
+    span: Span,
     /// Bytes per second, one eighth of it from the last span.
     speed: Option<u64>,
     /// Of the last trial, from 1.
@@ -53,7 +55,7 @@ pub(super) enum Advice {
 impl Trials {
     pub(super) const fn new() -> Self {
         let stage = Stage::Free { left: 0, failed: 0 };
-        Self { span: None, speed: None, number: 0, stage, pause: 0 }
+        Self { span: Span::new(), speed: None, number: 0, stage, pause: 0 }
     }
 
     pub(super) const fn advice(&self) -> Advice {
@@ -66,25 +68,17 @@ impl Trials {
     /// `len` bytes have left, on whichever stream; `base` is the round trip alone, and more waits on
     /// the way than should if it `is_congested`.
     pub(super) fn note(&mut self, len: usize, now: Instant, base: Duration, is_congested: bool) {
-        let Some((since, before)) = self.span else {
-            self.span = Some((now, 0));
-            return;
-        };
-        let bytes = before.saturating_add(len as u64);
-        let (elapsed, span) = (now.saturating_duration_since(since), base + WINDOW_SPAN);
-        if elapsed < span {
-            self.span = Some((since, bytes));
-            return;
-        }
-        self.span = Some((now, 0));
-        if span * 4 < elapsed {
-            // A pause of the senders' says nothing about the way.
-            if let Stage::Settling { .. } | Stage::Judging { .. } = self.stage {
-                self.stage = Stage::Free { left: 0, failed: 0 };
+        let count = match self.span.count(len as u64, now, base) {
+            Counted::Part => return,
+            Counted::Pause => {
+                if let Stage::Settling { .. } | Stage::Judging { .. } = self.stage {
+                    self.stage = Stage::Free { left: 0, failed: 0 };
+                }
+                return;
             }
-            return;
-        }
-        let last = per_second(bytes, elapsed);
+            Counted::Whole(count) => count,
+        };
+        let last = count.within(SECOND);
         let speed = self.speed.map_or(last, |speed| speed - speed / 8 + last / 8);
         self.stage = match self.stage {
             Stage::Free { left: 0, .. } if is_congested && self.speed.is_some() => {
@@ -97,9 +91,10 @@ impl Trials {
             }
             Stage::Settling { left } => Stage::Settling { left: left - 1 },
             Stage::Judging { left, since, bytes: so_far } => {
-                let bytes = so_far.saturating_add(bytes);
+                let bytes = so_far.saturating_add(count.bytes);
+                let elapsed = now.saturating_duration_since(since);
                 match left {
-                    0 | 1 => self.judge(per_second(bytes, now.saturating_duration_since(since))),
+                    0 | 1 => self.judge(Count { bytes, elapsed }.within(SECOND)),
                     _ => Stage::Judging { left: left - 1, since, bytes },
                 }
             }
@@ -122,14 +117,10 @@ impl Trials {
     }
 }
 
-fn per_second(bytes: u64, elapsed: Duration) -> u64 {
-    let nanos = elapsed.as_nanos().max(1);
-    u64::try_from(u128::from(bytes) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::WINDOW_SPAN;
 
     const BASE: Duration = Duration::from_millis(20);
 
