@@ -40,6 +40,8 @@ pub(super) struct Way {
     pub(super) base: Duration,
     /// What may wait on it beyond that.
     pub(super) slack: Duration,
+    /// What waits on it is known to wait in a queue.
+    pub(super) has_queue: bool,
     /// Whether windows should shrink.
     pub(super) advice: Advice,
     /// What a window may grow to.
@@ -98,12 +100,15 @@ impl RecvCredit {
 
     /// A window is twice what fits on the way at the speed at which bytes leave here, and a little
     /// more: then a line is full, and what waits for it delays others by a round trip and a little
-    /// more. While the window is what holds the sender back, the speed grows with it.
+    /// more. While the window is what holds the sender back, the speed grows with it. Where packets
+    /// are lost it would not: half a window leaves in a round trip when what is sent again takes one
+    /// more. So it is twice as much until a queue has been found.
     fn resize(&mut self, len: u32, now: Instant, way: Way) {
         let Counted::Whole(count) = self.span.count(len.into(), now, way.base) else { return };
         let fits = u32::try_from(count.within(way.base + way.slack)).unwrap_or(u32::MAX);
         self.fits = if self.fits == 0 { fits } else { self.fits - self.fits / 4 + fits / 4 };
-        self.window = self.fitting(fits.saturating_mul(2), way);
+        let want = fits.saturating_mul(if way.has_queue { 2 } else { 4 });
+        self.window = self.fitting(want, way);
     }
 
     /// The window that is right when one of `want` bytes was right for the last span.
@@ -173,7 +178,8 @@ mod tests {
         let mut now = Instant::now();
         let mut recv = RecvCredit::new();
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-        let way = Way { base, slack, advice: Advice::Shrink { trial: 1 }, most: WINDOW_MAX };
+        let advice = Advice::Shrink { trial: 1 };
+        let way = Way { base, slack, has_queue: true, advice, most: WINDOW_MAX };
         for _ in 0..50 {
             now += Duration::from_secs(1);
             recv.used(1000).unwrap();
@@ -188,7 +194,7 @@ mod tests {
         let mut recv = RecvCredit::new();
         let mut span = |recv: &mut RecvCredit, advice| {
             let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-            let way = Way { base, slack, advice, most: WINDOW_MAX };
+            let way = Way { base, slack, has_queue: true, advice, most: WINDOW_MAX };
             recv.used(50_000).unwrap();
             recv.drained(50_000, now, Some(way));
             now += base + WINDOW_SPAN;
@@ -204,5 +210,21 @@ mod tests {
         assert_eq!(span(&mut recv, free(2)), WINDOW / 2);
         assert_eq!(span(&mut recv, free(2)), WINDOW / 2, "once");
         assert_eq!(span(&mut recv, free(9)), WINDOW / 2, "it had no part in that one");
+    }
+
+    #[test]
+    fn a_window_is_twice_as_large_until_a_queue_has_been_found() {
+        for (has_queue, times) in [(true, 2), (false, 4)] {
+            let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
+            let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
+            let advice = Advice::Free { failed: 0 };
+            let way = Way { base, slack, has_queue, advice, most: WINDOW_MAX };
+            for _ in 0..10 {
+                recv.used(200_000).unwrap();
+                recv.drained(200_000, now, Some(way));
+                now += base + slack;
+            }
+            assert_eq!(recv.window, 200_000 * times);
+        }
     }
 }

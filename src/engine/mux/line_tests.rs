@@ -190,11 +190,14 @@ impl Line {
         self.arrived += u64::from(len);
         let base = self.round_trip.base().unwrap();
         let slack = self.slack();
-        self.trials.note(len as usize, self.now, base, self.round_trip.is_congested(slack));
-        let way = Way { base, slack, advice: self.trials.advice(), most: self.most };
+        let (has_queue, advice) = (self.trials.has_queue(), self.trials.advice());
+        let way = Way { base, slack, has_queue, advice, most: self.most };
         let recv = &mut self.streams[stream].recv;
         recv.used(len).unwrap();
-        let Some(grant) = recv.drained(len as usize, self.now, Some(way)) else { return };
+        let grant = recv.drained(len as usize, self.now, Some(way));
+        let is_congested = grant.is_some() && self.round_trip.is_congested(slack);
+        self.trials.note(len as usize, self.now, base, is_congested);
+        let Some(grant) = grant else { return };
         self.reply(Back::Grant(stream, grant));
         if !self.pinged && self.round_trip.is_due(BUSY, self.now) {
             self.pinged = true;
@@ -242,7 +245,9 @@ fn windows_fill_a_line_and_let_nobody_else_wait() {
             let bearable = line.base + (line.base + line.slack() * 2);
             let bearable = bearable.max(line.base + Duration::from_secs_f64(least));
             let waits = line.round_trip();
-            // The shares of several come and go.
+            // The shares of several come and go, and what the smallest windows let wait is taken for a
+            // longer way in the end.
+            let bearable = if line.base < bearable / 3 { bearable * 5 / 4 } else { bearable };
             let bearable = if streams == 1 { bearable } else { bearable * 5 / 4 };
             assert!(waits <= bearable + TICK * 5, "{mbits} Mbit/s, {ms} ms, {streams}: {waits:?}");
         }
@@ -251,7 +256,8 @@ fn windows_fill_a_line_and_let_nobody_else_wait() {
 
 #[test]
 fn windows_fill_a_line_that_loses_packets() {
-    let lines = [(10, 20, 1), (10, 100, 1), (10, 300, 1), (10, 300, 4), (100, 100, 1)];
+    let lines =
+        [(10, 20, 1), (10, 100, 1), (10, 300, 1), (10, 300, 4), (100, 100, 1), (100, 300, 1)];
     for (mbits, ms, streams) in lines {
         for seed in 1..=4 {
             let mut line = Line::new(mbits, ms, 10, streams);
@@ -263,6 +269,16 @@ fn windows_fill_a_line_that_loses_packets() {
             assert!(0.88 < share, "{what}: {share}");
             assert!(waits <= line.base * 3 + WINDOW_SLACK * 2, "{what}: {waits:?}");
         }
+    }
+}
+
+#[test]
+fn windows_grow_although_packets_are_lost() {
+    for seed in 1..=4 {
+        let mut line = Line::new(100, 300, 10, 1);
+        line.random = line.random.wrapping_mul(seed);
+        let share = line.run(15);
+        assert!(0.6 < share, "seed {seed}: {share}");
     }
 }
 

@@ -189,10 +189,14 @@ impl Session {
         self.company.meet(&mut state.visit, now);
         let slack = if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK };
         let way = self.round_trip.base().map(|base| {
-            self.trials.note(len, now, base, self.round_trip.is_congested(slack));
-            Way { base, slack, advice: self.trials.advice(), most }
+            let (has_queue, advice) = (self.trials.has_queue(), self.trials.advice());
+            Way { base, slack, has_queue, advice, most }
         });
         let grant = state.recv.drained(len, now, way);
+        if let Some(Way { base, slack, .. }) = way {
+            let is_congested = grant.is_some() && self.round_trip.is_congested(slack);
+            self.trials.note(len, now, base, is_congested);
+        }
         let after = state.recv.grown();
         self.grown = self.grown - before + after;
         self.grown_streams = self.grown_streams + u32::from(0 < after) - u32::from(0 < before);

@@ -3,6 +3,7 @@
 //! and if less is received then, nothing had waited and they take back what they had. A line that
 //! loses packets would starve otherwise: less is received, windows go by what is, and shrink again.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::span::{Count, Counted, Span};
@@ -26,6 +27,10 @@ pub(super) struct Trials {
     span: Span,
     /// Bytes per second, one eighth of it from the last span.
     speed: Option<u64>,
+    /// More waited than should when a window was granted anew, in this span.
+    is_congested: bool,
+    /// What waited before the last trial waited in a queue.
+    has_queue: bool,
     /// Of the last trial, from 1.
     number: u32,
     stage: Stage,
@@ -55,7 +60,15 @@ pub(super) enum Advice {
 impl Trials {
     pub(super) const fn new() -> Self {
         let stage = Stage::Free { left: 0, failed: 0 };
-        Self { span: Span::new(), speed: None, number: 0, stage, pause: 0 }
+        Self {
+            span: Span::new(),
+            speed: None,
+            is_congested: false,
+            has_queue: false,
+            number: 0,
+            stage,
+            pause: 0,
+        }
     }
 
     pub(super) const fn advice(&self) -> Advice {
@@ -65,12 +78,20 @@ impl Trials {
         }
     }
 
-    /// `len` bytes have left, on whichever stream; `base` is the round trip alone, and more waits on
-    /// the way than should if it `is_congested`.
+    /// Whether a trial has found a queue, and none since has found that there was none.
+    pub(super) const fn has_queue(&self) -> bool {
+        self.has_queue
+    }
+
+    /// `len` bytes have left, on whichever stream; `base` is the round trip alone. It `is_congested`
+    /// if a window was granted anew, and more waits on the way than should: no window is too large
+    /// that nobody uses.
     pub(super) fn note(&mut self, len: usize, now: Instant, base: Duration, is_congested: bool) {
+        self.is_congested |= is_congested;
         let count = match self.span.count(len as u64, now, base) {
             Counted::Part => return,
             Counted::Pause => {
+                self.is_congested = false;
                 if let Stage::Settling { .. } | Stage::Judging { .. } = self.stage {
                     self.stage = Stage::Free { left: 0, failed: 0 };
                 }
@@ -78,10 +99,13 @@ impl Trials {
             }
             Counted::Whole(count) => count,
         };
+        let is_congested = mem::take(&mut self.is_congested);
         let last = count.within(SECOND);
+        // While it rises nobody knows what to hold against it.
+        let rises = self.speed.is_none_or(|speed| speed.saturating_add(speed / 4) < last);
         let speed = self.speed.map_or(last, |speed| speed - speed / 8 + last / 8);
         self.stage = match self.stage {
-            Stage::Free { left: 0, .. } if is_congested && self.speed.is_some() => {
+            Stage::Free { left: 0, .. } if is_congested && !rises => {
                 self.number = self.number.wrapping_add(1).max(1);
                 Stage::Settling { left: SETTLING }
             }
@@ -108,7 +132,8 @@ impl Trials {
     /// What is received less by a tenth was what windows had let through.
     fn judge(&mut self, speed: u64) -> Stage {
         let before = self.speed.unwrap_or(0);
-        if before - before / 10 <= speed {
+        self.has_queue = before - before / 10 <= speed;
+        if self.has_queue {
             self.pause = 0;
             return Stage::Free { left: 0, failed: 0 };
         }
@@ -165,6 +190,29 @@ mod tests {
         line.until_other(1000);
         assert_eq!(line.until_other(950), (SETTLING + JUDGING, Advice::Free { failed: 0 }));
         assert_eq!(line.until_other(950), (1, Advice::Shrink { trial: 2 }), "without a pause");
+    }
+
+    #[test]
+    fn a_queue_is_known_once_found_and_until_a_trial_fails() {
+        let mut line = Receiver::new();
+        assert!(!line.trials.has_queue());
+        for (len, has_queue) in [(950, true), (500, false), (950, true)] {
+            while line.until_other(1000).1 == (Advice::Free { failed: 0 }) {}
+            assert_eq!(line.trials.has_queue(), !has_queue, "not judged yet");
+            line.until_other(len);
+            assert_eq!(line.trials.has_queue(), has_queue);
+        }
+    }
+
+    #[test]
+    fn no_trial_begins_while_more_is_received_each_time() {
+        let mut line = Receiver::new();
+        for len in (0..10).map(|power| 1000 << power) {
+            line.trials.note(len, line.now, BASE, true);
+            line.now += BASE + WINDOW_SPAN;
+            assert_eq!(line.trials.advice(), Advice::Free { failed: 0 });
+        }
+        assert_eq!(line.until_other(512_000).1, Advice::Shrink { trial: 1 });
     }
 
     #[test]
