@@ -102,21 +102,30 @@ impl RecvCredit {
     /// more: then a line is full, and what waits for it delays others by a round trip and a little
     /// more. While the window is what holds the sender back, the speed grows with it. Where packets
     /// are lost it would not: half a window leaves in a round trip when what is sent again takes one
-    /// more. So it is twice as much until a queue has been found.
+    /// more. So it is twice as much unless the last trial has found a queue.
     fn resize(&mut self, len: u32, now: Instant, way: Way) {
-        let Counted::Whole(count) = self.span.count(len.into(), now, way.base) else { return };
-        let fits = u32::try_from(count.within(way.base + way.slack)).unwrap_or(u32::MAX);
-        self.fits = if self.fits == 0 { fits } else { self.fits - self.fits / 4 + fits / 4 };
-        let want = fits.saturating_mul(if way.has_queue { 2 } else { 4 });
-        self.window = self.fitting(want, way);
+        let count = match self.span.count(len.into(), now, way.base) {
+            Counted::Part => return,
+            Counted::Pause => None,
+            Counted::Whole(count) => Some(count),
+        };
+        if way.most < self.window {
+            // Others want their share of the session.
+            self.window = way.most.max(self.half());
+        } else if let Some(count) = count {
+            let fits = u32::try_from(count.within(way.base + way.slack)).unwrap_or(u32::MAX);
+            self.fits = if self.fits == 0 { fits } else { self.fits - self.fits / 4 + fits / 4 };
+            self.window = self.fitting(fits, way);
+        }
     }
 
-    /// The window that is right when one of `want` bytes was right for the last span.
-    fn fitting(&mut self, want: u32, way: Way) -> u32 {
-        let (window, half) = (self.window, WINDOW_MIN.max(self.window / 2));
+    /// The window that is right when `fits` was what fitted in the last span.
+    fn fitting(&mut self, fits: u32, way: Way) -> u32 {
+        let window = self.window;
         let (tried, before) = self.tried;
+        let is_trial = matches!(way.advice, Advice::Shrink { .. });
+        let want = fits.saturating_mul(if is_trial || way.has_queue { 2 } else { 4 });
         match way.advice {
-            _ if way.most < window => way.most.max(half),
             Advice::Free { failed } if failed != 0 && failed == tried => {
                 self.tried = (0, 0);
                 window.max(before).min(way.most)
@@ -124,7 +133,7 @@ impl RecvCredit {
             Advice::Shrink { trial } if trial == tried => window,
             _ if window < want => want.min(window.saturating_mul(2)).min(way.most),
             Advice::Shrink { trial } => {
-                let less = self.fits.saturating_mul(2).max(half).min(window);
+                let less = self.fits.saturating_mul(2).max(self.half()).min(window);
                 if less < window {
                     self.tried = (trial, window);
                 }
@@ -134,14 +143,25 @@ impl RecvCredit {
         }
     }
 
+    /// A window shrinks to no less at once.
+    fn half(&self) -> u32 {
+        WINDOW_MIN.max(self.window / 2)
+    }
+
+    /// The trial in which the window shrank last.
+    pub(super) const fn tried(&self) -> u32 {
+        self.tried.0
+    }
+
     #[cfg(test)]
     pub(super) const fn window(&self) -> u32 {
         self.window
     }
 
-    /// Bytes of window beyond what every stream starts with.
-    pub(super) const fn grown(&self) -> u32 {
-        self.window.saturating_sub(WINDOW)
+    /// Bytes of window beyond what every stream starts with. What had been granted before the window
+    /// shrank counts until it has been used.
+    pub(super) fn grown(&self) -> u32 {
+        self.window.max(self.granted + self.held).saturating_sub(WINDOW)
     }
 }
 
@@ -226,5 +246,50 @@ mod tests {
             }
             assert_eq!(recv.window, 200_000 * times);
         }
+    }
+
+    #[test]
+    fn what_was_granted_counts_until_it_is_used() {
+        let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
+        let way = |advice| Way { base, slack, has_queue: true, advice, most: WINDOW_MAX };
+        let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
+        let mut span = |recv: &mut RecvCredit, len, advice| {
+            recv.used(len).unwrap();
+            recv.drained(len as usize, now, Some(way(advice)));
+            now += base + WINDOW_SPAN;
+        };
+        for _ in 0..20 {
+            let len = recv.granted;
+            span(&mut recv, len, Advice::Free { failed: 0 });
+        }
+        assert_eq!(recv.window, WINDOW_MAX);
+        let trials = 50;
+        for trial in 1..=trials {
+            span(&mut recv, 1000, Advice::Shrink { trial });
+        }
+        assert_eq!(recv.window, WINDOW_MIN);
+        assert_eq!(recv.grown(), WINDOW_MAX - WINDOW - trials * 1000);
+        let left = recv.granted;
+        span(&mut recv, left, Advice::Free { failed: 0 });
+        assert!(recv.grown() <= recv.window, "it was used");
+    }
+
+    #[test]
+    fn who_pauses_leaves_others_their_share() {
+        let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
+        let way = Way {
+            base,
+            slack,
+            has_queue: true,
+            advice: Advice::Free { failed: 0 },
+            most: WINDOW / 2,
+        };
+        let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
+        for _ in 0..3 {
+            recv.used(10).unwrap();
+            recv.drained(10, now, Some(way));
+            now += Duration::from_secs(10);
+        }
+        assert_eq!(recv.window, WINDOW / 2);
     }
 }

@@ -14,8 +14,7 @@ pub(super) struct RoundTrip {
 struct Measured {
     /// The way alone.
     base: Duration,
-    /// One quarter of it is the last. TCP takes an eighth (RFC 6298 section 2) of one sample for each
-    /// packet; here there is one for each round trip.
+    /// One quarter of it is the last: TCP's eighth (RFC 6298, 2.3) is slow where a round trip takes long.
     smooth: Duration,
     at: Instant,
     /// The least that was seen since `since`, none of it near `base`.
@@ -39,7 +38,7 @@ impl RoundTrip {
         known.at = now;
         known.smooth = (known.smooth * 3 + round_trip) / 4;
         known.base = known.base.min(round_trip);
-        // What our own windows let wait stays below this.
+        // What windows of the right size let wait stays below this.
         if round_trip < known.base * 3 + WINDOW_SLACK * 4 {
             known.recent = None;
             return;
@@ -62,6 +61,11 @@ impl RoundTrip {
     /// The way alone; `None` before the first measurement.
     pub(super) fn base(&self) -> Option<Duration> {
         self.measured.as_ref().map(|known| known.base)
+    }
+
+    /// With what waits on the way, smoothed; `None` before the first measurement.
+    pub(super) fn smooth(&self) -> Option<Duration> {
+        self.measured.as_ref().map(|known| known.smooth)
     }
 
     /// More waits on the way than windows of the right size let wait.

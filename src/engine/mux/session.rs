@@ -184,7 +184,8 @@ impl Session {
         let before = state.recv.grown();
         let spare = SESSION_GROWTH - self.grown;
         let sharing = self.grown_streams + u32::from(before == 0);
-        let share = (SESSION_GROWTH / sharing).min(before + spare);
+        // An eighth is left for who comes next.
+        let share = (SESSION_GROWTH / 8 * 7 / sharing).min(before + spare);
         let most = WINDOW_MAX.min(WINDOW + share);
         self.company.meet(&mut state.visit, now);
         let slack = if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK };
@@ -193,9 +194,8 @@ impl Session {
             Way { base, slack, has_queue, advice, most }
         });
         let grant = state.recv.drained(len, now, way);
-        if let Some(Way { base, slack, .. }) = way {
-            let is_congested = grant.is_some() && self.round_trip.is_congested(slack);
-            self.trials.note(len, now, base, is_congested);
+        if grant.is_some() {
+            self.trials.granted(self.round_trip.is_congested(slack), state.recv.tried());
         }
         let after = state.recv.grown();
         self.grown = self.grown - before + after;
@@ -235,7 +235,7 @@ impl Session {
     /// a little: windows alone cannot help, as on a way that loses packets.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.round_trip.is_congested(WINDOW_SLACK)
+        self.trials.is_judged() && self.round_trip.is_congested(WINDOW_SLACK)
     }
 
     /// When the ping left that has no answer yet.
@@ -275,6 +275,9 @@ impl Session {
                 &mut Reader::Data { stream, left, fin } => {
                     let piece = bytes.split_to(left.min(bytes.len()));
                     let left = left - piece.len();
+                    if let Some(round_trip) = self.round_trip.smooth() {
+                        self.trials.received(piece.len(), now, round_trip);
+                    }
                     self.reader = match left {
                         0 => Reader::START,
                         _ => Reader::Data { stream, left, fin },

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use super::span::{Count, Counted, Span};
 
-/// Spans after a shrink in which what had been granted before still arrives.
-const SETTLING: u8 = 3;
+/// Spans after a shrink in which what had been granted before still arrives. A span is a round trip
+/// with what waits on the way, and a little more.
+const SETTLING: u8 = 1;
 
 /// Spans in which what is received then counts.
-const JUDGING: u8 = 4;
+const JUDGING: u8 = 2;
 
 /// Spans until the next trial when windows took back what they had, at first. Twice as many each
 /// time that they do so again, and at most four times as many.
-const PAUSE: u8 = 8;
+const PAUSE: u8 = 4;
 
 /// Speeds are in bytes per second.
 const SECOND: Duration = Duration::from_secs(1);
@@ -25,10 +26,12 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Trials {
     span: Span,
-    /// Bytes per second, one eighth of it from the last span.
+    /// Bytes per second, one quarter of it from the last span.
     speed: Option<u64>,
-    /// More waited than should when a window was granted anew, in this span.
+    /// In this span more waited than should when a window was granted anew.
     is_congested: bool,
+    /// A window has shrunk in this trial.
+    has_shrunk: bool,
     /// What waited before the last trial waited in a queue.
     has_queue: bool,
     /// Of the last trial, from 1.
@@ -64,6 +67,7 @@ impl Trials {
             span: Span::new(),
             speed: None,
             is_congested: false,
+            has_shrunk: false,
             has_queue: false,
             number: 0,
             stage,
@@ -83,33 +87,40 @@ impl Trials {
         self.has_queue
     }
 
-    /// `len` bytes have left, on whichever stream; `base` is the round trip alone. It `is_congested`
-    /// if a window was granted anew, and more waits on the way than should: no window is too large
-    /// that nobody uses.
-    pub(super) fn note(&mut self, len: usize, now: Instant, base: Duration, is_congested: bool) {
+    /// Whether windows have had their chance: one trial is over, and none goes on.
+    pub(super) const fn is_judged(&self) -> bool {
+        self.number != 0 && matches!(self.stage, Stage::Free { .. })
+    }
+
+    /// A window was granted anew, and shrank last in the trial of number `tried`. It `is_congested` if
+    /// more waits on the way than should. A window that nobody uses is not too large.
+    pub(super) fn granted(&mut self, is_congested: bool, tried: u32) {
         self.is_congested |= is_congested;
-        let count = match self.span.count(len as u64, now, base) {
+        self.has_shrunk |= tried == self.number;
+    }
+
+    /// `len` bytes have arrived, on whichever stream; `round_trip` is with what waits on the way.
+    pub(super) fn received(&mut self, len: usize, now: Instant, round_trip: Duration) {
+        let count = match self.span.count(len as u64, now, round_trip) {
             Counted::Part => return,
-            Counted::Pause => {
-                self.is_congested = false;
-                if let Stage::Settling { .. } | Stage::Judging { .. } = self.stage {
-                    self.stage = Stage::Free { left: 0, failed: 0 };
-                }
-                return;
-            }
+            Counted::Pause => return self.forget(),
             Counted::Whole(count) => count,
         };
         let is_congested = mem::take(&mut self.is_congested);
         let last = count.within(SECOND);
         // While it rises nobody knows what to hold against it.
         let rises = self.speed.is_none_or(|speed| speed.saturating_add(speed / 4) < last);
-        let speed = self.speed.map_or(last, |speed| speed - speed / 8 + last / 8);
         self.stage = match self.stage {
             Stage::Free { left: 0, .. } if is_congested && !rises => {
                 self.number = self.number.wrapping_add(1).max(1);
+                self.has_shrunk = false;
                 Stage::Settling { left: SETTLING }
             }
-            Stage::Free { left, failed } => Stage::Free { left: left.saturating_sub(1), failed },
+            Stage::Free { left, failed } => {
+                let speed = self.speed.map_or(last, |speed| speed - speed / 4 + last / 4);
+                self.speed = Some(speed);
+                Stage::Free { left: left.saturating_sub(1), failed }
+            }
             Stage::Settling { left: 0 | 1 } => {
                 Stage::Judging { left: JUDGING, since: now, bytes: 0 }
             }
@@ -123,14 +134,21 @@ impl Trials {
                 }
             }
         };
-        // What was received before a trial stands until it has been judged.
-        if let Stage::Free { .. } = self.stage {
-            self.speed = Some(speed);
+    }
+
+    /// Senders have paused. How fast they were is long ago, and a trial that was on has shown nothing.
+    fn forget(&mut self) {
+        (self.speed, self.is_congested) = (None, false);
+        if !matches!(self.stage, Stage::Free { .. }) {
+            self.stage = Stage::Free { left: PAUSE, failed: self.number };
         }
     }
 
-    /// What is received less by a tenth was what windows had let through.
+    /// If a tenth less is received, what is missing had been let through by the windows.
     fn judge(&mut self, speed: u64) -> Stage {
+        if !self.has_shrunk {
+            return Stage::Free { left: PAUSE, failed: 0 };
+        }
         let before = self.speed.unwrap_or(0);
         self.has_queue = before - before / 10 <= speed;
         if self.has_queue {
@@ -147,7 +165,7 @@ mod tests {
     use super::*;
     use crate::limits::WINDOW_SPAN;
 
-    const BASE: Duration = Duration::from_millis(20);
+    const ROUND_TRIP: Duration = Duration::from_millis(20);
 
     struct Receiver {
         now: Instant,
@@ -163,11 +181,21 @@ mod tests {
         fn until_other(&mut self, len: usize) -> (u8, Advice) {
             let (before, mut spans) = (self.trials.advice(), 0);
             while self.trials.advice() == before && spans < u8::MAX {
-                self.trials.note(len, self.now, BASE, true);
-                self.now += BASE + WINDOW_SPAN;
+                self.span(len, true);
                 spans += 1;
             }
             (spans, self.trials.advice())
+        }
+
+        /// A span in which `len` bytes arrive. Windows shrink in every trial.
+        fn span(&mut self, len: usize, is_congested: bool) {
+            let tried = match self.trials.advice() {
+                Advice::Shrink { trial } => trial,
+                Advice::Free { .. } => 0,
+            };
+            self.trials.granted(is_congested, tried);
+            self.trials.received(len, self.now, ROUND_TRIP);
+            self.now += ROUND_TRIP + WINDOW_SPAN;
         }
     }
 
@@ -195,12 +223,12 @@ mod tests {
     #[test]
     fn a_queue_is_known_once_found_and_until_a_trial_fails() {
         let mut line = Receiver::new();
-        assert!(!line.trials.has_queue());
+        assert!(!line.trials.has_queue() && !line.trials.is_judged());
         for (len, has_queue) in [(950, true), (500, false), (950, true)] {
-            while line.until_other(1000).1 == (Advice::Free { failed: 0 }) {}
-            assert_eq!(line.trials.has_queue(), !has_queue, "not judged yet");
+            while let (_, Advice::Free { .. }) = line.until_other(1000) {}
+            assert!(line.trials.has_queue() != has_queue && !line.trials.is_judged());
             line.until_other(len);
-            assert_eq!(line.trials.has_queue(), has_queue);
+            assert!(line.trials.has_queue() == has_queue && line.trials.is_judged());
         }
     }
 
@@ -208,28 +236,43 @@ mod tests {
     fn no_trial_begins_while_more_is_received_each_time() {
         let mut line = Receiver::new();
         for len in (0..10).map(|power| 1000 << power) {
-            line.trials.note(len, line.now, BASE, true);
-            line.now += BASE + WINDOW_SPAN;
+            line.span(len, true);
             assert_eq!(line.trials.advice(), Advice::Free { failed: 0 });
         }
         assert_eq!(line.until_other(512_000).1, Advice::Shrink { trial: 1 });
     }
 
     #[test]
-    fn a_pause_of_the_senders_ends_a_trial_and_fails_none() {
+    fn a_trial_in_which_nothing_shrank_shows_nothing() {
         let mut line = Receiver::new();
         line.until_other(1000);
-        line.now += BASE * 10;
-        assert_eq!(line.until_other(1), (1, Advice::Free { failed: 0 }));
+        while let Advice::Shrink { .. } = line.trials.advice() {
+            line.trials.received(1000, line.now, ROUND_TRIP);
+            line.now += ROUND_TRIP + WINDOW_SPAN;
+        }
+        assert!(!line.trials.has_queue());
+        assert_eq!(line.until_other(1000), (PAUSE + 1, Advice::Shrink { trial: 2 }));
+    }
+
+    #[test]
+    fn after_a_pause_of_the_senders_a_trial_is_taken_back_and_speeds_begin_anew() {
+        let mut line = Receiver::new();
+        line.until_other(1000);
+        line.now += ROUND_TRIP * 10;
+        assert_eq!(line.until_other(1), (1, Advice::Free { failed: 1 }));
+        assert!(!line.trials.has_queue());
+        // Less than before the pause, and nothing is held against that.
+        assert_eq!(line.until_other(10).1, Advice::Shrink { trial: 2 });
+        line.until_other(10);
+        assert!(line.trials.has_queue());
     }
 
     #[test]
     fn an_empty_way_starts_no_trial() {
-        let (mut now, mut trials) = (Instant::now(), Trials::new());
+        let mut line = Receiver::new();
         for _ in 0..100 {
-            trials.note(1000, now, BASE, false);
-            now += BASE + WINDOW_SPAN;
+            line.span(1000, false);
         }
-        assert_eq!(trials.advice(), Advice::Free { failed: 0 });
+        assert_eq!(line.trials.advice(), Advice::Free { failed: 0 });
     }
 }
