@@ -38,8 +38,8 @@ pub const WINDOW_SLACK_SHARED: Duration = Duration::from_micros(500);
 /// Bytes are counted for a round trip and this long to know how fast they leave.
 pub const WINDOW_SPAN: Duration = Duration::from_millis(5);
 
-/// Bytes that all windows of a session together may grow beyond their first size. The streams that
-/// have grown have equal shares.
+/// Bytes that all windows of a session together may grow beyond their first size. A stream may have
+/// three quarters of what the others leave.
 pub const SESSION_GROWTH: u32 = 64 * 1024 * 1024;
 
 /// Streams of one session at a time.

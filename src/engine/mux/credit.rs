@@ -38,6 +38,8 @@ pub(super) struct RecvCredit {
 pub(super) struct Way {
     /// The round trip, without what waits on the way.
     pub(super) base: Duration,
+    /// The same with what waits.
+    pub(super) round_trip: Duration,
     /// What may wait on it beyond that.
     pub(super) slack: Duration,
     /// What waits on it is known to wait in a queue.
@@ -102,9 +104,9 @@ impl RecvCredit {
     /// more: then a line is full, and what waits for it delays others by a round trip and a little
     /// more. While the window is what holds the sender back, the speed grows with it. Where packets
     /// are lost it would not: half a window leaves in a round trip when what is sent again takes one
-    /// more. So it is twice as much unless the last trial has found a queue.
+    /// more. So it is twice as much while no trial goes on and none has found a queue.
     fn resize(&mut self, len: u32, now: Instant, way: Way) {
-        let count = match self.span.count(len.into(), now, way.base) {
+        let count = match self.span.count(len.into(), now, way.base, way.round_trip) {
             Counted::Part => return,
             Counted::Pause => None,
             Counted::Whole(count) => Some(count),
@@ -124,7 +126,10 @@ impl RecvCredit {
         let window = self.window;
         let (tried, before) = self.tried;
         let is_trial = matches!(way.advice, Advice::Shrink { .. });
-        let want = fits.saturating_mul(if is_trial || way.has_queue { 2 } else { 4 });
+        let want = match is_trial {
+            true => self.fits.saturating_mul(2),
+            false => fits.saturating_mul(if way.has_queue { 2 } else { 4 }),
+        };
         match way.advice {
             Advice::Free { failed } if failed != 0 && failed == tried => {
                 self.tried = (0, 0);
@@ -133,7 +138,7 @@ impl RecvCredit {
             Advice::Shrink { trial } if trial == tried => window,
             _ if window < want => want.min(window.saturating_mul(2)).min(way.most),
             Advice::Shrink { trial } => {
-                let less = self.fits.saturating_mul(2).max(self.half()).min(window);
+                let less = want.max(self.half()).min(window);
                 if less < window {
                     self.tried = (trial, window);
                 }
@@ -199,7 +204,7 @@ mod tests {
         let mut recv = RecvCredit::new();
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
         let advice = Advice::Shrink { trial: 1 };
-        let way = Way { base, slack, has_queue: true, advice, most: WINDOW_MAX };
+        let way = Way { base, round_trip: base, slack, has_queue: true, advice, most: WINDOW_MAX };
         for _ in 0..50 {
             now += Duration::from_secs(1);
             recv.used(1000).unwrap();
@@ -214,7 +219,8 @@ mod tests {
         let mut recv = RecvCredit::new();
         let mut span = |recv: &mut RecvCredit, advice| {
             let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-            let way = Way { base, slack, has_queue: true, advice, most: WINDOW_MAX };
+            let way =
+                Way { base, round_trip: base, slack, has_queue: true, advice, most: WINDOW_MAX };
             recv.used(50_000).unwrap();
             recv.drained(50_000, now, Some(way));
             now += base + WINDOW_SPAN;
@@ -238,7 +244,7 @@ mod tests {
             let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
             let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
             let advice = Advice::Free { failed: 0 };
-            let way = Way { base, slack, has_queue, advice, most: WINDOW_MAX };
+            let way = Way { base, round_trip: base, slack, has_queue, advice, most: WINDOW_MAX };
             for _ in 0..10 {
                 recv.used(200_000).unwrap();
                 recv.drained(200_000, now, Some(way));
@@ -251,7 +257,14 @@ mod tests {
     #[test]
     fn what_was_granted_counts_until_it_is_used() {
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-        let way = |advice| Way { base, slack, has_queue: true, advice, most: WINDOW_MAX };
+        let way = |advice| Way {
+            base,
+            round_trip: base,
+            slack,
+            has_queue: true,
+            advice,
+            most: WINDOW_MAX,
+        };
         let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
         let mut span = |recv: &mut RecvCredit, len, advice| {
             recv.used(len).unwrap();
@@ -271,7 +284,7 @@ mod tests {
         assert_eq!(recv.grown(), WINDOW_MAX - WINDOW - trials * 1000);
         let left = recv.granted;
         span(&mut recv, left, Advice::Free { failed: 0 });
-        assert!(recv.grown() <= recv.window, "it was used");
+        assert_eq!(recv.grown(), recv.window.saturating_sub(WINDOW), "it was used");
     }
 
     #[test]
@@ -279,6 +292,7 @@ mod tests {
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
         let way = Way {
             base,
+            round_trip: base,
             slack,
             has_queue: true,
             advice: Advice::Free { failed: 0 },

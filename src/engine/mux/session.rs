@@ -42,9 +42,8 @@ pub struct Session {
     trials: Trials,
     /// The number of our next ping of our own accord.
     next_ping: u32,
-    /// What windows have grown by, and how many have.
+    /// What windows have grown by.
     grown: u32,
-    grown_streams: u32,
     /// We asked for no new streams.
     has_left: bool,
     /// The peer did.
@@ -124,7 +123,6 @@ impl Session {
             trials: Trials::new(),
             next_ping: 0,
             grown: 0,
-            grown_streams: 0,
             has_left: false,
             peer_left: false,
         }
@@ -183,15 +181,15 @@ impl Session {
         let Some(state) = self.streams.get_mut(&stream).filter(|_| 0 < len) else { return };
         let before = state.recv.grown();
         let spare = SESSION_GROWTH - self.grown;
-        let sharing = self.grown_streams + u32::from(before == 0);
-        // An eighth is left for who comes next.
-        let share = (SESSION_GROWTH / 8 * 7 / sharing).min(before + spare);
+        // A quarter of what others have left is there for who comes next.
+        let share = (before + spare) / 4 * 3;
         let most = WINDOW_MAX.min(WINDOW + share);
         self.company.meet(&mut state.visit, now);
         let slack = if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK };
         let way = self.round_trip.base().map(|base| {
             let (has_queue, advice) = (self.trials.has_queue(), self.trials.advice());
-            Way { base, slack, has_queue, advice, most }
+            let round_trip = self.round_trip.smooth().unwrap_or(base);
+            Way { base, round_trip, slack, has_queue, advice, most }
         });
         let grant = state.recv.drained(len, now, way);
         if grant.is_some() {
@@ -199,7 +197,6 @@ impl Session {
         }
         let after = state.recv.grown();
         self.grown = self.grown - before + after;
-        self.grown_streams = self.grown_streams + u32::from(0 < after) - u32::from(0 < before);
         if let Some(grant) = grant
             && !state.got_finish
         {
@@ -232,10 +229,10 @@ impl Session {
     }
 
     /// Who shares the session with what is received on it waits for longer than two round trips and
-    /// a little: windows alone cannot help, as on a way that loses packets.
+    /// a little, and smaller windows have not helped, as on a way that loses packets.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.trials.is_judged() && self.round_trip.is_congested(WINDOW_SLACK)
+        self.trials.are_vain() && self.round_trip.is_congested(WINDOW_SLACK)
     }
 
     /// When the ping left that has no answer yet.
@@ -459,7 +456,6 @@ impl Session {
         let Some(stream) = self.streams.remove(&id) else { return false };
         let grown = stream.recv.grown();
         self.grown -= grown;
-        self.grown_streams -= u32::from(0 < grown);
         true
     }
 

@@ -1,4 +1,4 @@
-//! How fast bytes leave, counted for a round trip and a little more at a time.
+//! How fast bytes pass, counted for a round trip and a little more at a time.
 
 use std::time::{Duration, Instant};
 
@@ -35,21 +35,29 @@ impl Span {
         Self { since: None, bytes: 0 }
     }
 
-    /// `len` bytes have left; `base` is the round trip alone. The first begin the first span, and do
+    /// `len` bytes have passed. A span is as long as `way` and a little; who is silent for four times
+    /// a `round_trip`, with what waits on it, has paused. The first bytes begin the first span and do
     /// not count: nobody knows how long they took.
-    pub(super) fn count(&mut self, len: u64, now: Instant, base: Duration) -> Counted {
+    pub(super) fn count(
+        &mut self,
+        len: u64,
+        now: Instant,
+        way: Duration,
+        round_trip: Duration,
+    ) -> Counted {
         let Some(since) = self.since else {
             self.since = Some(now);
             return Counted::Part;
         };
         self.bytes = self.bytes.saturating_add(len);
-        let (elapsed, whole) = (now.saturating_duration_since(since), base + WINDOW_SPAN);
-        if elapsed < whole {
+        let elapsed = now.saturating_duration_since(since);
+        if elapsed < way + WINDOW_SPAN {
             return Counted::Part;
         }
         self.since = Some(now);
         let bytes = std::mem::take(&mut self.bytes);
-        if whole * 4 < elapsed { Counted::Pause } else { Counted::Whole(Count { bytes, elapsed }) }
+        let is_pause = (round_trip.max(way) + WINDOW_SPAN) * 4 < elapsed;
+        if is_pause { Counted::Pause } else { Counted::Whole(Count { bytes, elapsed }) }
     }
 }
 
@@ -71,7 +79,7 @@ mod tests {
         let base = Duration::from_millis(20);
         let mut count = |len, after| {
             now += after;
-            span.count(len, now, base)
+            span.count(len, now, base, Duration::ZERO)
         };
         let whole = base + WINDOW_SPAN;
         assert_eq!(count(9, Duration::ZERO), Counted::Part);

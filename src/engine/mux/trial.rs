@@ -32,8 +32,10 @@ pub(super) struct Trials {
     is_congested: bool,
     /// A window has shrunk in this trial.
     has_shrunk: bool,
-    /// What waited before the last trial waited in a queue.
+    /// The last trial that showed anything found a queue.
     has_queue: bool,
+    /// And the last that went to its end found that smaller windows help nobody.
+    are_vain: bool,
     /// Of the last trial, from 1.
     number: u32,
     stage: Stage,
@@ -69,6 +71,7 @@ impl Trials {
             is_congested: false,
             has_shrunk: false,
             has_queue: false,
+            are_vain: false,
             number: 0,
             stage,
             pause: 0,
@@ -87,9 +90,9 @@ impl Trials {
         self.has_queue
     }
 
-    /// Whether windows have had their chance: one trial is over, and none goes on.
-    pub(super) const fn is_judged(&self) -> bool {
-        self.number != 0 && matches!(self.stage, Stage::Free { .. })
+    /// Whether smaller windows were tried last without help to anybody.
+    pub(super) const fn are_vain(&self) -> bool {
+        self.are_vain
     }
 
     /// A window was granted anew, and shrank last in the trial of number `tried`. It `is_congested` if
@@ -101,7 +104,7 @@ impl Trials {
 
     /// `len` bytes have arrived, on whichever stream; `round_trip` is with what waits on the way.
     pub(super) fn received(&mut self, len: usize, now: Instant, round_trip: Duration) {
-        let count = match self.span.count(len as u64, now, round_trip) {
+        let count = match self.span.count(len as u64, now, round_trip, round_trip) {
             Counted::Part => return,
             Counted::Pause => return self.forget(),
             Counted::Whole(count) => count,
@@ -140,17 +143,19 @@ impl Trials {
     fn forget(&mut self) {
         (self.speed, self.is_congested) = (None, false);
         if !matches!(self.stage, Stage::Free { .. }) {
-            self.stage = Stage::Free { left: PAUSE, failed: self.number };
+            self.stage = Stage::Free { left: 0, failed: self.number };
         }
     }
 
     /// If a tenth less is received, what is missing had been let through by the windows.
     fn judge(&mut self, speed: u64) -> Stage {
         if !self.has_shrunk {
-            return Stage::Free { left: PAUSE, failed: 0 };
+            self.are_vain = true;
+            return Stage::Free { left: PAUSE, failed: self.number };
         }
         let before = self.speed.unwrap_or(0);
         self.has_queue = before - before / 10 <= speed;
+        self.are_vain = !self.has_queue;
         if self.has_queue {
             self.pause = 0;
             return Stage::Free { left: 0, failed: 0 };
@@ -177,7 +182,7 @@ mod tests {
             Self { now: Instant::now(), trials: Trials::new() }
         }
 
-        /// Spans in each of which `len` bytes leave, until the advice is another.
+        /// Spans in each of which `len` bytes arrive, until the advice is another.
         fn until_other(&mut self, len: usize) -> (u8, Advice) {
             let (before, mut spans) = (self.trials.advice(), 0);
             while self.trials.advice() == before && spans < u8::MAX {
@@ -223,12 +228,12 @@ mod tests {
     #[test]
     fn a_queue_is_known_once_found_and_until_a_trial_fails() {
         let mut line = Receiver::new();
-        assert!(!line.trials.has_queue() && !line.trials.is_judged());
+        assert!(!line.trials.has_queue() && !line.trials.are_vain());
         for (len, has_queue) in [(950, true), (500, false), (950, true)] {
             while let (_, Advice::Free { .. }) = line.until_other(1000) {}
-            assert!(line.trials.has_queue() != has_queue && !line.trials.is_judged());
+            assert_eq!(line.trials.has_queue(), !has_queue, "not judged yet");
             line.until_other(len);
-            assert!(line.trials.has_queue() == has_queue && line.trials.is_judged());
+            assert_eq!((line.trials.has_queue(), line.trials.are_vain()), (has_queue, !has_queue));
         }
     }
 
@@ -250,7 +255,12 @@ mod tests {
             line.trials.received(1000, line.now, ROUND_TRIP);
             line.now += ROUND_TRIP + WINDOW_SPAN;
         }
-        assert!(!line.trials.has_queue());
+        assert!(!line.trials.has_queue() && line.trials.are_vain());
+        assert_eq!(
+            line.trials.advice(),
+            Advice::Free { failed: 1 },
+            "who shrank unseen takes it back"
+        );
         assert_eq!(line.until_other(1000), (PAUSE + 1, Advice::Shrink { trial: 2 }));
     }
 
@@ -260,7 +270,7 @@ mod tests {
         line.until_other(1000);
         line.now += ROUND_TRIP * 10;
         assert_eq!(line.until_other(1), (1, Advice::Free { failed: 1 }));
-        assert!(!line.trials.has_queue());
+        assert!(!line.trials.has_queue() && !line.trials.are_vain());
         // Less than before the pause, and nothing is held against that.
         assert_eq!(line.until_other(10).1, Advice::Shrink { trial: 2 });
         line.until_other(10);
