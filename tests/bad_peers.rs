@@ -263,6 +263,16 @@ fn windows_grow_where_much_is_received_and_share_the_memory_of_the_session() {
     assert!(all <= most + 3 * u64::from(WINDOW), "{received:?}");
 }
 
+/// Credit cannot be taken back from who does not use it: there is something left for others.
+#[test]
+fn who_grows_and_idles_leaves_something_to_who_comes_later() {
+    let (mut line, ids) = Long::new(3);
+    for id in ids {
+        let received = line.run(&[id], 40);
+        assert!(8 * u64::from(WINDOW) < received[0], "{id:?}: {received:?}");
+    }
+}
+
 /// Who lets one window after the other grow, and shrink with little of it used, cannot have more than
 /// the memory of the session in the end.
 #[test]

@@ -38,10 +38,10 @@ pub(super) struct RecvCredit {
 pub(super) struct Way {
     /// The round trip, without what waits on the way.
     pub(super) base: Duration,
-    /// The same with what waits.
-    pub(super) round_trip: Duration,
     /// What may wait on it beyond that.
     pub(super) slack: Duration,
+    /// The round trip with what does wait.
+    pub(super) round_trip: Duration,
     /// What waits on it is known to wait in a queue.
     pub(super) has_queue: bool,
     /// Whether windows should shrink.
@@ -204,7 +204,7 @@ mod tests {
         let mut recv = RecvCredit::new();
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
         let advice = Advice::Shrink { trial: 1 };
-        let way = Way { base, round_trip: base, slack, has_queue: true, advice, most: WINDOW_MAX };
+        let way = Way { base, slack, round_trip: base, has_queue: true, advice, most: WINDOW_MAX };
         for _ in 0..50 {
             now += Duration::from_secs(1);
             recv.used(1000).unwrap();
@@ -220,7 +220,7 @@ mod tests {
         let mut span = |recv: &mut RecvCredit, advice| {
             let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
             let way =
-                Way { base, round_trip: base, slack, has_queue: true, advice, most: WINDOW_MAX };
+                Way { base, slack, round_trip: base, has_queue: true, advice, most: WINDOW_MAX };
             recv.used(50_000).unwrap();
             recv.drained(50_000, now, Some(way));
             now += base + WINDOW_SPAN;
@@ -244,7 +244,7 @@ mod tests {
             let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
             let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
             let advice = Advice::Free { failed: 0 };
-            let way = Way { base, round_trip: base, slack, has_queue, advice, most: WINDOW_MAX };
+            let way = Way { base, slack, round_trip: base, has_queue, advice, most: WINDOW_MAX };
             for _ in 0..10 {
                 recv.used(200_000).unwrap();
                 recv.drained(200_000, now, Some(way));
@@ -259,8 +259,8 @@ mod tests {
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
         let way = |advice| Way {
             base,
-            round_trip: base,
             slack,
+            round_trip: base,
             has_queue: true,
             advice,
             most: WINDOW_MAX,
@@ -292,8 +292,8 @@ mod tests {
         let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
         let way = Way {
             base,
-            round_trip: base,
             slack,
+            round_trip: base,
             has_queue: true,
             advice: Advice::Free { failed: 0 },
             most: WINDOW / 2,

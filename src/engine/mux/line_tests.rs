@@ -193,7 +193,7 @@ impl Line {
         let round_trip = self.round_trip.smooth().unwrap();
         self.trials.received(len as usize, self.now, round_trip);
         let (has_queue, advice) = (self.trials.has_queue(), self.trials.advice());
-        let way = Way { base, round_trip, slack, has_queue, advice, most: self.most };
+        let way = Way { base, slack, round_trip, has_queue, advice, most: self.most };
         let recv = &mut self.streams[stream].recv;
         recv.used(len).unwrap();
         let grant = recv.drained(len as usize, self.now, Some(way));

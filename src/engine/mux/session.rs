@@ -189,7 +189,7 @@ impl Session {
         let way = self.round_trip.base().map(|base| {
             let (has_queue, advice) = (self.trials.has_queue(), self.trials.advice());
             let round_trip = self.round_trip.smooth().unwrap_or(base);
-            Way { base, round_trip, slack, has_queue, advice, most }
+            Way { base, slack, round_trip, has_queue, advice, most }
         });
         let grant = state.recv.drained(len, now, way);
         if grant.is_some() {

@@ -8,11 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::span::{Count, Counted, Span};
 
-/// Spans after a shrink in which what had been granted before still arrives. A span is a round trip
-/// with what waits on the way, and a little more.
-const SETTLING: u8 = 1;
-
-/// Spans in which what is received then counts.
+/// Spans in which what is received counts, after one in which what had been granted before the shrink
+/// still arrives. A span is a round trip with what waits on the way, and a little more.
 const JUDGING: u8 = 2;
 
 /// Spans until the next trial when windows took back what they had, at first. Twice as many each
@@ -47,8 +44,8 @@ pub(super) struct Trials {
 enum Stage {
     /// `left` spans more without a trial; `failed` is the number of the last one if it did.
     Free { left: u8, failed: u32 },
-    /// `left` spans more until it counts what is received.
-    Settling { left: u8 },
+    /// What is received counts from the next span on.
+    Settling,
     /// What has been received since, and for how many more spans it counts.
     Judging { left: u8, since: Instant, bytes: u64 },
 }
@@ -81,7 +78,7 @@ impl Trials {
     pub(super) const fn advice(&self) -> Advice {
         match self.stage {
             Stage::Free { failed, .. } => Advice::Free { failed },
-            Stage::Settling { .. } | Stage::Judging { .. } => Advice::Shrink { trial: self.number },
+            Stage::Settling | Stage::Judging { .. } => Advice::Shrink { trial: self.number },
         }
     }
 
@@ -117,17 +114,14 @@ impl Trials {
             Stage::Free { left: 0, .. } if is_congested && !rises => {
                 self.number = self.number.wrapping_add(1).max(1);
                 self.has_shrunk = false;
-                Stage::Settling { left: SETTLING }
+                Stage::Settling
             }
             Stage::Free { left, failed } => {
                 let speed = self.speed.map_or(last, |speed| speed - speed / 4 + last / 4);
                 self.speed = Some(speed);
                 Stage::Free { left: left.saturating_sub(1), failed }
             }
-            Stage::Settling { left: 0 | 1 } => {
-                Stage::Judging { left: JUDGING, since: now, bytes: 0 }
-            }
-            Stage::Settling { left } => Stage::Settling { left: left - 1 },
+            Stage::Settling => Stage::Judging { left: JUDGING, since: now, bytes: 0 },
             Stage::Judging { left, since, bytes: so_far } => {
                 let bytes = so_far.saturating_add(count.bytes);
                 let elapsed = now.saturating_duration_since(since);
@@ -209,11 +203,11 @@ mod tests {
         let mut line = Receiver::new();
         // A span ends with the bytes after it, and one shows how fast they leave.
         assert_eq!(line.until_other(1000), (3, Advice::Shrink { trial: 1 }));
-        assert_eq!(line.until_other(800), (SETTLING + JUDGING, Advice::Free { failed: 1 }));
+        assert_eq!(line.until_other(800), (1 + JUDGING, Advice::Free { failed: 1 }));
         for (trial, pause) in [(2, PAUSE), (3, PAUSE * 2), (4, PAUSE * 4), (5, PAUSE * 4)] {
             assert_eq!(line.until_other(1000), (pause + 1, Advice::Shrink { trial }));
             let (spans, advice) = line.until_other(800);
-            assert_eq!((spans, advice), (SETTLING + JUDGING, Advice::Free { failed: trial }));
+            assert_eq!((spans, advice), (1 + JUDGING, Advice::Free { failed: trial }));
         }
     }
 
@@ -221,7 +215,7 @@ mod tests {
     fn windows_stay_small_when_as_much_is_received() {
         let mut line = Receiver::new();
         line.until_other(1000);
-        assert_eq!(line.until_other(950), (SETTLING + JUDGING, Advice::Free { failed: 0 }));
+        assert_eq!(line.until_other(950), (1 + JUDGING, Advice::Free { failed: 0 }));
         assert_eq!(line.until_other(950), (1, Advice::Shrink { trial: 2 }), "without a pause");
     }
 
