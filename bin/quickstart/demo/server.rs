@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConfig;
 use serde_json::{Value, json};
+use socket2::SockRef;
 
 use super::connection;
 use super::identity::User;
@@ -244,6 +245,9 @@ impl Server {
             move || {
                 for tcp in listener.incoming() {
                     if stop.load(Ordering::SeqCst) {
+                        // A process that is being started elsewhere has this socket too, until it
+                        // executes, and would still listen.
+                        let _ = SockRef::from(&listener).shutdown(Shutdown::Read);
                         return;
                     }
                     if let Ok(tcp) = tcp {
