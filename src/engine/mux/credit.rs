@@ -183,6 +183,14 @@ mod tests {
     use super::*;
     use crate::limits::{WINDOW_MAX, WINDOW_SLACK, WINDOW_SPAN};
 
+    const BASE: Duration = Duration::from_millis(20);
+
+    /// On which a queue has been found.
+    const fn way(advice: Advice) -> Way {
+        let (base, slack, most) = (BASE, WINDOW_SLACK, WINDOW_MAX);
+        Way { base, slack, round_trip: base, has_queue: true, advice, most }
+    }
+
     #[test]
     fn a_sender_stops_at_its_window_and_resumes_on_a_grant() {
         let now = Instant::now();
@@ -202,13 +210,10 @@ mod tests {
     fn a_sender_that_pauses_keeps_its_window() {
         let mut now = Instant::now();
         let mut recv = RecvCredit::new();
-        let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-        let advice = Advice::Shrink { trial: 1 };
-        let way = Way { base, slack, round_trip: base, has_queue: true, advice, most: WINDOW_MAX };
         for _ in 0..50 {
             now += Duration::from_secs(1);
             recv.used(1000).unwrap();
-            recv.drained(1000, now, Some(way));
+            recv.drained(1000, now, Some(way(Advice::Shrink { trial: 1 })));
         }
         assert_eq!(recv.window, WINDOW);
     }
@@ -218,12 +223,9 @@ mod tests {
         let mut now = Instant::now();
         let mut recv = RecvCredit::new();
         let mut span = |recv: &mut RecvCredit, advice| {
-            let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-            let way =
-                Way { base, slack, round_trip: base, has_queue: true, advice, most: WINDOW_MAX };
             recv.used(50_000).unwrap();
-            recv.drained(50_000, now, Some(way));
-            now += base + WINDOW_SPAN;
+            recv.drained(50_000, now, Some(way(advice)));
+            now += BASE + WINDOW_SPAN;
             recv.window
         };
         let shrink = |trial| Advice::Shrink { trial };
@@ -242,13 +244,11 @@ mod tests {
     fn a_window_is_twice_as_large_until_a_queue_has_been_found() {
         for (has_queue, times) in [(true, 2), (false, 4)] {
             let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
-            let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-            let advice = Advice::Free { failed: 0 };
-            let way = Way { base, slack, round_trip: base, has_queue, advice, most: WINDOW_MAX };
+            let way = Way { has_queue, ..way(Advice::Free { failed: 0 }) };
             for _ in 0..10 {
                 recv.used(200_000).unwrap();
                 recv.drained(200_000, now, Some(way));
-                now += base + slack;
+                now += BASE + WINDOW_SLACK;
             }
             assert_eq!(recv.window, 200_000 * times);
         }
@@ -256,20 +256,11 @@ mod tests {
 
     #[test]
     fn what_was_granted_counts_until_it_is_used() {
-        let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-        let way = |advice| Way {
-            base,
-            slack,
-            round_trip: base,
-            has_queue: true,
-            advice,
-            most: WINDOW_MAX,
-        };
         let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
         let mut span = |recv: &mut RecvCredit, len, advice| {
             recv.used(len).unwrap();
             recv.drained(len as usize, now, Some(way(advice)));
-            now += base + WINDOW_SPAN;
+            now += BASE + WINDOW_SPAN;
         };
         for _ in 0..20 {
             let len = recv.granted;
@@ -289,15 +280,7 @@ mod tests {
 
     #[test]
     fn who_pauses_leaves_others_their_share() {
-        let (base, slack) = (Duration::from_millis(20), WINDOW_SLACK);
-        let way = Way {
-            base,
-            slack,
-            round_trip: base,
-            has_queue: true,
-            advice: Advice::Free { failed: 0 },
-            most: WINDOW / 2,
-        };
+        let way = Way { most: WINDOW / 2, ..way(Advice::Free { failed: 0 }) };
         let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
         for _ in 0..3 {
             recv.used(10).unwrap();

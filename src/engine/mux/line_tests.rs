@@ -196,8 +196,7 @@ impl Line {
         let way = Way { base, slack, round_trip, has_queue, advice, most: self.most };
         let recv = &mut self.streams[stream].recv;
         recv.used(len).unwrap();
-        let grant = recv.drained(len as usize, self.now, Some(way));
-        let Some(grant) = grant else { return };
+        let Some(grant) = recv.drained(len as usize, self.now, Some(way)) else { return };
         self.trials.granted(self.round_trip.is_congested(slack), recv.tried());
         self.reply(Back::Grant(stream, grant));
         if !self.pinged && self.round_trip.is_due(BUSY, self.now) {

@@ -93,6 +93,18 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_in_a_queue_has_not_paused() {
+        let (start, base) = (Instant::now(), Duration::from_millis(20));
+        let elapsed = (base + WINDOW_SPAN) * 5;
+        for (round_trip, is_pause) in [(base, true), (base * 2, false)] {
+            let mut span = Span::new();
+            span.count(9, start, base, round_trip);
+            let counted = span.count(7, start + elapsed, base, round_trip);
+            assert_eq!(counted == Counted::Pause, is_pause, "{counted:?}");
+        }
+    }
+
+    #[test]
     fn no_count_is_too_large() {
         let count = Count { bytes: u64::MAX, elapsed: Duration::ZERO };
         assert_eq!(count.within(Duration::MAX), u64::MAX);

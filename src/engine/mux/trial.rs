@@ -224,7 +224,7 @@ mod tests {
         let mut line = Receiver::new();
         assert!(!line.trials.has_queue() && !line.trials.are_vain());
         for (len, has_queue) in [(950, true), (500, false), (950, true)] {
-            while let (_, Advice::Free { .. }) = line.until_other(1000) {}
+            assert!(matches!(line.until_other(1000).1, Advice::Shrink { .. }));
             assert_eq!(line.trials.has_queue(), !has_queue, "not judged yet");
             line.until_other(len);
             assert_eq!((line.trials.has_queue(), line.trials.are_vain()), (has_queue, !has_queue));
@@ -245,7 +245,7 @@ mod tests {
     fn a_trial_in_which_nothing_shrank_shows_nothing() {
         let mut line = Receiver::new();
         line.until_other(1000);
-        while let Advice::Shrink { .. } = line.trials.advice() {
+        for _ in 0..=JUDGING {
             line.trials.received(1000, line.now, ROUND_TRIP);
             line.now += ROUND_TRIP + WINDOW_SPAN;
         }
