@@ -34,6 +34,11 @@ pub enum Kind {
     GoAway = 3,
 }
 
+/// In the value of a ping: its sender receives much, and who shares the session with that waits for
+/// longer than smaller windows can help. Ours, not yamux's: to a peer that does not know it, it is a
+/// value as any other.
+pub const CROWDED: u32 = 1 << 31;
+
 /// What a frame does beside its kind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Flags(pub u16);

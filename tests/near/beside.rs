@@ -84,3 +84,26 @@ fn what_comes_later_goes_to_the_second_session() {
     near.carry();
     assert_eq!((near.far(session).got.len(), near.far(second).got.len()), (1, 1));
 }
+
+/// An upload on a way that became as long: only the other end knows that nothing helps, and its pings
+/// say so.
+#[test]
+fn what_comes_beside_an_upload_goes_to_a_second_session() {
+    let (mut near, session) = Near::ready();
+    let caller = near.ask(&request("POST", "Content-Length: 100000000\r\n", b""));
+    near.carry();
+    for _ in 0..10 {
+        for wait in [0, 1, 1] {
+            near.stage.pass(1);
+            near.stage.data(caller, &[b'x'; 150_000]);
+            near.carry_up();
+            near.stage.pass(wait);
+            near.carry();
+        }
+    }
+    let second = near.dialled(2);
+    near.meet(second);
+    near.ask(&request("GET", "", b""));
+    near.carry();
+    assert_eq!((near.far(session).got.len(), near.far(second).got.len()), (1, 1));
+}

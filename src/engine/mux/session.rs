@@ -7,21 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::company::Company;
-use super::credit::{Overdraft, Way};
-use super::round_trip::RoundTrip;
+use super::credit::Overdraft;
+use super::flow::Flow;
+use super::ping::Pings;
 use super::stream::Stream;
-use super::trial::Trials;
 use crate::buf::{Pressure, Slice};
 use crate::limits::{
-    FRAME_MAX, MUX_CONTROL_MAX, MUX_HEADER, SESSION_GROWTH, STREAM_ID_MAX, STREAMS_MAX, WINDOW,
-    WINDOW_MAX, WINDOW_SLACK, WINDOW_SLACK_SHARED,
+    FRAME_MAX, MUX_CONTROL_MAX, MUX_HEADER, STREAM_ID_MAX, STREAMS_MAX, WINDOW_MAX,
 };
 use crate::wire::mux::{Flags, Header, Kind, Malformed, StreamId};
-
-/// How old a round trip may be while much is received, and while little is.
-pub(super) const BUSY: Duration = Duration::from_millis(20);
-const CALM: Duration = Duration::from_millis(100);
 
 /// One end of a tunnel.
 #[derive(Debug)]
@@ -35,15 +29,8 @@ pub struct Session {
     control: VecDeque<Header>,
     events: VecDeque<Event>,
     reader: Reader,
-    /// When our last unanswered ping left, and its value.
-    pinged: Option<(Instant, u32)>,
-    round_trip: RoundTrip,
-    company: Company,
-    trials: Trials,
-    /// The number of our next ping of our own accord.
-    next_ping: u32,
-    /// What windows have grown by.
-    grown: u32,
+    pings: Pings,
+    flow: Flow,
     /// We asked for no new streams.
     has_left: bool,
     /// The peer did.
@@ -67,7 +54,8 @@ pub enum Event {
     GoingAway,
     /// The peer answered a ping.
     Pong(Duration),
-    /// Much is received, and whoever shares the session waits for it: see [`Session::is_crowded`].
+    /// Much is received, here or by the peer, and whoever shares the session waits for it: see
+    /// [`Session::is_crowded`].
     Crowded,
 }
 
@@ -117,12 +105,8 @@ impl Session {
             control: VecDeque::new(),
             events: VecDeque::new(),
             reader: Reader::START,
-            pinged: None,
-            round_trip: RoundTrip::new(),
-            company: Company::new(),
-            trials: Trials::new(),
-            next_ping: 0,
-            grown: 0,
+            pings: Pings::new(),
+            flow: Flow::new(),
             has_left: false,
             peer_left: false,
         }
@@ -179,66 +163,42 @@ impl Session {
     /// `len` bytes received on `stream` have left the process: the peer may send as many more.
     pub fn drained(&mut self, stream: StreamId, len: usize, now: Instant) {
         let Some(state) = self.streams.get_mut(&stream).filter(|_| 0 < len) else { return };
-        let before = state.recv.grown();
-        let spare = SESSION_GROWTH - self.grown;
-        // A quarter of what others have left is there for who comes next.
-        let share = (before + spare) / 4 * 3;
-        let most = WINDOW_MAX.min(WINDOW + share);
-        self.company.meet(&mut state.visit, now);
-        let slack = if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK };
-        let way = self.round_trip.base().map(|base| {
-            let (has_queue, advice) = (self.trials.has_queue(), self.trials.advice());
-            let round_trip = self.round_trip.smooth().unwrap_or(base);
-            Way { base, slack, round_trip, has_queue, advice, most }
-        });
-        let grant = state.recv.drained(len, now, way);
-        if grant.is_some() {
-            self.trials.granted(self.round_trip.is_congested(slack), state.recv.tried());
-        }
-        let after = state.recv.grown();
-        self.grown = self.grown - before + after;
-        if let Some(grant) = grant
-            && !state.got_finish
-        {
+        let grant = self.flow.drained(&mut state.recv, &mut state.visit, len, now);
+        let grant = grant.filter(|_| !state.got_finish);
+        if let Some(grant) = grant {
             self.control.push_back(header(Kind::WindowUpdate, Flags::NONE, stream, grant));
-            // Who sends much is worth knowing the way to.
-            self.measure(BUSY, now);
-            if self.is_crowded() {
-                self.events.push_back(Event::Crowded);
-            }
-        } else {
-            // While little is sent, the way is seen as it is.
-            self.measure(CALM, now);
+        }
+        if self.flow.is_due(grant.is_some(), now) {
+            self.ask(None, now);
+        }
+        if grant.is_some() && self.flow.is_crowded() {
+            self.events.push_back(Event::Crowded);
         }
     }
 
-    /// Asks for a round trip unless the last is not `old` yet.
-    fn measure(&mut self, old: Duration, now: Instant) {
-        if self.round_trip.is_due(old, now) {
-            self.next_ping = self.next_ping.wrapping_add(1);
-            self.ping(self.next_ping, now);
-        }
-    }
-
-    /// Measures a round trip and shows that the session lives. One question at a time.
+    /// Measures a round trip and shows that the session lives. One question at a time. The highest
+    /// bit of `value` is not used: see [`CROWDED`](crate::wire::mux::CROWDED).
     pub fn ping(&mut self, value: u32, now: Instant) {
-        if self.pinged.is_none() {
-            self.pinged = Some((now, value));
-            self.control.push_back(header(Kind::Ping, Flags::SYN, StreamId(0), value));
-        }
+        self.ask(Some(value), now);
     }
 
-    /// Who shares the session with what is received on it waits for longer than two round trips and
-    /// a little, and smaller windows have not helped, as on a way that loses packets.
+    fn ask(&mut self, value: Option<u32>, now: Instant) {
+        let is_crowded = self.flow.is_crowded();
+        self.control.extend(self.pings.ask(value, is_crowded, now));
+    }
+
+    /// Who shares the session with what is received on it, here or by the peer, waits for longer than
+    /// two round trips and a little, and smaller windows have not helped, as on a way that loses
+    /// packets.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.trials.are_vain() && self.round_trip.is_congested(WINDOW_SLACK)
+        self.flow.is_crowded() || self.pings.peer_is_crowded()
     }
 
     /// When the ping left that has no answer yet.
     #[must_use]
     pub fn unanswered(&self) -> Option<Instant> {
-        self.pinged.map(|(at, _)| at)
+        self.pings.unanswered()
     }
 
     /// Asks the peer for no new streams; those there are go on, and one that is on its way is
@@ -272,9 +232,7 @@ impl Session {
                 &mut Reader::Data { stream, left, fin } => {
                     let piece = bytes.split_to(left.min(bytes.len()));
                     let left = left - piece.len();
-                    if let Some(round_trip) = self.round_trip.smooth() {
-                        self.trials.received(piece.len(), now, round_trip);
-                    }
+                    self.flow.received(piece.len(), now);
                     self.reader = match left {
                         0 => Reader::START,
                         _ => Reader::Data { stream, left, fin },
@@ -359,14 +317,15 @@ impl Session {
         match head.kind {
             Kind::Data | Kind::WindowUpdate => self.on_stream_frame(head),
             Kind::Ping if head.flags.has(Flags::SYN) => {
-                self.control.push_back(header(Kind::Ping, Flags::ACK, StreamId(0), head.length));
+                self.control.push_back(self.pings.answer(head.length));
+                if self.pings.peer_is_crowded() {
+                    self.events.push_back(Event::Crowded);
+                }
                 Ok(())
             }
             Kind::Ping => {
-                // An answer to nothing, or to an older question, is of no use and no harm.
-                if let Some((at, _)) = self.pinged.take_if(|(_, value)| *value == head.length) {
-                    let round_trip = now.saturating_duration_since(at);
-                    self.round_trip.note(round_trip, now);
+                if let Some(round_trip) = self.pings.answered(head.length, now) {
+                    self.flow.measured(round_trip, now);
                     self.events.push_back(Event::Pong(round_trip));
                 }
                 Ok(())
@@ -454,8 +413,7 @@ impl Session {
 
     fn forget(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.remove(&id) else { return false };
-        let grown = stream.recv.grown();
-        self.grown -= grown;
+        self.flow.forget(&stream.recv);
         true
     }
 
@@ -486,6 +444,6 @@ impl fmt::Display for Violation {
 
 impl std::error::Error for Violation {}
 
-fn header(kind: Kind, flags: Flags, stream: StreamId, length: u32) -> Header {
+pub(super) const fn header(kind: Kind, flags: Flags, stream: StreamId, length: u32) -> Header {
     Header { kind, flags, stream, length }
 }

@@ -1,0 +1,98 @@
+//! Pings: a round trip each, a sign of life, and word of a crowd. A receiver knows whether smaller
+//! windows help those who wait behind what it receives; its pings tell the sender, who may have others
+//! to send and somewhere else to send them.
+
+use std::time::{Duration, Instant};
+
+use super::session::header;
+use crate::wire::mux::{CROWDED, Flags, Header, Kind, StreamId};
+
+/// Those of one end of a session.
+#[derive(Debug)]
+pub(super) struct Pings {
+    /// When our last unanswered one left, and its value.
+    asked: Option<(Instant, u32)>,
+    /// The number of our next one that nobody gave a value.
+    next: u32,
+    /// What the last one of the peer said.
+    peer_is_crowded: bool,
+}
+
+impl Pings {
+    pub(super) const fn new() -> Self {
+        Self { asked: None, next: 0, peer_is_crowded: false }
+    }
+
+    /// One of ours, with `value` or a number, if none is unanswered.
+    pub(super) fn ask(
+        &mut self,
+        value: Option<u32>,
+        is_crowded: bool,
+        now: Instant,
+    ) -> Option<Header> {
+        if self.asked.is_some() {
+            return None;
+        }
+        self.next = self.next.wrapping_add(1);
+        let value = value.unwrap_or(self.next) & !CROWDED;
+        let value = if is_crowded { value | CROWDED } else { value };
+        self.asked = Some((now, value));
+        Some(header(Kind::Ping, Flags::SYN, StreamId(0), value))
+    }
+
+    /// The peer has answered `value`. Returns the round trip; an answer to nothing, or to an older
+    /// question, is of no use and no harm.
+    pub(super) fn answered(&mut self, value: u32, now: Instant) -> Option<Duration> {
+        let (at, _) = self.asked.take_if(|(_, asked)| *asked == value)?;
+        Some(now.saturating_duration_since(at))
+    }
+
+    /// The answer to one of the peer's.
+    pub(super) const fn answer(&mut self, value: u32) -> Header {
+        self.peer_is_crowded = value & CROWDED != 0;
+        header(Kind::Ping, Flags::ACK, StreamId(0), value)
+    }
+
+    pub(super) const fn peer_is_crowded(&self) -> bool {
+        self.peer_is_crowded
+    }
+
+    /// When the one left that has no answer yet.
+    pub(super) fn unanswered(&self) -> Option<Instant> {
+        self.asked.map(|(at, _)| at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_question_at_a_time_and_an_answer_to_another_is_none() {
+        let (mut pings, now) = (Pings::new(), Instant::now());
+        let asked = pings.ask(Some(7), false, now).unwrap();
+        assert_eq!((asked.kind, asked.flags, asked.length), (Kind::Ping, Flags::SYN, 7));
+        assert_eq!(pings.ask(None, false, now), None);
+        let then = now + Duration::from_millis(20);
+        assert_eq!(pings.answered(8, then), None);
+        assert_eq!(pings.unanswered(), Some(now));
+        assert_eq!(pings.answered(7, then), Some(Duration::from_millis(20)));
+        assert_eq!(pings.answered(7, then), None, "twice");
+    }
+
+    #[test]
+    fn a_crowd_is_told_with_every_value_and_until_the_next_one() {
+        let now = Instant::now();
+        for value in [None, Some(0), Some(1), Some(CROWDED), Some(u32::MAX)] {
+            let (mut near, mut far) = (Pings::new(), Pings::new());
+            for is_crowded in [false, true, false] {
+                let asked = near.ask(value, is_crowded, now).unwrap();
+                let answer = far.answer(asked.length);
+                assert_eq!(far.peer_is_crowded(), is_crowded);
+                assert_eq!((answer.flags, answer.length), (Flags::ACK, asked.length));
+                assert!(near.answered(answer.length, now).is_some());
+                assert!(!near.peer_is_crowded(), "an answer says nothing of its sender");
+            }
+        }
+    }
+}
