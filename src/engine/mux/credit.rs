@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::span::{Counted, Span};
 use super::trial::Advice;
-use crate::limits::{WINDOW, WINDOW_MIN};
+use crate::limits::{PROBE_MIN, WINDOW, WINDOW_MIN};
 
 /// The peer sent more than it had credit for, or granted more than can be counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -135,17 +135,20 @@ impl RecvCredit {
                 self.tried = (0, 0);
                 window.max(before).min(way.most)
             }
-            Advice::Shrink { trial } if trial == tried => window,
+            Advice::Shrink { trial } | Advice::Halve { trial } if trial == tried => window,
+            Advice::Halve { trial } => self.try_less(trial, PROBE_MIN.max(window / 2)),
             _ if window < want => want.min(window.saturating_mul(2)).min(way.most),
-            Advice::Shrink { trial } => {
-                let less = want.max(self.half()).min(window);
-                if less < window {
-                    self.tried = (trial, window);
-                }
-                less
-            }
+            Advice::Shrink { trial } => self.try_less(trial, want.max(self.half())),
             Advice::Free { .. } => window,
         }
+    }
+
+    /// The window in the trial of this number, no more than it is.
+    fn try_less(&mut self, trial: u32, less: u32) -> u32 {
+        if less < self.window {
+            self.tried = (trial, self.window);
+        }
+        less.min(self.window)
     }
 
     /// A window shrinks to no less at once.
@@ -238,6 +241,28 @@ mod tests {
         assert_eq!(span(&mut recv, free(2)), WINDOW / 2);
         assert_eq!(span(&mut recv, free(2)), WINDOW / 2, "once");
         assert_eq!(span(&mut recv, free(9)), WINDOW / 2, "it had no part in that one");
+    }
+
+    #[test]
+    fn a_probe_halves_a_window_once_and_even_the_smallest() {
+        let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
+        let mut span = |recv: &mut RecvCredit, advice| {
+            recv.used(recv.granted).unwrap();
+            recv.drained(recv.held as usize, now, Some(way(advice)));
+            now += BASE + WINDOW_SPAN;
+            recv.window
+        };
+        let (halve, free) = (|trial| Advice::Halve { trial }, |failed| Advice::Free { failed });
+        span(&mut recv, free(0));
+        let before = recv.window;
+        assert_eq!(span(&mut recv, halve(1)), before / 2);
+        assert_eq!(span(&mut recv, halve(1)), before / 2, "once");
+        assert!(before <= span(&mut recv, free(1)), "taken back");
+        recv.window = WINDOW_MIN;
+        assert_eq!(span(&mut recv, halve(2)), WINDOW_MIN / 2);
+        recv.window = PROBE_MIN;
+        assert_eq!(span(&mut recv, halve(3)), PROBE_MIN);
+        assert_eq!(recv.tried.0, 2, "it had no part in that one");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::company::{Company, Visit};
 use super::credit::{RecvCredit, Way};
 use super::round_trip::RoundTrip;
-use super::trial::Trials;
+use super::trial::{Probed, Trials};
 use crate::limits::{SESSION_GROWTH, WINDOW, WINDOW_MAX, WINDOW_SLACK, WINDOW_SLACK_SHARED};
 
 /// How old a round trip may be while much is received, and while little is.
@@ -35,7 +35,7 @@ impl Flow {
 
     /// A ping was answered after `round_trip`.
     pub(super) fn measured(&mut self, round_trip: Duration, now: Instant) {
-        self.round_trip.note(round_trip, now);
+        self.round_trip.note(round_trip, self.trials.is_probing(), now);
     }
 
     /// A round trip should be measured. Who sends much is worth knowing the way to; while little is
@@ -46,8 +46,10 @@ impl Flow {
 
     /// `len` bytes have arrived, on whichever stream.
     pub(super) fn received(&mut self, len: usize, now: Instant) {
-        if let Some(round_trip) = self.round_trip.smooth() {
-            self.trials.received(len, now, round_trip);
+        let Some(round_trip) = self.round_trip.smooth() else { return };
+        let is_doubtful = self.round_trip.is_doubtful(now);
+        if let Some(probed) = self.trials.received(len, now, round_trip, is_doubtful) {
+            self.round_trip.conclude(probed == Probed::Empty, now);
         }
     }
 

@@ -2,6 +2,10 @@
 //! packets that a line loses and TCP sends again: only a trial tells them apart. Windows shrink,
 //! and if less is received then, nothing had waited and they take back what they had. A line that
 //! loses packets would starve otherwise: less is received, windows go by what is, and shrink again.
+//!
+//! A probe is a trial for the sake of the round trip: a line that is always full, with a queue of the
+//! right length, looks as one that has become longer. Windows shrink to half in it, and take that back
+//! whatever it shows.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -27,6 +31,10 @@ pub(super) struct Trials {
     speed: Option<u64>,
     /// In this span more waited than should when a window was granted anew.
     is_congested: bool,
+    /// A window was granted anew in it.
+    is_used: bool,
+    /// The trial, if one is on, is a probe.
+    is_probe: bool,
     /// A window has shrunk in this trial.
     has_shrunk: bool,
     /// The last trial that showed anything found a queue.
@@ -57,6 +65,17 @@ pub(super) enum Advice {
     Free { failed: u32 },
     /// Shrink, once in the trial of this number.
     Shrink { trial: u32 },
+    /// Shrink to half, once in the probe of this number.
+    Halve { trial: u32 },
+}
+
+/// What a probe has shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Probed {
+    /// Less was received: nothing waited on the way.
+    Empty,
+    /// As much as before, from a queue, or nothing that counts.
+    Nothing,
 }
 
 impl Trials {
@@ -66,6 +85,8 @@ impl Trials {
             span: Span::new(),
             speed: None,
             is_congested: false,
+            is_used: false,
+            is_probe: false,
             has_shrunk: false,
             has_queue: false,
             are_vain: false,
@@ -78,8 +99,16 @@ impl Trials {
     pub(super) const fn advice(&self) -> Advice {
         match self.stage {
             Stage::Free { failed, .. } => Advice::Free { failed },
-            Stage::Settling | Stage::Judging { .. } => Advice::Shrink { trial: self.number },
+            Stage::Settling | Stage::Judging { .. } => {
+                let trial = self.number;
+                if self.is_probe { Advice::Halve { trial } } else { Advice::Shrink { trial } }
+            }
         }
+    }
+
+    /// A probe is on, and what had been granted before it has arrived.
+    pub(super) const fn is_probing(&self) -> bool {
+        self.is_probe && matches!(self.stage, Stage::Judging { .. })
     }
 
     /// Whether a trial has found a queue, and none since has found that there was none.
@@ -95,67 +124,96 @@ impl Trials {
     /// A window was granted anew, and shrank last in the trial of number `tried`. It `is_congested` if
     /// more waits on the way than should. A window that nobody uses is not too large.
     pub(super) fn granted(&mut self, is_congested: bool, tried: u32) {
+        self.is_used = true;
         self.is_congested |= is_congested;
         self.has_shrunk |= tried == self.number;
     }
 
-    /// `len` bytes have arrived, on whichever stream; `round_trip` is with what waits on the way.
-    pub(super) fn received(&mut self, len: usize, now: Instant, round_trip: Duration) {
+    /// `len` bytes have arrived, on whichever stream; `round_trip` is with what waits on the way. A
+    /// probe is wanted if it `is_doubtful` how long the way is. Returns what one has shown.
+    pub(super) fn received(
+        &mut self,
+        len: usize,
+        now: Instant,
+        round_trip: Duration,
+        is_doubtful: bool,
+    ) -> Option<Probed> {
         let count = match self.span.count(len as u64, now, round_trip, round_trip) {
-            Counted::Part => return,
+            Counted::Part => return None,
             Counted::Pause => return self.forget(),
             Counted::Whole(count) => count,
         };
         let is_congested = mem::take(&mut self.is_congested);
-        let last = count.within(SECOND);
-        // While it rises nobody knows what to hold against it.
-        let rises = self.speed.is_none_or(|speed| speed.saturating_add(speed / 4) < last);
-        self.stage = match self.stage {
-            Stage::Free { left: 0, .. } if is_congested && !rises => {
-                self.number = self.number.wrapping_add(1).max(1);
-                self.has_shrunk = false;
-                Stage::Settling
-            }
+        let is_used = mem::take(&mut self.is_used);
+        match self.stage {
             Stage::Free { left, failed } => {
-                let speed = self.speed.map_or(last, |speed| speed - speed / 4 + last / 4);
-                self.speed = Some(speed);
-                Stage::Free { left: left.saturating_sub(1), failed }
-            }
-            Stage::Settling => Stage::Judging { left: JUDGING, since: now, bytes: 0 },
-            Stage::Judging { left, since, bytes: so_far } => {
-                let bytes = so_far.saturating_add(count.bytes);
-                let elapsed = now.saturating_duration_since(since);
-                match left {
-                    0 | 1 => self.judge(Count { bytes, elapsed }.within(SECOND)),
-                    _ => Stage::Judging { left: left - 1, since, bytes },
+                let last = count.within(SECOND);
+                // While it rises nobody knows what to hold against it.
+                let rises = self.speed.is_none_or(|speed| speed.saturating_add(speed / 4) < last);
+                let is_probe = is_doubtful && is_used;
+                if (is_probe || left == 0 && is_congested) && !rises {
+                    self.begin(is_probe);
+                } else {
+                    let speed = self.speed.map_or(last, |speed| speed - speed / 4 + last / 4);
+                    self.speed = Some(speed);
+                    self.stage = Stage::Free { left: left.saturating_sub(1), failed };
                 }
+                None
             }
-        };
+            Stage::Settling => {
+                self.stage = Stage::Judging { left: JUDGING, since: now, bytes: 0 };
+                None
+            }
+            Stage::Judging { left, since, bytes } => {
+                let bytes = bytes.saturating_add(count.bytes);
+                if 1 < left {
+                    self.stage = Stage::Judging { left: left - 1, since, bytes };
+                    return None;
+                }
+                let elapsed = now.saturating_duration_since(since);
+                self.judge(Count { bytes, elapsed }.within(SECOND))
+            }
+        }
+    }
+
+    fn begin(&mut self, is_probe: bool) {
+        self.number = self.number.wrapping_add(1).max(1);
+        (self.is_probe, self.has_shrunk) = (is_probe, false);
+        self.stage = Stage::Settling;
     }
 
     /// Senders have paused. How fast they were is long ago, and a trial that was on has shown nothing.
-    fn forget(&mut self) {
-        (self.speed, self.is_congested) = (None, false);
-        if !matches!(self.stage, Stage::Free { .. }) {
-            self.stage = Stage::Free { left: 0, failed: self.number };
+    fn forget(&mut self) -> Option<Probed> {
+        (self.speed, self.is_congested, self.is_used) = (None, false, false);
+        if matches!(self.stage, Stage::Free { .. }) {
+            return None;
         }
+        self.stage = Stage::Free { left: 0, failed: self.number };
+        self.is_probe.then_some(Probed::Nothing)
     }
 
     /// If a tenth less is received, what is missing had been let through by the windows.
-    fn judge(&mut self, speed: u64) -> Stage {
-        if !self.has_shrunk {
-            self.are_vain = true;
-            return Stage::Free { left: PAUSE, failed: self.number };
-        }
+    fn judge(&mut self, speed: u64) -> Option<Probed> {
         let before = self.speed.unwrap_or(0);
-        self.has_queue = before - before / 10 <= speed;
-        self.are_vain = !self.has_queue;
-        if self.has_queue {
-            self.pause = 0;
-            return Stage::Free { left: 0, failed: 0 };
+        let has_queue = before - before / 10 <= speed;
+        if self.is_probe {
+            self.stage = Stage::Free { left: PAUSE, failed: self.number };
+            let is_empty = self.has_shrunk && !has_queue;
+            return Some(if is_empty { Probed::Empty } else { Probed::Nothing });
         }
-        self.pause = (self.pause * 2).clamp(PAUSE, PAUSE * 4);
-        Stage::Free { left: self.pause, failed: self.number }
+        self.are_vain = !self.has_shrunk || !has_queue;
+        if !self.has_shrunk {
+            self.stage = Stage::Free { left: PAUSE, failed: self.number };
+            return None;
+        }
+        self.has_queue = has_queue;
+        let (pause, failed) = match has_queue {
+            true => (0, 0),
+            false => ((self.pause * 2).clamp(PAUSE, PAUSE * 4), self.number),
+        };
+        self.pause = pause;
+        self.stage = Stage::Free { left: pause, failed };
+        None
     }
 }
 
@@ -169,11 +227,14 @@ mod tests {
     struct Receiver {
         now: Instant,
         trials: Trials,
+        is_doubtful: bool,
+        probed: Vec<Probed>,
     }
 
     impl Receiver {
         fn new() -> Self {
-            Self { now: Instant::now(), trials: Trials::new() }
+            let (now, trials) = (Instant::now(), Trials::new());
+            Self { now, trials, is_doubtful: false, probed: Vec::new() }
         }
 
         /// Spans in each of which `len` bytes arrive, until the advice is another.
@@ -189,11 +250,12 @@ mod tests {
         /// A span in which `len` bytes arrive. Windows shrink in every trial.
         fn span(&mut self, len: usize, is_congested: bool) {
             let tried = match self.trials.advice() {
-                Advice::Shrink { trial } => trial,
+                Advice::Shrink { trial } | Advice::Halve { trial } => trial,
                 Advice::Free { .. } => 0,
             };
             self.trials.granted(is_congested, tried);
-            self.trials.received(len, self.now, ROUND_TRIP);
+            let probed = self.trials.received(len, self.now, ROUND_TRIP, self.is_doubtful);
+            self.probed.extend(probed);
             self.now += ROUND_TRIP + WINDOW_SPAN;
         }
     }
@@ -246,7 +308,7 @@ mod tests {
         let mut line = Receiver::new();
         line.until_other(1000);
         for _ in 0..=JUDGING {
-            line.trials.received(1000, line.now, ROUND_TRIP);
+            let _ = line.trials.received(1000, line.now, ROUND_TRIP, false);
             line.now += ROUND_TRIP + WINDOW_SPAN;
         }
         assert!(!line.trials.has_queue() && line.trials.are_vain());
@@ -269,6 +331,58 @@ mod tests {
         assert_eq!(line.until_other(10).1, Advice::Shrink { trial: 2 });
         line.until_other(10);
         assert!(line.trials.has_queue());
+    }
+
+    #[test]
+    fn a_doubt_starts_a_probe_which_windows_take_back_whatever_it_shows() {
+        for (len, shown) in [(700, Probed::Empty), (950, Probed::Nothing)] {
+            let mut line = Receiver::new();
+            line.span(1000, false);
+            line.span(1000, false);
+            line.is_doubtful = true;
+            assert_eq!(line.until_other(1000), (1, Advice::Halve { trial: 1 }));
+            assert!(!line.trials.is_probing(), "what had been granted still arrives");
+            line.span(1000, false);
+            assert!(line.trials.is_probing());
+            assert_eq!(line.until_other(len), (JUDGING, Advice::Free { failed: 1 }));
+            assert_eq!(line.probed, [shown]);
+            assert!(
+                !line.trials.has_queue() && !line.trials.are_vain(),
+                "of windows it says nothing"
+            );
+            line.is_doubtful = false;
+            assert_eq!(line.until_other(1000).1, Advice::Shrink { trial: 2 }, "a trial again");
+        }
+    }
+
+    #[test]
+    fn a_probe_in_which_nothing_shrank_or_senders_paused_shows_nothing() {
+        for pause in [false, true] {
+            let mut line = Receiver::new();
+            line.until_other(1000);
+            line.until_other(950);
+            line.is_doubtful = true;
+            assert!(matches!(line.until_other(1000).1, Advice::Halve { .. }));
+            line.now += if pause { ROUND_TRIP * 10 } else { Duration::ZERO };
+            for _ in 0..=JUDGING {
+                let probed = line.trials.received(500, line.now, ROUND_TRIP, false);
+                line.probed.extend(probed);
+                line.now += ROUND_TRIP + WINDOW_SPAN;
+            }
+            assert_eq!(line.probed, [Probed::Nothing]);
+            assert!(line.trials.has_queue(), "as before");
+        }
+    }
+
+    #[test]
+    fn who_uses_no_window_is_not_probed() {
+        let mut line = Receiver::new();
+        line.is_doubtful = true;
+        for _ in 0..100 {
+            assert_eq!(line.trials.received(100, line.now, ROUND_TRIP, true), None);
+            line.now += ROUND_TRIP + WINDOW_SPAN;
+        }
+        assert_eq!(line.trials.advice(), Advice::Free { failed: 0 });
     }
 
     #[test]
