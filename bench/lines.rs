@@ -37,8 +37,14 @@ fn measure(options: &Options) {
 }
 
 /// Names of sections, Mbit/s, and packets lost in a thousand.
-const LOSSY: [(&str, u64, u64); 4] =
-    [("loss", 10, 0), ("loss-10", 10, 10), ("loss", 100, 0), ("loss-100", 100, 10)];
+const LOSSY: [(&str, u64, u64); 6] = [
+    ("loss", 10, 0),
+    ("loss-10", 10, 10),
+    ("loss", 100, 0),
+    ("loss-100", 100, 10),
+    ("loss", 1000, 0),
+    ("loss-1000", 1000, 10),
+];
 
 /// Lines that lose nothing.
 fn delayed(options: &Options, report: &mut Report) {

@@ -307,8 +307,8 @@ impl Tunnel {
 
     /// Streams wait for each other for longer than they should: see [`Session::is_crowded`].
     #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        matches!(&self.inner, Inner::Mux(session) if session.is_crowded())
+    pub fn is_crowded(&self, now: Instant) -> bool {
+        matches!(&self.inner, Inner::Mux(session) if session.is_crowded(now))
     }
 
     /// The table of streams, where there is one.

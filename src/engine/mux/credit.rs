@@ -29,9 +29,12 @@ pub(super) struct RecvCredit {
     span: Span,
     /// What fits on the way at the speed at which bytes leave, one quarter of it by the last span.
     fits: u32,
-    /// The trial in which the window shrank last, and what it was before.
+    /// The trial in which the window shrank last, or [`PROBE`], and what it was before.
     tried: (u32, u32),
 }
+
+/// No trial has this number.
+const PROBE: u32 = u32::MAX;
 
 /// What a session knows that windows go by.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +114,11 @@ impl RecvCredit {
             Counted::Pause => None,
             Counted::Whole(count) => Some(count),
         };
+        if let (PROBE, before) = self.tried
+            && way.advice != Advice::Halve
+        {
+            (self.window, self.tried) = (self.window.max(before.min(way.most)), (0, 0));
+        }
         if way.most < self.window {
             // Others want their share of the session.
             self.window = way.most.max(self.half());
@@ -135,20 +143,22 @@ impl RecvCredit {
                 self.tried = (0, 0);
                 window.max(before).min(way.most)
             }
-            Advice::Shrink { trial } | Advice::Halve { trial } if trial == tried => window,
-            Advice::Halve { trial } => self.try_less(trial, PROBE_MIN.max(window / 2)),
+            Advice::Shrink { trial } if trial == tried => window,
+            Advice::Halve if tried == PROBE => window,
+            Advice::Halve => {
+                self.tried = (PROBE, window);
+                PROBE_MIN.max(window / 2).min(window)
+            }
             _ if window < want => want.min(window.saturating_mul(2)).min(way.most),
-            Advice::Shrink { trial } => self.try_less(trial, want.max(self.half())),
+            Advice::Shrink { trial } => {
+                let less = want.max(self.half()).min(window);
+                if less < window {
+                    self.tried = (trial, window);
+                }
+                less
+            }
             Advice::Free { .. } => window,
         }
-    }
-
-    /// The window in the trial of this number, no more than it is.
-    fn try_less(&mut self, trial: u32, less: u32) -> u32 {
-        if less < self.window {
-            self.tried = (trial, self.window);
-        }
-        less.min(self.window)
     }
 
     /// A window shrinks to no less at once.
@@ -156,9 +166,13 @@ impl RecvCredit {
         WINDOW_MIN.max(self.window / 2)
     }
 
-    /// The trial in which the window shrank last.
-    pub(super) const fn tried(&self) -> u32 {
-        self.tried.0
+    /// The window has shrunk as it should.
+    pub(super) const fn has_followed(&self, advice: Advice) -> bool {
+        match advice {
+            Advice::Shrink { trial } => trial == self.tried.0,
+            Advice::Halve => self.tried.0 == PROBE && self.window < self.tried.1,
+            Advice::Free { .. } => false,
+        }
     }
 
     #[cfg(test)]
@@ -244,25 +258,26 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_halves_a_window_once_and_even_the_smallest() {
-        let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
-        let mut span = |recv: &mut RecvCredit, advice| {
-            recv.used(recv.granted).unwrap();
-            recv.drained(recv.held as usize, now, Some(way(advice)));
-            now += BASE + WINDOW_SPAN;
-            recv.window
-        };
-        let (halve, free) = (|trial| Advice::Halve { trial }, |failed| Advice::Free { failed });
-        span(&mut recv, free(0));
-        let before = recv.window;
-        assert_eq!(span(&mut recv, halve(1)), before / 2);
-        assert_eq!(span(&mut recv, halve(1)), before / 2, "once");
-        assert!(before <= span(&mut recv, free(1)), "taken back");
-        recv.window = WINDOW_MIN;
-        assert_eq!(span(&mut recv, halve(2)), WINDOW_MIN / 2);
-        recv.window = PROBE_MIN;
-        assert_eq!(span(&mut recv, halve(3)), PROBE_MIN);
-        assert_eq!(recv.tried.0, 2, "it had no part in that one");
+    fn a_probe_halves_a_window_once_and_whatever_comes_next_finds_it_whole() {
+        for next in [Advice::Free { failed: 0 }, Advice::Shrink { trial: 2 }] {
+            let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
+            let mut span = |recv: &mut RecvCredit, wait: Duration, advice| {
+                now += wait;
+                recv.used(recv.granted).unwrap();
+                recv.drained(recv.held as usize, now, Some(way(advice)));
+                recv.window
+            };
+            let (part, pause) = (BASE + WINDOW_SPAN, BASE * 10);
+            span(&mut recv, part, Advice::Free { failed: 0 });
+            assert_eq!(span(&mut recv, part, Advice::Halve), WINDOW / 2);
+            assert_eq!(span(&mut recv, part, Advice::Halve), WINDOW / 2, "once");
+            assert!(recv.has_followed(Advice::Halve));
+            assert!(WINDOW <= span(&mut recv, part, next), "{next:?}");
+            span(&mut recv, part, Advice::Free { failed: 0 });
+            recv.window = WINDOW_MIN;
+            assert_eq!(span(&mut recv, part, Advice::Halve), WINDOW_MIN / 2, "even the smallest");
+            assert_eq!(span(&mut recv, pause, next), WINDOW_MIN, "or who was silent meanwhile");
+        }
     }
 
     #[test]

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use super::company::{Company, Visit};
 use super::credit::{RecvCredit, Way};
 use super::round_trip::RoundTrip;
-use super::trial::{Probed, Trials};
+use super::trial::Trials;
 use crate::limits::{SESSION_GROWTH, WINDOW, WINDOW_MAX, WINDOW_SLACK, WINDOW_SLACK_SHARED};
 
 /// How old a round trip may be while much is received, and while little is.
 const BUSY: Duration = Duration::from_millis(20);
 const CALM: Duration = Duration::from_millis(100);
+
+/// How long it counts that a session was crowded: longer than round trips are.
+pub(super) const CROWD: Duration = Duration::from_secs(5);
 
 /// See the module documentation. Of what one end of a session receives.
 #[derive(Debug)]
@@ -35,21 +38,28 @@ impl Flow {
 
     /// A ping was answered after `round_trip`.
     pub(super) fn measured(&mut self, round_trip: Duration, now: Instant) {
-        self.round_trip.note(round_trip, self.trials.is_probing(), now);
+        let began = now.checked_sub(round_trip);
+        let is_probe = self.trials.probes_since().is_some_and(|since| Some(since) <= began);
+        self.round_trip.note(round_trip, is_probe, now);
     }
 
     /// A round trip should be measured. Who sends much is worth knowing the way to; while little is
-    /// sent, the way is seen as it is.
+    /// sent, the way is seen as it is. In a probe it is what counts.
     pub(super) fn is_due(&self, is_busy: bool, now: Instant) -> bool {
-        self.round_trip.is_due(if is_busy { BUSY } else { CALM }, now)
+        let old = match self.trials.probes_since() {
+            Some(_) => Duration::ZERO,
+            None if is_busy => BUSY,
+            None => CALM,
+        };
+        self.round_trip.is_due(old, now)
     }
 
     /// `len` bytes have arrived, on whichever stream.
     pub(super) fn received(&mut self, len: usize, now: Instant) {
         let Some(round_trip) = self.round_trip.smooth() else { return };
-        let is_doubtful = self.round_trip.is_doubtful(now);
+        let is_doubtful = self.round_trip.is_doubtful(self.trials.are_vain(), now);
         if let Some(probed) = self.trials.received(len, now, round_trip, is_doubtful) {
-            self.round_trip.conclude(probed == Probed::Empty, now);
+            self.round_trip.conclude(probed, now);
         }
     }
 
@@ -67,7 +77,8 @@ impl Flow {
         let way = self.way(before);
         let grant = recv.drained(len, now, way);
         if grant.is_some() {
-            self.trials.granted(self.round_trip.is_congested(self.slack()), recv.tried());
+            let is_congested = self.round_trip.is_congested(self.slack());
+            self.trials.granted(is_congested, recv.has_followed(self.trials.advice()));
         }
         self.grown = self.grown - before + recv.grown();
         grant
@@ -79,9 +90,12 @@ impl Flow {
     }
 
     /// Who shares the session with what is received here waits for longer than two round trips and a
-    /// little, and smaller windows have not helped, as on a way that loses packets.
-    pub(super) fn is_crowded(&self) -> bool {
-        self.trials.are_vain() && self.round_trip.is_congested(WINDOW_SLACK)
+    /// little, and smaller windows have not helped, as on a way that loses packets. What was seen long
+    /// ago is over.
+    pub(super) fn is_crowded(&self, now: Instant) -> bool {
+        self.trials.are_vain()
+            && self.round_trip.is_congested(WINDOW_SLACK)
+            && !self.round_trip.is_due(CROWD, now)
     }
 
     /// For a window that has grown by `grown`.
@@ -102,6 +116,12 @@ impl Flow {
 
     fn slack(&self) -> Duration {
         if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK }
+    }
+
+    /// What the way is known for.
+    #[cfg(test)]
+    pub(super) fn base(&self) -> Duration {
+        self.round_trip.base().expect("it was measured")
     }
 
     /// Others have taken all that there was.

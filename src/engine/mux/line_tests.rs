@@ -97,7 +97,7 @@ impl Line {
 
     /// Lets time pass, and says which share of the line was used meanwhile.
     fn run(&mut self, seconds: u64) -> f64 {
-        (self.arrived, self.times) = (0, Vec::new());
+        (self.arrived, self.times, self.is_crowded) = (0, Vec::new(), false);
         for _ in 0..seconds * 1000 {
             self.now += TICK;
             self.send();
@@ -199,7 +199,7 @@ impl Line {
             self.reply(Back::Ping(self.now));
         }
         // A session says so with a grant.
-        self.is_crowded |= grant.is_some() && self.flow.is_crowded();
+        self.is_crowded |= grant.is_some() && self.flow.is_crowded(self.now);
     }
 
     fn reply(&mut self, what: Back) {
@@ -235,7 +235,8 @@ fn windows_fill_a_line_and_let_nobody_else_wait() {
             let mut line = Line::new(mbits, ms, 0, streams);
             line.run(30);
             let share = line.run(10);
-            assert!(0.96 < share, "{mbits} Mbit/s, {ms} ms, {streams} streams: {share}");
+            // A probe takes its part of some of these seconds.
+            assert!(0.94 < share, "{mbits} Mbit/s, {ms} ms, {streams} streams: {share}");
             if streams == 1 && 1 < ms {
                 assert!(
                     !line.is_crowded,
@@ -269,6 +270,8 @@ fn windows_fill_a_line_that_loses_packets() {
             let what = format!("{mbits} Mbit/s, {ms} ms, {streams} streams, seed {seed}");
             assert!(line.is_crowded, "{what}: a second session was not asked for");
             assert!(0.88 < share, "{what}: {share}");
+            let known = line.flow.base();
+            assert!(known * 4 <= line.base * 5, "{what}: {known:?}");
             let bearable = line.base * 9 / 2 + WINDOW_SLACK * 2;
             assert!(waits <= bearable, "{what}: {waits:?}");
         }
@@ -311,17 +314,29 @@ fn a_window_shrinks_when_a_line_becomes_slower() {
 
 #[test]
 fn a_way_that_becomes_longer_is_learnt() {
-    for (mbits, before, after) in
-        [(100, 20, 40), (100, 20, 50), (100, 20, 70), (10, 20, 50), (10, 100, 250), (100, 1, 300)]
-    {
-        let mut line = Line::new(mbits, before, 0, 1);
+    for (mbits, before, after, streams) in [
+        (100, 20, 40, 1),
+        (100, 20, 50, 1),
+        (100, 20, 50, 4),
+        (100, 20, 70, 1),
+        (10, 20, 50, 1),
+        (10, 100, 250, 1),
+        (100, 1, 300, 1),
+    ] {
+        let mut line = Line::new(mbits, before, 0, streams);
         line.run(10);
         line.base = Duration::from_millis(after);
-        line.run(60);
-        let (share, waits, windows) = (line.run(60), line.round_trip(), line.windows());
-        let what = format!("{mbits} Mbit/s, {before} ms and then {after}");
+        // Two minutes where smaller windows were tried in vain.
+        line.run(150);
+        let share = line.run(60);
+        let what = format!("{mbits} Mbit/s, {before} ms and then {after}, {streams} streams");
         assert!(0.96 < share, "{what}: {share}");
+        let known = line.flow.base();
+        assert!(known * 4 <= line.base * 5, "{what}: {known:?}");
+        let (waits, windows) = (line.round_trip(), line.windows());
         assert!(waits <= line.base * 2 + WINDOW_SLACK * 3, "{what}: {waits:?}");
-        assert!(windows <= line.fits() * 2.5, "{what}: {windows} of {}", line.fits());
+        // What one of several gives up another takes.
+        let times = if streams == 1 { 2.5 } else { 3.5 };
+        assert!(windows <= line.fits() * times, "{what}: {windows} of {}", line.fits());
     }
 }

@@ -4,26 +4,27 @@
 
 use std::time::{Duration, Instant};
 
+use super::flow::CROWD;
 use super::session::header;
 use crate::wire::mux::{CROWDED, Flags, Header, Kind, StreamId};
 
 /// Those of one end of a session.
 #[derive(Debug)]
 pub(super) struct Pings {
-    /// When our last unanswered one left, and its value.
-    asked: Option<(Instant, u32)>,
-    /// The number of our next one that nobody gave a value.
-    next: u32,
-    /// What the last one of the peer said.
-    peer_is_crowded: bool,
+    /// When our last one left, if it is unanswered.
+    asked: Option<Instant>,
+    /// Its value.
+    value: u32,
+    /// When the peer said last that it is crowded, if its last one did.
+    crowded: Option<Instant>,
 }
 
 impl Pings {
     pub(super) const fn new() -> Self {
-        Self { asked: None, next: 0, peer_is_crowded: false }
+        Self { asked: None, value: 0, crowded: None }
     }
 
-    /// One of ours, with `value` or a number, if none is unanswered.
+    /// One of ours, with `value` or the one after the last, if none is unanswered.
     pub(super) fn ask(
         &mut self,
         value: Option<u32>,
@@ -33,33 +34,33 @@ impl Pings {
         if self.asked.is_some() {
             return None;
         }
-        self.next = self.next.wrapping_add(1);
-        let value = value.unwrap_or(self.next) & !CROWDED;
-        let value = if is_crowded { value | CROWDED } else { value };
-        self.asked = Some((now, value));
-        Some(header(Kind::Ping, Flags::SYN, StreamId(0), value))
+        let value = value.unwrap_or_else(|| self.value.wrapping_add(1)) & !CROWDED;
+        self.value = if is_crowded { value | CROWDED } else { value };
+        self.asked = Some(now);
+        Some(header(Kind::Ping, Flags::SYN, StreamId(0), self.value))
     }
 
     /// The peer has answered `value`. Returns the round trip; an answer to nothing, or to an older
     /// question, is of no use and no harm.
     pub(super) fn answered(&mut self, value: u32, now: Instant) -> Option<Duration> {
-        let (at, _) = self.asked.take_if(|(_, asked)| *asked == value)?;
+        let at = self.asked.take_if(|_| self.value == value)?;
         Some(now.saturating_duration_since(at))
     }
 
     /// The answer to one of the peer's.
-    pub(super) const fn answer(&mut self, value: u32) -> Header {
-        self.peer_is_crowded = value & CROWDED != 0;
+    pub(super) const fn answer(&mut self, value: u32, now: Instant) -> Header {
+        self.crowded = if value & CROWDED == 0 { None } else { Some(now) };
         header(Kind::Ping, Flags::ACK, StreamId(0), value)
     }
 
-    pub(super) const fn peer_is_crowded(&self) -> bool {
-        self.peer_is_crowded
+    /// The peer said so, and not long ago.
+    pub(super) fn peer_is_crowded(&self, now: Instant) -> bool {
+        self.crowded.is_some_and(|at| now.saturating_duration_since(at) < CROWD)
     }
 
     /// When the one left that has no answer yet.
-    pub(super) fn unanswered(&self) -> Option<Instant> {
-        self.asked.map(|(at, _)| at)
+    pub(super) const fn unanswered(&self) -> Option<Instant> {
+        self.asked
     }
 }
 
@@ -81,17 +82,18 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_is_told_with_every_value_and_until_the_next_one() {
+    fn a_crowd_is_told_with_every_value_and_until_the_next_one_or_for_a_while() {
         let now = Instant::now();
         for value in [None, Some(0), Some(1), Some(CROWDED), Some(u32::MAX)] {
             let (mut near, mut far) = (Pings::new(), Pings::new());
             for is_crowded in [false, true, false] {
                 let asked = near.ask(value, is_crowded, now).unwrap();
-                let answer = far.answer(asked.length);
-                assert_eq!(far.peer_is_crowded(), is_crowded);
+                let answer = far.answer(asked.length, now);
+                assert_eq!(far.peer_is_crowded(now), is_crowded);
+                assert!(!far.peer_is_crowded(now + CROWD), "it was long ago");
                 assert_eq!((answer.flags, answer.length), (Flags::ACK, asked.length));
                 assert!(near.answered(answer.length, now).is_some());
-                assert!(!near.peer_is_crowded(), "an answer says nothing of its sender");
+                assert!(!near.peer_is_crowded(now), "an answer says nothing of its sender");
             }
         }
     }

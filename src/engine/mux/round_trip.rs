@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::trial::Probed;
 use crate::limits::WINDOW_SLACK;
 
 /// What pings have shown so far.
@@ -19,50 +20,65 @@ struct Measured {
     at: Instant,
     /// Since when none was near `base`.
     far: Option<Instant>,
-    /// The shortest and the longest of a probe that goes on.
-    probed: Option<(Duration, Duration)>,
+    /// The shortest of all.
+    shortest: Duration,
+    probe: Option<Box<Probe>>,
+}
+
+/// Round trips of a probe that goes on.
+#[derive(Debug, Default)]
+struct Probe {
+    count: u8,
+    least: Duration,
+    most: Duration,
 }
 
 /// A way that was longer for all of this time may have become longer, or is never empty.
 const DOUBT: Duration = Duration::from_secs(30);
+
+/// So many round trips that are alike are no accident.
+const ENOUGH: u8 = 3;
 
 impl RoundTrip {
     pub(super) const fn new() -> Self {
         Self { measured: None }
     }
 
-    /// One more; if it `is_probe`, windows are small for the sake of it.
+    /// One more; if it `is_probe`, windows were small for the sake of it when it began.
     pub(super) fn note(&mut self, round_trip: Duration, is_probe: bool, now: Instant) {
         let Some(known) = &mut self.measured else {
-            let (base, smooth, at) = (round_trip, round_trip, now);
-            self.measured = Some(Measured { base, smooth, at, far: None, probed: None });
+            let (base, smooth, at, shortest) = (round_trip, round_trip, now, round_trip);
+            self.measured = Some(Measured { base, smooth, at, far: None, shortest, probe: None });
             return;
         };
         known.at = now;
         known.smooth = (known.smooth * 3 + round_trip) / 4;
         known.base = known.base.min(round_trip);
+        known.shortest = known.shortest.min(round_trip);
         known.far = if is_near(known.base, round_trip) { None } else { known.far.or(Some(now)) };
         if is_probe {
-            let (least, most) = known.probed.unwrap_or((round_trip, round_trip));
-            known.probed = Some((least.min(round_trip), most.max(round_trip)));
+            known.probe.get_or_insert_default().note(round_trip);
         }
     }
 
-    /// Nobody has seen the way as it was for long: a probe would show what it is.
-    pub(super) fn is_doubtful(&self, now: Instant) -> bool {
+    /// Nobody has seen the way as it was for long: a probe would show what it is. Where round trips
+    /// are known to be long for another reason, that is less likely, and so takes longer.
+    pub(super) fn is_doubtful(&self, has_reason: bool, now: Instant) -> bool {
         let far = self.measured.as_ref().and_then(|known| known.far);
-        far.is_some_and(|since| DOUBT <= now.saturating_duration_since(since))
+        let doubt = if has_reason { DOUBT * 4 } else { DOUBT };
+        far.is_some_and(|since| doubt <= now.saturating_duration_since(since))
     }
 
-    /// A probe is over. If it `is_empty`, nothing waited on the way at the end: it is as long as it
-    /// was seen to be. Round trips that differ have waited for what was sent again.
-    pub(super) fn conclude(&mut self, is_empty: bool, now: Instant) {
+    /// A probe is over. If nothing waited on the way, it is as long as it was seen to be; round trips
+    /// that differ have waited for what was sent again. If something did, it is shorter than it was
+    /// taken for, unless it never was shorter.
+    pub(super) fn conclude(&mut self, probed: Probed, now: Instant) {
         let Some(known) = &mut self.measured else { return };
-        if let Some((least, most)) = known.probed.take()
-            && is_empty
-            && is_near(least, most)
-        {
-            known.base = least;
+        let probe = known.probe.take().filter(|probe| probe.agrees());
+        match probed {
+            Probed::Empty => known.base = probe.map_or(known.base, |probe| probe.least),
+            Probed::Queue => known.base = (known.base / 2).max(known.shortest),
+            Probed::Nothing => (),
         }
         known.far = Some(now);
     }
@@ -87,6 +103,18 @@ impl RoundTrip {
     pub(super) fn is_congested(&self, slack: Duration) -> bool {
         let queues = |known: &Measured| (known.base + slack) * 2 < known.smooth;
         self.measured.as_ref().is_some_and(queues)
+    }
+}
+
+impl Probe {
+    fn note(&mut self, round_trip: Duration) {
+        self.least = if self.count == 0 { round_trip } else { self.least.min(round_trip) };
+        self.most = self.most.max(round_trip);
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn agrees(&self) -> bool {
+        ENOUGH <= self.count && is_near(self.least, self.most)
     }
 }
 
@@ -118,29 +146,60 @@ mod tests {
         assert!(!due(999) && due(1000));
     }
 
-    #[test]
-    fn a_way_that_was_longer_for_long_is_doubted_and_what_a_probe_saw_of_an_empty_one_counts() {
-        let seen = [(true, 60, 48), (false, 60, 20), (true, 90, 20)];
-        for (is_empty, most, base) in seen {
-            let mut now = Instant::now();
-            let mut round_trip = RoundTrip::new();
-            round_trip.note(ms(20), false, now);
-            for _ in 0..30 {
-                now += ms(1000);
-                assert!(!round_trip.is_doubtful(now));
-                round_trip.note(ms(50), false, now);
-            }
+    /// Of a way of 20 ms which has taken 50 for half a minute.
+    fn doubted() -> (RoundTrip, Instant) {
+        let mut now = Instant::now();
+        let mut round_trip = RoundTrip::new();
+        round_trip.note(ms(20), false, now);
+        for _ in 0..30 {
             now += ms(1000);
-            assert!(round_trip.is_doubtful(now) && round_trip.base() == Some(ms(20)));
-            for seen in [55, 48, most] {
-                round_trip.note(ms(seen), true, now);
+            assert!(!round_trip.is_doubtful(false, now));
+            round_trip.note(ms(50), false, now);
+        }
+        now += ms(1000);
+        assert!(round_trip.is_doubtful(false, now) && round_trip.base() == Some(ms(20)));
+        assert!(
+            !round_trip.is_doubtful(true, now) && round_trip.is_doubtful(true, now + DOUBT * 3)
+        );
+        (round_trip, now)
+    }
+
+    #[test]
+    fn what_a_probe_saw_of_an_empty_way_counts_if_it_agrees_with_itself() {
+        for (probed, seen, base) in [
+            (Probed::Empty, &[55, 48, 60][..], 48),
+            (Probed::Empty, &[55, 48, 90], 20),
+            (Probed::Empty, &[48, 48], 20),
+            (Probed::Queue, &[55, 48, 60], 20),
+            (Probed::Nothing, &[55, 48, 60], 20),
+        ] {
+            let (mut round_trip, now) = doubted();
+            for seen in seen {
+                round_trip.note(ms(*seen), true, now);
             }
-            round_trip.conclude(is_empty, now);
+            round_trip.conclude(probed, now);
+            assert_eq!(round_trip.base(), Some(ms(base)), "{probed:?} {seen:?}");
+            assert!(!round_trip.is_doubtful(false, now), "not again at once");
+            round_trip.note(ms(70), true, now);
+            round_trip.conclude(Probed::Empty, now);
+            assert_eq!(
+                round_trip.base(),
+                Some(ms(base)),
+                "what was seen before has been forgotten"
+            );
+        }
+    }
+
+    #[test]
+    fn a_way_that_was_taken_for_longer_than_it_is_becomes_shorter_with_each_probe() {
+        let (mut round_trip, now) = doubted();
+        for _ in 0..3 {
+            round_trip.note(ms(88), true, now);
+        }
+        round_trip.conclude(Probed::Empty, now);
+        for base in [88, 44, 22, 20, 20] {
             assert_eq!(round_trip.base(), Some(ms(base)));
-            assert!(!round_trip.is_doubtful(now), "not again at once");
-            // What was seen in that probe is of no use in the next.
-            round_trip.conclude(true, now);
-            assert_eq!(round_trip.base(), Some(ms(base)));
+            round_trip.conclude(Probed::Queue, now);
         }
     }
 
@@ -152,7 +211,7 @@ mod tests {
         for count in 0..100 {
             now += ms(1000);
             round_trip.note(ms(if count % 8 == 0 { 25 } else { 900 }), false, now);
-            assert!(!round_trip.is_doubtful(now));
+            assert!(!round_trip.is_doubtful(false, now));
         }
     }
 }

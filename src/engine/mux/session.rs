@@ -171,8 +171,8 @@ impl Session {
         if self.flow.is_due(grant.is_some(), now) {
             self.ask(None, now);
         }
-        if grant.is_some() && self.flow.is_crowded() {
-            self.events.push_back(Event::Crowded);
+        if grant.is_some() && self.flow.is_crowded(now) {
+            self.say_crowded();
         }
     }
 
@@ -183,7 +183,7 @@ impl Session {
     }
 
     fn ask(&mut self, value: Option<u32>, now: Instant) {
-        let is_crowded = self.flow.is_crowded();
+        let is_crowded = self.flow.is_crowded(now);
         self.control.extend(self.pings.ask(value, is_crowded, now));
     }
 
@@ -191,8 +191,15 @@ impl Session {
     /// two round trips and a little, and smaller windows have not helped, as on a way that loses
     /// packets.
     #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.flow.is_crowded() || self.pings.peer_is_crowded()
+    pub fn is_crowded(&self, now: Instant) -> bool {
+        self.flow.is_crowded(now) || self.pings.peer_is_crowded(now)
+    }
+
+    /// A peer that says so a thousand times at once is heard once.
+    fn say_crowded(&mut self) {
+        if !matches!(self.events.back(), Some(Event::Crowded)) {
+            self.events.push_back(Event::Crowded);
+        }
     }
 
     /// When the ping left that has no answer yet.
@@ -317,9 +324,9 @@ impl Session {
         match head.kind {
             Kind::Data | Kind::WindowUpdate => self.on_stream_frame(head),
             Kind::Ping if head.flags.has(Flags::SYN) => {
-                self.control.push_back(self.pings.answer(head.length));
-                if self.pings.peer_is_crowded() {
-                    self.events.push_back(Event::Crowded);
+                self.control.push_back(self.pings.answer(head.length, now));
+                if self.pings.peer_is_crowded(now) {
+                    self.say_crowded();
                 }
                 Ok(())
             }

@@ -16,6 +16,9 @@ use super::span::{Count, Counted, Span};
 /// still arrives. A span is a round trip with what waits on the way, and a little more.
 const JUDGING: u8 = 2;
 
+/// The same in a probe, for as many round trips as it takes to believe them.
+const PROBING: u8 = 4;
+
 /// Spans until the next trial when windows took back what they had, at first. Twice as many each
 /// time that they do so again, and at most four times as many.
 const PAUSE: u8 = 4;
@@ -41,7 +44,7 @@ pub(super) struct Trials {
     has_queue: bool,
     /// And the last that went to its end found that smaller windows help nobody.
     are_vain: bool,
-    /// Of the last trial, from 1.
+    /// Of the last trial, from 1 to less than the most.
     number: u32,
     stage: Stage,
     /// The pause after the last trial.
@@ -50,12 +53,13 @@ pub(super) struct Trials {
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// `left` spans more without a trial; `failed` is the number of the last one if it did.
+    /// `left` spans more without a trial; `failed` is the number of the last one if what shrank in it
+    /// is to be taken back.
     Free { left: u8, failed: u32 },
     /// What is received counts from the next span on.
     Settling,
     /// What has been received since, and for how many more spans it counts.
-    Judging { left: u8, since: Instant, bytes: u64 },
+    Judging { left: u8, begun: Instant, bytes: u64 },
 }
 
 /// What windows are to do now.
@@ -65,8 +69,8 @@ pub(super) enum Advice {
     Free { failed: u32 },
     /// Shrink, once in the trial of this number.
     Shrink { trial: u32 },
-    /// Shrink to half, once in the probe of this number.
-    Halve { trial: u32 },
+    /// Shrink to half, once, and take it back with the next advice.
+    Halve,
 }
 
 /// What a probe has shown.
@@ -74,7 +78,9 @@ pub(super) enum Advice {
 pub(super) enum Probed {
     /// Less was received: nothing waited on the way.
     Empty,
-    /// As much as before, from a queue, or nothing that counts.
+    /// As much as before was received: something did.
+    Queue,
+    /// Nothing that counts.
     Nothing,
 }
 
@@ -101,14 +107,17 @@ impl Trials {
             Stage::Free { failed, .. } => Advice::Free { failed },
             Stage::Settling | Stage::Judging { .. } => {
                 let trial = self.number;
-                if self.is_probe { Advice::Halve { trial } } else { Advice::Shrink { trial } }
+                if self.is_probe { Advice::Halve } else { Advice::Shrink { trial } }
             }
         }
     }
 
-    /// A probe is on, and what had been granted before it has arrived.
-    pub(super) const fn is_probing(&self) -> bool {
-        self.is_probe && matches!(self.stage, Stage::Judging { .. })
+    /// A probe is on, and most of what had been granted before it has arrived: since when.
+    pub(super) const fn probes_since(&self) -> Option<Instant> {
+        match self.stage {
+            Stage::Judging { begun, .. } if self.is_probe => Some(begun),
+            _ => None,
+        }
     }
 
     /// Whether a trial has found a queue, and none since has found that there was none.
@@ -121,12 +130,12 @@ impl Trials {
         self.are_vain
     }
 
-    /// A window was granted anew, and shrank last in the trial of number `tried`. It `is_congested` if
-    /// more waits on the way than should. A window that nobody uses is not too large.
-    pub(super) fn granted(&mut self, is_congested: bool, tried: u32) {
+    /// A window was granted anew, and `has_shrunk` as it should. It `is_congested` if more waits on the
+    /// way than should. A window that nobody uses is not too large.
+    pub(super) fn granted(&mut self, is_congested: bool, has_shrunk: bool) {
         self.is_used = true;
         self.is_congested |= is_congested;
-        self.has_shrunk |= tried == self.number;
+        self.has_shrunk |= has_shrunk;
     }
 
     /// `len` bytes have arrived, on whichever stream; `round_trip` is with what waits on the way. A
@@ -151,7 +160,7 @@ impl Trials {
                 // While it rises nobody knows what to hold against it.
                 let rises = self.speed.is_none_or(|speed| speed.saturating_add(speed / 4) < last);
                 let is_probe = is_doubtful && is_used;
-                if (is_probe || left == 0 && is_congested) && !rises {
+                if left == 0 && (is_probe || is_congested) && !rises {
                     self.begin(is_probe);
                 } else {
                     let speed = self.speed.map_or(last, |speed| speed - speed / 4 + last / 4);
@@ -161,30 +170,32 @@ impl Trials {
                 None
             }
             Stage::Settling => {
-                self.stage = Stage::Judging { left: JUDGING, since: now, bytes: 0 };
+                let left = if self.is_probe { PROBING } else { JUDGING };
+                self.stage = Stage::Judging { left, begun: now, bytes: 0 };
                 None
             }
-            Stage::Judging { left, since, bytes } => {
+            Stage::Judging { left, begun, bytes } => {
                 let bytes = bytes.saturating_add(count.bytes);
                 if 1 < left {
-                    self.stage = Stage::Judging { left: left - 1, since, bytes };
+                    self.stage = Stage::Judging { left: left - 1, begun, bytes };
                     return None;
                 }
-                let elapsed = now.saturating_duration_since(since);
+                let elapsed = now.saturating_duration_since(begun);
                 self.judge(Count { bytes, elapsed }.within(SECOND))
             }
         }
     }
 
     fn begin(&mut self, is_probe: bool) {
-        self.number = self.number.wrapping_add(1).max(1);
+        self.number = (self.number + 1) % u32::MAX;
+        self.number = self.number.max(1);
         (self.is_probe, self.has_shrunk) = (is_probe, false);
         self.stage = Stage::Settling;
     }
 
     /// Senders have paused. How fast they were is long ago, and a trial that was on has shown nothing.
     fn forget(&mut self) -> Option<Probed> {
-        (self.speed, self.is_congested, self.is_used) = (None, false, false);
+        (self.speed, self.is_congested, self.is_used, self.are_vain) = (None, false, false, false);
         if matches!(self.stage, Stage::Free { .. }) {
             return None;
         }
@@ -197,9 +208,12 @@ impl Trials {
         let before = self.speed.unwrap_or(0);
         let has_queue = before - before / 10 <= speed;
         if self.is_probe {
-            self.stage = Stage::Free { left: PAUSE, failed: self.number };
-            let is_empty = self.has_shrunk && !has_queue;
-            return Some(if is_empty { Probed::Empty } else { Probed::Nothing });
+            self.stage = Stage::Free { left: PAUSE, failed: 0 };
+            return Some(match (self.has_shrunk, has_queue) {
+                (true, false) => Probed::Empty,
+                (true, true) => Probed::Queue,
+                (false, _) => Probed::Nothing,
+            });
         }
         self.are_vain = !self.has_shrunk || !has_queue;
         if !self.has_shrunk {
@@ -249,11 +263,8 @@ mod tests {
 
         /// A span in which `len` bytes arrive. Windows shrink in every trial.
         fn span(&mut self, len: usize, is_congested: bool) {
-            let tried = match self.trials.advice() {
-                Advice::Shrink { trial } | Advice::Halve { trial } => trial,
-                Advice::Free { .. } => 0,
-            };
-            self.trials.granted(is_congested, tried);
+            let has_shrunk = !matches!(self.trials.advice(), Advice::Free { .. });
+            self.trials.granted(is_congested, has_shrunk);
             let probed = self.trials.received(len, self.now, ROUND_TRIP, self.is_doubtful);
             self.probed.extend(probed);
             self.now += ROUND_TRIP + WINDOW_SPAN;
@@ -334,17 +345,18 @@ mod tests {
     }
 
     #[test]
-    fn a_doubt_starts_a_probe_which_windows_take_back_whatever_it_shows() {
-        for (len, shown) in [(700, Probed::Empty), (950, Probed::Nothing)] {
+    fn a_doubt_starts_a_probe_which_says_nothing_of_windows() {
+        for (len, shown) in [(700, Probed::Empty), (950, Probed::Queue)] {
             let mut line = Receiver::new();
             line.span(1000, false);
             line.span(1000, false);
             line.is_doubtful = true;
-            assert_eq!(line.until_other(1000), (1, Advice::Halve { trial: 1 }));
-            assert!(!line.trials.is_probing(), "what had been granted still arrives");
+            assert_eq!(line.until_other(1000), (1, Advice::Halve));
+            assert_eq!(line.trials.probes_since(), None, "what had been granted still arrives");
+            let now = line.now;
             line.span(1000, false);
-            assert!(line.trials.is_probing());
-            assert_eq!(line.until_other(len), (JUDGING, Advice::Free { failed: 1 }));
+            assert_eq!(line.trials.probes_since(), Some(now));
+            assert_eq!(line.until_other(len), (PROBING, Advice::Free { failed: 0 }));
             assert_eq!(line.probed, [shown]);
             assert!(
                 !line.trials.has_queue() && !line.trials.are_vain(),
@@ -362,9 +374,9 @@ mod tests {
             line.until_other(1000);
             line.until_other(950);
             line.is_doubtful = true;
-            assert!(matches!(line.until_other(1000).1, Advice::Halve { .. }));
+            assert!(matches!(line.until_other(1000).1, Advice::Halve));
             line.now += if pause { ROUND_TRIP * 10 } else { Duration::ZERO };
-            for _ in 0..=JUDGING {
+            for _ in 0..=PROBING {
                 let probed = line.trials.received(500, line.now, ROUND_TRIP, false);
                 line.probed.extend(probed);
                 line.now += ROUND_TRIP + WINDOW_SPAN;
@@ -377,7 +389,6 @@ mod tests {
     #[test]
     fn who_uses_no_window_is_not_probed() {
         let mut line = Receiver::new();
-        line.is_doubtful = true;
         for _ in 0..100 {
             assert_eq!(line.trials.received(100, line.now, ROUND_TRIP, true), None);
             line.now += ROUND_TRIP + WINDOW_SPAN;

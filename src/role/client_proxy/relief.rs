@@ -2,6 +2,8 @@
 //! that loses packets: everything on a connection waits for the packet that is sent again. What
 //! comes while much is received has a rendezvous of its own then.
 
+use std::time::Instant;
+
 use log::debug;
 
 use super::{ClientProxy, Cluster};
@@ -31,11 +33,11 @@ impl ClientProxy {
     /// The session that a new stream belongs on: the one beside it, if that is up and this one is
     /// crowded. Until somebody comes the crowded one may have recovered.
     pub(super) fn session_for(&mut self, id: &str, net: &mut dyn Net) -> Option<ConnId> {
-        let cluster = self.clusters.get(id)?;
+        let (cluster, now) = (self.clusters.get(id)?, net.now());
         let (session, relief) = (cluster.session?, cluster.relief);
         let is_up =
             |conn: &ConnId| self.sessions.get(conn).is_some_and(|it| it.tunnel.is_established());
-        let relief = relief.filter(is_up).filter(|_| self.is_crowded(session));
+        let relief = relief.filter(is_up).filter(|_| self.is_crowded(session, now));
         let Some(relief) = relief else { return Some(session) };
         let cluster = self.clusters.get_mut(id)?;
         (cluster.session, cluster.relief) = (Some(relief), None);
@@ -44,21 +46,23 @@ impl ClientProxy {
         Some(relief)
     }
 
-    fn is_crowded(&self, conn: ConnId) -> bool {
-        self.sessions.get(&conn).is_some_and(|session| session.tunnel.is_crowded())
+    fn is_crowded(&self, conn: ConnId, now: Instant) -> bool {
+        self.sessions.get(&conn).is_some_and(|session| session.tunnel.is_crowded(now))
     }
 
     /// Starts a session beside a crowded one, which goes on with what it has.
     pub(super) fn relieve(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get(&conn) else { return };
-        let id = session.cluster.clone();
-        let count = self.sessions.values().filter(|session| session.cluster == id).count();
         let now = net.now();
         let wants = |cluster: &Cluster| {
             cluster.session == Some(conn) && cluster.relief_due.is_none_or(|due| due <= now)
         };
-        let is_wanted = self.clusters.get(&id).is_some_and(wants);
-        if !is_wanted || SESSIONS_OF_CLUSTER <= count || !self.has_credential(&id, now) {
+        if !self.clusters.get(&session.cluster).is_some_and(wants) {
+            return;
+        }
+        let id = session.cluster.clone();
+        let count = self.sessions.values().filter(|session| session.cluster == id).count();
+        if SESSIONS_OF_CLUSTER <= count || !self.has_credential(&id, now) {
             return;
         }
         if let Some(cluster) = self.clusters.get_mut(&id) {
