@@ -107,3 +107,24 @@ fn what_comes_beside_an_upload_goes_to_a_second_session() {
     near.carry();
     assert_eq!((near.far(session).got.len(), near.far(second).got.len()), (1, 1));
 }
+
+#[test]
+fn a_second_session_that_becomes_crowded_gets_another_as_soon_as_the_first_is_gone() {
+    let (mut near, session, caller) = crowded();
+    let second = near.dialled(2);
+    near.meet(second);
+    flow(&mut near, session, caller);
+    let other = near.ask(&request("GET", "", b""));
+    near.carry();
+    let stream = near.far(second).only();
+    near.far(second).say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+    for _ in 0..3 {
+        flow(&mut near, second, other);
+    }
+    near.dialled(2);
+    near.hang_up(caller);
+    near.carry();
+    assert!(near.far(session).is_left, "it has nothing to go on with");
+    flow(&mut near, second, other);
+    near.dialled(3);
+}

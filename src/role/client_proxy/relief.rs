@@ -41,6 +41,8 @@ impl ClientProxy {
         let Some(relief) = relief else { return Some(session) };
         let cluster = self.clusters.get_mut(id)?;
         (cluster.session, cluster.relief) = (Some(relief), None);
+        // Nobody refused it, and what is crowded now is another one.
+        cluster.relief_due = None;
         // It may have nothing left to go on with.
         self.pump_session(session, net);
         Some(relief)
