@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::span::{Counted, Span};
 use super::trial::Advice;
-use crate::limits::{PROBE_MIN, WINDOW, WINDOW_MIN};
+use crate::limits::{PROBE_MIN, PROBE_PART, WINDOW, WINDOW_MIN};
 
 /// The peer sent more than it had credit for, or granted more than can be counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -115,7 +115,7 @@ impl RecvCredit {
             Counted::Whole(count) => Some(count),
         };
         if let (PROBE, before) = self.tried
-            && way.advice != Advice::Halve
+            && way.advice != Advice::Probe
         {
             (self.window, self.tried) = (self.window.max(before.min(way.most)), (0, 0));
         }
@@ -144,10 +144,10 @@ impl RecvCredit {
                 window.max(before).min(way.most)
             }
             Advice::Shrink { trial } if trial == tried => window,
-            Advice::Halve if tried == PROBE => window,
-            Advice::Halve => {
+            Advice::Probe if tried == PROBE => window,
+            Advice::Probe => {
                 self.tried = (PROBE, window);
-                PROBE_MIN.max(window / 2).min(window)
+                PROBE_MIN.max(window / PROBE_PART)
             }
             _ if window < want => want.min(window.saturating_mul(2)).min(way.most),
             Advice::Shrink { trial } => {
@@ -170,7 +170,7 @@ impl RecvCredit {
     pub(super) const fn has_followed(&self, advice: Advice) -> bool {
         match advice {
             Advice::Shrink { trial } => trial == self.tried.0,
-            Advice::Halve => self.tried.0 == PROBE && self.window < self.tried.1,
+            Advice::Probe => self.tried.0 == PROBE && self.window < self.tried.1,
             Advice::Free { .. } => false,
         }
     }
@@ -258,25 +258,28 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_halves_a_window_once_and_whatever_comes_next_finds_it_whole() {
+    fn a_probe_takes_its_part_once_and_whatever_comes_next_finds_the_window_whole() {
         for next in [Advice::Free { failed: 0 }, Advice::Shrink { trial: 2 }] {
             let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
             let mut span = |recv: &mut RecvCredit, wait: Duration, advice| {
                 now += wait;
-                recv.used(recv.granted).unwrap();
-                recv.drained(recv.held as usize, now, Some(way(advice)));
+                recv.used(10_000).unwrap();
+                recv.drained(10_000, now, Some(way(advice)));
                 recv.window
             };
             let (part, pause) = (BASE + WINDOW_SPAN, BASE * 10);
             span(&mut recv, part, Advice::Free { failed: 0 });
-            assert_eq!(span(&mut recv, part, Advice::Halve), WINDOW / 2);
-            assert_eq!(span(&mut recv, part, Advice::Halve), WINDOW / 2, "once");
-            assert!(recv.has_followed(Advice::Halve));
-            assert!(WINDOW <= span(&mut recv, part, next), "{next:?}");
-            span(&mut recv, part, Advice::Free { failed: 0 });
-            recv.window = WINDOW_MIN;
-            assert_eq!(span(&mut recv, part, Advice::Halve), WINDOW_MIN / 2, "even the smallest");
-            assert_eq!(span(&mut recv, pause, next), WINDOW_MIN, "or who was silent meanwhile");
+            assert_eq!(span(&mut recv, part, Advice::Probe), PROBE_MIN);
+            assert!(recv.has_followed(Advice::Probe));
+            assert_eq!(span(&mut recv, part, Advice::Probe), PROBE_MIN, "once");
+            // A trial begins with the whole of it.
+            let whole = if next == (Advice::Free { failed: 0 }) { WINDOW } else { WINDOW / 2 };
+            assert_eq!(span(&mut recv, part, next), whole);
+            for (window, then) in [(WINDOW_MIN, PROBE_MIN), (WINDOW_MAX, WINDOW_MAX / PROBE_PART)] {
+                recv.window = window;
+                assert_eq!(span(&mut recv, part, Advice::Probe), then, "even the smallest");
+                assert_eq!(span(&mut recv, pause, next), window, "or who was silent meanwhile");
+            }
         }
     }
 

@@ -13,9 +13,6 @@ use crate::limits::{SESSION_GROWTH, WINDOW, WINDOW_MAX, WINDOW_SLACK, WINDOW_SLA
 const BUSY: Duration = Duration::from_millis(20);
 const CALM: Duration = Duration::from_millis(100);
 
-/// How long it counts that a session was crowded: longer than round trips are.
-pub(super) const CROWD: Duration = Duration::from_secs(5);
-
 /// See the module documentation. Of what one end of a session receives.
 #[derive(Debug)]
 pub(super) struct Flow {
@@ -57,8 +54,8 @@ impl Flow {
     /// `len` bytes have arrived, on whichever stream.
     pub(super) fn received(&mut self, len: usize, now: Instant) {
         let Some(round_trip) = self.round_trip.smooth() else { return };
-        let is_doubtful = self.round_trip.is_doubtful(self.trials.are_vain(), now);
-        if let Some(probed) = self.trials.received(len, now, round_trip, is_doubtful) {
+        let wants_probe = self.round_trip.wants_probe(now);
+        if let Some(probed) = self.trials.received(len, now, round_trip, wants_probe) {
             self.round_trip.conclude(probed, now);
         }
     }
@@ -93,9 +90,8 @@ impl Flow {
     /// little, and smaller windows have not helped, as on a way that loses packets. What was seen long
     /// ago is over.
     pub(super) fn is_crowded(&self, now: Instant) -> bool {
-        self.trials.are_vain()
-            && self.round_trip.is_congested(WINDOW_SLACK)
-            && !self.round_trip.is_due(CROWD, now)
+        let is_long = self.round_trip.is_congested(WINDOW_SLACK);
+        self.trials.are_vain() && is_long && self.round_trip.is_fresh(now)
     }
 
     /// For a window that has grown by `grown`.
@@ -128,5 +124,68 @@ impl Flow {
     #[cfg(test)]
     pub(super) const fn fill(&mut self) {
         self.grown = SESSION_GROWTH;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_millis(50);
+
+    struct Peer {
+        flow: Flow,
+        recv: RecvCredit,
+        visit: Visit,
+        credit: u32,
+        now: Instant,
+    }
+
+    impl Peer {
+        /// A span, in which the sender uses what it was granted.
+        fn span(&mut self) {
+            self.now += LONG + BASE;
+            let part = self.credit / 4;
+            for _ in 0..4 {
+                self.recv.used(part).expect("it was granted");
+                self.flow.received(part as usize, self.now);
+                let Self { flow, recv, visit, .. } = self;
+                let grant = flow.drained(recv, visit, part as usize, self.now);
+                self.credit = self.credit - part + grant.unwrap_or(0);
+            }
+        }
+    }
+
+    /// One that has answered after [`LONG`] for a minute, when a probe has just begun to judge.
+    fn probed() -> Peer {
+        let (flow, recv) = (Flow::new(), RecvCredit::new());
+        let (visit, credit, now) = (Visit::default(), WINDOW, Instant::now());
+        let mut peer = Peer { flow, recv, visit, credit, now };
+        peer.flow.measured(BASE, peer.now);
+        for _ in 0..1000 {
+            peer.span();
+            if peer.flow.trials.probes_since().is_some() {
+                return peer;
+            }
+            peer.flow.measured(LONG, peer.now);
+        }
+        panic!("no probe");
+    }
+
+    #[test]
+    fn what_was_asked_before_a_probe_does_not_count() {
+        for (early, base) in [(Duration::from_millis(1), BASE), (Duration::ZERO, LONG)] {
+            let mut peer = probed();
+            // In a probe nothing else is worth as much.
+            assert!(peer.flow.is_due(true, peer.now) && peer.flow.is_due(false, peer.now));
+            for _ in 0..3 {
+                peer.flow.measured(LONG, peer.now + LONG - early);
+            }
+            while peer.flow.trials.probes_since().is_some() {
+                peer.span();
+            }
+            assert_eq!(peer.flow.base(), base);
+        }
     }
 }

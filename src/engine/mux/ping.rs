@@ -4,9 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::flow::CROWD;
 use super::session::header;
 use crate::wire::mux::{CROWDED, Flags, Header, Kind, StreamId};
+
+/// How long it counts that the peer said so.
+const CROWD: Duration = Duration::from_secs(5);
 
 /// Those of one end of a session.
 #[derive(Debug)]

@@ -20,24 +20,26 @@ struct Measured {
     at: Instant,
     /// Since when none was near `base`.
     far: Option<Instant>,
-    /// The shortest of all.
-    shortest: Duration,
     probe: Option<Box<Probe>>,
 }
 
 /// Round trips of a probe that goes on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Probe {
     count: u8,
     least: Duration,
     most: Duration,
 }
 
-/// A way that was longer for all of this time may have become longer, or is never empty.
-const DOUBT: Duration = Duration::from_secs(30);
+/// A way that was longer for all of this time may have become longer, or is never empty. A probe takes
+/// some round trips in which little is received.
+const DOUBT: Duration = Duration::from_secs(60);
 
-/// So many round trips that are alike are no accident.
+/// So many round trips, all alike, are no accident.
 const ENOUGH: u8 = 3;
+
+/// What was seen so long ago says nothing of now.
+const STALE: Duration = Duration::from_secs(5);
 
 impl RoundTrip {
     pub(super) const fn new() -> Self {
@@ -47,38 +49,40 @@ impl RoundTrip {
     /// One more; if it `is_probe`, windows were small for the sake of it when it began.
     pub(super) fn note(&mut self, round_trip: Duration, is_probe: bool, now: Instant) {
         let Some(known) = &mut self.measured else {
-            let (base, smooth, at, shortest) = (round_trip, round_trip, now, round_trip);
-            self.measured = Some(Measured { base, smooth, at, far: None, shortest, probe: None });
+            let (base, smooth, at) = (round_trip, round_trip, now);
+            self.measured = Some(Measured { base, smooth, at, far: None, probe: None });
             return;
         };
+        if STALE <= now.saturating_duration_since(known.at) {
+            (known.smooth, known.far) = (round_trip, None);
+        }
         known.at = now;
         known.smooth = (known.smooth * 3 + round_trip) / 4;
         known.base = known.base.min(round_trip);
-        known.shortest = known.shortest.min(round_trip);
         known.far = if is_near(known.base, round_trip) { None } else { known.far.or(Some(now)) };
         if is_probe {
-            known.probe.get_or_insert_default().note(round_trip);
+            known.probe.get_or_insert_with(|| Box::new(Probe::NEW)).note(round_trip);
         }
     }
 
-    /// Nobody has seen the way as it was for long: a probe would show what it is. Where round trips
-    /// are known to be long for another reason, that is less likely, and so takes longer.
-    pub(super) fn is_doubtful(&self, has_reason: bool, now: Instant) -> bool {
-        let far = self.measured.as_ref().and_then(|known| known.far);
-        let doubt = if has_reason { DOUBT * 4 } else { DOUBT };
-        far.is_some_and(|since| doubt <= now.saturating_duration_since(since))
+    /// Nobody has seen the way as it was for long: a probe would show what it is, until it has.
+    pub(super) fn wants_probe(&self, now: Instant) -> bool {
+        let Some(known) = &self.measured else { return false };
+        match (&known.probe, known.far) {
+            (Some(probe), _) => probe.count < ENOUGH,
+            (None, far) => far.is_some_and(|since| DOUBT <= now.saturating_duration_since(since)),
+        }
     }
 
     /// A probe is over. If nothing waited on the way, it is as long as it was seen to be; round trips
-    /// that differ have waited for what was sent again. If something did, it is shorter than it was
-    /// taken for, unless it never was shorter.
+    /// that differ have waited for what was sent again.
     pub(super) fn conclude(&mut self, probed: Probed, now: Instant) {
         let Some(known) = &mut self.measured else { return };
-        let probe = known.probe.take().filter(|probe| probe.agrees());
-        match probed {
-            Probed::Empty => known.base = probe.map_or(known.base, |probe| probe.least),
-            Probed::Queue => known.base = (known.base / 2).max(known.shortest),
-            Probed::Nothing => (),
+        if let Some(probe) = known.probe.take()
+            && probed == Probed::Empty
+            && probe.agrees()
+        {
+            known.base = probe.least;
         }
         known.far = Some(now);
     }
@@ -99,6 +103,14 @@ impl RoundTrip {
         self.measured.as_ref().map(|known| known.smooth)
     }
 
+    /// It was measured not long ago, or the answer is still on its way.
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        let fresh = |known: &Measured| {
+            now.saturating_duration_since(known.at) < STALE.max(known.smooth * 2)
+        };
+        self.measured.as_ref().is_some_and(fresh)
+    }
+
     /// More waits on the way than windows of the right size let wait.
     pub(super) fn is_congested(&self, slack: Duration) -> bool {
         let queues = |known: &Measured| (known.base + slack) * 2 < known.smooth;
@@ -107,8 +119,10 @@ impl RoundTrip {
 }
 
 impl Probe {
+    const NEW: Self = Self { count: 0, least: Duration::MAX, most: Duration::ZERO };
+
     fn note(&mut self, round_trip: Duration) {
-        self.least = if self.count == 0 { round_trip } else { self.least.min(round_trip) };
+        self.least = self.least.min(round_trip);
         self.most = self.most.max(round_trip);
         self.count = self.count.saturating_add(1);
     }
@@ -146,21 +160,18 @@ mod tests {
         assert!(!due(999) && due(1000));
     }
 
-    /// Of a way of 20 ms which has taken 50 for half a minute.
+    /// Of a way of 20 ms which has taken 50 for a minute.
     fn doubted() -> (RoundTrip, Instant) {
         let mut now = Instant::now();
         let mut round_trip = RoundTrip::new();
         round_trip.note(ms(20), false, now);
-        for _ in 0..30 {
+        for _ in 0..60 {
             now += ms(1000);
-            assert!(!round_trip.is_doubtful(false, now));
+            assert!(!round_trip.wants_probe(now));
             round_trip.note(ms(50), false, now);
         }
         now += ms(1000);
-        assert!(round_trip.is_doubtful(false, now) && round_trip.base() == Some(ms(20)));
-        assert!(
-            !round_trip.is_doubtful(true, now) && round_trip.is_doubtful(true, now + DOUBT * 3)
-        );
+        assert!(round_trip.wants_probe(now) && round_trip.base() == Some(ms(20)));
         (round_trip, now)
     }
 
@@ -170,17 +181,18 @@ mod tests {
             (Probed::Empty, &[55, 48, 60][..], 48),
             (Probed::Empty, &[55, 48, 90], 20),
             (Probed::Empty, &[48, 48], 20),
-            (Probed::Queue, &[55, 48, 60], 20),
             (Probed::Nothing, &[55, 48, 60], 20),
         ] {
             let (mut round_trip, now) = doubted();
             for seen in seen {
+                assert!(round_trip.wants_probe(now));
                 round_trip.note(ms(*seen), true, now);
             }
+            assert_eq!(round_trip.wants_probe(now), seen.len() < 3);
             round_trip.conclude(probed, now);
             assert_eq!(round_trip.base(), Some(ms(base)), "{probed:?} {seen:?}");
-            assert!(!round_trip.is_doubtful(false, now), "not again at once");
-            round_trip.note(ms(70), true, now);
+            assert!(!round_trip.wants_probe(now), "not again at once");
+            round_trip.note(ms(60), true, now);
             round_trip.conclude(Probed::Empty, now);
             assert_eq!(
                 round_trip.base(),
@@ -191,16 +203,29 @@ mod tests {
     }
 
     #[test]
-    fn a_way_that_was_taken_for_longer_than_it_is_becomes_shorter_with_each_probe() {
+    fn a_way_that_was_taken_for_longer_than_it_is_is_as_short_as_a_probe_finds_it() {
         let (mut round_trip, now) = doubted();
-        for _ in 0..3 {
-            round_trip.note(ms(88), true, now);
-        }
+        (0..3).for_each(|_| round_trip.note(ms(88), true, now));
         round_trip.conclude(Probed::Empty, now);
-        for base in [88, 44, 22, 20, 20] {
-            assert_eq!(round_trip.base(), Some(ms(base)));
-            round_trip.conclude(Probed::Queue, now);
-        }
+        assert_eq!(round_trip.base(), Some(ms(88)));
+        round_trip.note(ms(25), true, now);
+        round_trip.conclude(Probed::Nothing, now);
+        assert_eq!(round_trip.base(), Some(ms(25)));
+    }
+
+    #[test]
+    fn what_is_long_ago_says_nothing() {
+        let (mut round_trip, now) = doubted();
+        round_trip.note(ms(900), false, now);
+        assert!(round_trip.is_congested(WINDOW_SLACK) && round_trip.is_fresh(now + STALE - ms(1)));
+        assert!(!round_trip.is_fresh(now + STALE));
+        round_trip.note(ms(30), false, now + STALE);
+        assert!(!round_trip.is_congested(WINDOW_SLACK), "as if it were the first");
+        round_trip.note(ms(60), false, now + STALE);
+        assert!(!round_trip.wants_probe(now + DOUBT));
+        // An answer may take longer than that.
+        (0..20).for_each(|_| round_trip.note(ms(4000), false, now + STALE));
+        assert!(round_trip.is_fresh(now + STALE + ms(7000)));
     }
 
     #[test]
@@ -211,7 +236,7 @@ mod tests {
         for count in 0..100 {
             now += ms(1000);
             round_trip.note(ms(if count % 8 == 0 { 25 } else { 900 }), false, now);
-            assert!(!round_trip.is_doubtful(false, now));
+            assert!(!round_trip.wants_probe(now));
         }
     }
 }

@@ -195,7 +195,7 @@ impl Session {
         self.flow.is_crowded(now) || self.pings.peer_is_crowded(now)
     }
 
-    /// A peer that says so a thousand times at once is heard once.
+    /// A peer that says so a thousand times in a row is heard once.
     fn say_crowded(&mut self) {
         if !matches!(self.events.back(), Some(Event::Crowded)) {
             self.events.push_back(Event::Crowded);

@@ -4,8 +4,8 @@
 //! loses packets would starve otherwise: less is received, windows go by what is, and shrink again.
 //!
 //! A probe is a trial for the sake of the round trip: a line that is always full, with a queue of the
-//! right length, looks as one that has become longer. Windows shrink to half in it, and take that back
-//! whatever it shows.
+//! right length, looks as one that has become longer. Windows are a small part of what they were in it,
+//! and take that back whatever it shows: nothing waits on the way then, and few losses can meet it.
 
 use std::mem;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use super::span::{Count, Counted, Span};
 /// still arrives. A span is a round trip with what waits on the way, and a little more.
 const JUDGING: u8 = 2;
 
-/// The same in a probe, for as many round trips as it takes to believe them.
-const PROBING: u8 = 4;
+/// The same in a probe, at most: for as many round trips as it takes to believe them.
+const PROBING: u8 = 6;
 
 /// Spans until the next trial when windows took back what they had, at first. Twice as many each
 /// time that they do so again, and at most four times as many.
@@ -42,7 +42,7 @@ pub(super) struct Trials {
     has_shrunk: bool,
     /// The last trial that showed anything found a queue.
     has_queue: bool,
-    /// And the last that went to its end found that smaller windows help nobody.
+    /// And the last one found that smaller windows help nobody.
     are_vain: bool,
     /// Of the last trial, from 1 to less than the most.
     number: u32,
@@ -69,8 +69,8 @@ pub(super) enum Advice {
     Free { failed: u32 },
     /// Shrink, once in the trial of this number.
     Shrink { trial: u32 },
-    /// Shrink to half, once, and take it back with the next advice.
-    Halve,
+    /// Shrink to a small part, once, and take it back with the next advice.
+    Probe,
 }
 
 /// What a probe has shown.
@@ -78,9 +78,7 @@ pub(super) enum Advice {
 pub(super) enum Probed {
     /// Less was received: nothing waited on the way.
     Empty,
-    /// As much as before was received: something did.
-    Queue,
-    /// Nothing that counts.
+    /// As much as before was received, from a queue that is still there, or nothing that counts.
     Nothing,
 }
 
@@ -107,7 +105,7 @@ impl Trials {
             Stage::Free { failed, .. } => Advice::Free { failed },
             Stage::Settling | Stage::Judging { .. } => {
                 let trial = self.number;
-                if self.is_probe { Advice::Halve } else { Advice::Shrink { trial } }
+                if self.is_probe { Advice::Probe } else { Advice::Shrink { trial } }
             }
         }
     }
@@ -138,14 +136,14 @@ impl Trials {
         self.has_shrunk |= has_shrunk;
     }
 
-    /// `len` bytes have arrived, on whichever stream; `round_trip` is with what waits on the way. A
-    /// probe is wanted if it `is_doubtful` how long the way is. Returns what one has shown.
+    /// `len` bytes have arrived, on whichever stream; `round_trip` is with what waits on the way.
+    /// Whoever `wants_probe` does so until it knows enough. Returns what one has shown.
     pub(super) fn received(
         &mut self,
         len: usize,
         now: Instant,
         round_trip: Duration,
-        is_doubtful: bool,
+        wants_probe: bool,
     ) -> Option<Probed> {
         let count = match self.span.count(len as u64, now, round_trip, round_trip) {
             Counted::Part => return None,
@@ -159,7 +157,7 @@ impl Trials {
                 let last = count.within(SECOND);
                 // While it rises nobody knows what to hold against it.
                 let rises = self.speed.is_none_or(|speed| speed.saturating_add(speed / 4) < last);
-                let is_probe = is_doubtful && is_used;
+                let is_probe = wants_probe && is_used;
                 if left == 0 && (is_probe || is_congested) && !rises {
                     self.begin(is_probe);
                 } else {
@@ -176,7 +174,8 @@ impl Trials {
             }
             Stage::Judging { left, begun, bytes } => {
                 let bytes = bytes.saturating_add(count.bytes);
-                if 1 < left {
+                let is_enough = self.is_probe && !wants_probe;
+                if 1 < left && !is_enough {
                     self.stage = Stage::Judging { left: left - 1, begun, bytes };
                     return None;
                 }
@@ -195,7 +194,7 @@ impl Trials {
 
     /// Senders have paused. How fast they were is long ago, and a trial that was on has shown nothing.
     fn forget(&mut self) -> Option<Probed> {
-        (self.speed, self.is_congested, self.is_used, self.are_vain) = (None, false, false, false);
+        (self.speed, self.is_congested, self.is_used) = (None, false, false);
         if matches!(self.stage, Stage::Free { .. }) {
             return None;
         }
@@ -209,11 +208,8 @@ impl Trials {
         let has_queue = before - before / 10 <= speed;
         if self.is_probe {
             self.stage = Stage::Free { left: PAUSE, failed: 0 };
-            return Some(match (self.has_shrunk, has_queue) {
-                (true, false) => Probed::Empty,
-                (true, true) => Probed::Queue,
-                (false, _) => Probed::Nothing,
-            });
+            let is_empty = self.has_shrunk && !has_queue;
+            return Some(if is_empty { Probed::Empty } else { Probed::Nothing });
         }
         self.are_vain = !self.has_shrunk || !has_queue;
         if !self.has_shrunk {
@@ -337,7 +333,7 @@ mod tests {
         line.until_other(1000);
         line.now += ROUND_TRIP * 10;
         assert_eq!(line.until_other(1), (1, Advice::Free { failed: 1 }));
-        assert!(!line.trials.has_queue() && !line.trials.are_vain());
+        assert!(!line.trials.has_queue());
         // Less than before the pause, and nothing is held against that.
         assert_eq!(line.until_other(10).1, Advice::Shrink { trial: 2 });
         line.until_other(10);
@@ -346,12 +342,12 @@ mod tests {
 
     #[test]
     fn a_doubt_starts_a_probe_which_says_nothing_of_windows() {
-        for (len, shown) in [(700, Probed::Empty), (950, Probed::Queue)] {
+        for (len, shown) in [(700, Probed::Empty), (950, Probed::Nothing)] {
             let mut line = Receiver::new();
             line.span(1000, false);
             line.span(1000, false);
             line.is_doubtful = true;
-            assert_eq!(line.until_other(1000), (1, Advice::Halve));
+            assert_eq!(line.until_other(1000), (1, Advice::Probe));
             assert_eq!(line.trials.probes_since(), None, "what had been granted still arrives");
             let now = line.now;
             line.span(1000, false);
@@ -368,16 +364,33 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_ends_when_enough_is_known() {
+        let mut line = Receiver::new();
+        line.until_other(1000);
+        line.until_other(500);
+        line.is_doubtful = true;
+        assert_eq!(line.until_other(1000), (PAUSE + 1, Advice::Probe));
+        line.span(500, false);
+        line.span(500, false);
+        line.is_doubtful = false;
+        assert_eq!(line.until_other(500), (1, Advice::Free { failed: 0 }));
+        assert_eq!(line.probed, [Probed::Empty]);
+        line.now += ROUND_TRIP * 10;
+        line.span(1, false);
+        assert!(line.trials.are_vain(), "neither that nor a pause says anything of windows");
+    }
+
+    #[test]
     fn a_probe_in_which_nothing_shrank_or_senders_paused_shows_nothing() {
         for pause in [false, true] {
             let mut line = Receiver::new();
             line.until_other(1000);
             line.until_other(950);
             line.is_doubtful = true;
-            assert!(matches!(line.until_other(1000).1, Advice::Halve));
+            assert!(matches!(line.until_other(1000).1, Advice::Probe));
             line.now += if pause { ROUND_TRIP * 10 } else { Duration::ZERO };
             for _ in 0..=PROBING {
-                let probed = line.trials.received(500, line.now, ROUND_TRIP, false);
+                let probed = line.trials.received(500, line.now, ROUND_TRIP, true);
                 line.probed.extend(probed);
                 line.now += ROUND_TRIP + WINDOW_SPAN;
             }
