@@ -29,12 +29,6 @@ pub const WINDOW_MAX: u32 = 48 * 1024 * 1024;
 /// Bytes that a window may shrink to, where a slow line makes others wait: four full frames.
 pub const WINDOW_MIN: u32 = 64 * 1024;
 
-/// And for the time of a probe: this part of what it was, or one full frame.
-pub const PROBE_PART: u32 = 64;
-
-/// See [`PROBE_PART`].
-pub const PROBE_MIN: u32 = 16 * 1024;
-
 /// What waits behind a full line may last a round trip and twice this.
 pub const WINDOW_SLACK: Duration = Duration::from_millis(5);
 

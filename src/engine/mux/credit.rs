@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::span::{Counted, Span};
 use super::trial::Advice;
-use crate::limits::{PROBE_MIN, PROBE_PART, WINDOW, WINDOW_MIN};
+use crate::limits::{WINDOW, WINDOW_MIN};
 
 /// The peer sent more than it had credit for, or granted more than can be counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,12 +29,9 @@ pub(super) struct RecvCredit {
     span: Span,
     /// What fits on the way at the speed at which bytes leave, one quarter of it by the last span.
     fits: u32,
-    /// The trial in which the window shrank last, or [`PROBE`], and what it was before.
+    /// The trial in which the window shrank last, and what it was before.
     tried: (u32, u32),
 }
-
-/// No trial has this number.
-const PROBE: u32 = u32::MAX;
 
 /// What a session knows that windows go by.
 #[derive(Clone, Copy, Debug)]
@@ -114,11 +111,6 @@ impl RecvCredit {
             Counted::Pause => None,
             Counted::Whole(count) => Some(count),
         };
-        if let (PROBE, before) = self.tried
-            && way.advice != Advice::Probe
-        {
-            (self.window, self.tried) = (self.window.max(before.min(way.most)), (0, 0));
-        }
         if way.most < self.window {
             // Others want their share of the session.
             self.window = way.most.max(self.half());
@@ -144,11 +136,6 @@ impl RecvCredit {
                 window.max(before).min(way.most)
             }
             Advice::Shrink { trial } if trial == tried => window,
-            Advice::Probe if tried == PROBE => window,
-            Advice::Probe => {
-                self.tried = (PROBE, window);
-                PROBE_MIN.max(window / PROBE_PART)
-            }
             _ if window < want => want.min(window.saturating_mul(2)).min(way.most),
             Advice::Shrink { trial } => {
                 let less = want.max(self.half()).min(window);
@@ -166,13 +153,9 @@ impl RecvCredit {
         WINDOW_MIN.max(self.window / 2)
     }
 
-    /// The window has shrunk as it should.
-    pub(super) const fn has_followed(&self, advice: Advice) -> bool {
-        match advice {
-            Advice::Shrink { trial } => trial == self.tried.0,
-            Advice::Probe => self.tried.0 == PROBE && self.window < self.tried.1,
-            Advice::Free { .. } => false,
-        }
+    /// The trial in which the window shrank last.
+    pub(super) const fn tried(&self) -> u32 {
+        self.tried.0
     }
 
     #[cfg(test)]
@@ -255,32 +238,6 @@ mod tests {
         assert_eq!(span(&mut recv, free(2)), WINDOW / 2);
         assert_eq!(span(&mut recv, free(2)), WINDOW / 2, "once");
         assert_eq!(span(&mut recv, free(9)), WINDOW / 2, "it had no part in that one");
-    }
-
-    #[test]
-    fn a_probe_takes_its_part_once_and_whatever_comes_next_finds_the_window_whole() {
-        for next in [Advice::Free { failed: 0 }, Advice::Shrink { trial: 2 }] {
-            let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
-            let mut span = |recv: &mut RecvCredit, wait: Duration, advice| {
-                now += wait;
-                recv.used(10_000).unwrap();
-                recv.drained(10_000, now, Some(way(advice)));
-                recv.window
-            };
-            let (part, pause) = (BASE + WINDOW_SPAN, BASE * 10);
-            span(&mut recv, part, Advice::Free { failed: 0 });
-            assert_eq!(span(&mut recv, part, Advice::Probe), PROBE_MIN);
-            assert!(recv.has_followed(Advice::Probe));
-            assert_eq!(span(&mut recv, part, Advice::Probe), PROBE_MIN, "once");
-            // A trial begins with the whole of it.
-            let whole = if next == (Advice::Free { failed: 0 }) { WINDOW } else { WINDOW / 2 };
-            assert_eq!(span(&mut recv, part, next), whole);
-            for (window, then) in [(WINDOW_MIN, PROBE_MIN), (WINDOW_MAX, WINDOW_MAX / PROBE_PART)] {
-                recv.window = window;
-                assert_eq!(span(&mut recv, part, Advice::Probe), then, "even the smallest");
-                assert_eq!(span(&mut recv, pause, next), window, "or who was silent meanwhile");
-            }
-        }
     }
 
     #[test]

@@ -35,28 +35,22 @@ impl Flow {
 
     /// A ping was answered after `round_trip`.
     pub(super) fn measured(&mut self, round_trip: Duration, now: Instant) {
-        let began = now.checked_sub(round_trip);
-        let is_probe = self.trials.probes_since().is_some_and(|since| Some(since) <= began);
-        self.round_trip.note(round_trip, is_probe, now);
+        if !self.round_trip.is_fresh(now) {
+            self.trials.begin_anew();
+        }
+        self.round_trip.note(round_trip, now);
     }
 
     /// A round trip should be measured. Who sends much is worth knowing the way to; while little is
-    /// sent, the way is seen as it is. In a probe it is what counts.
+    /// sent, the way is seen as it is.
     pub(super) fn is_due(&self, is_busy: bool, now: Instant) -> bool {
-        let old = match self.trials.probes_since() {
-            Some(_) => Duration::ZERO,
-            None if is_busy => BUSY,
-            None => CALM,
-        };
-        self.round_trip.is_due(old, now)
+        self.round_trip.is_due(if is_busy { BUSY } else { CALM }, now)
     }
 
     /// `len` bytes have arrived, on whichever stream.
     pub(super) fn received(&mut self, len: usize, now: Instant) {
-        let Some(round_trip) = self.round_trip.smooth() else { return };
-        let wants_probe = self.round_trip.wants_probe(now);
-        if let Some(probed) = self.trials.received(len, now, round_trip, wants_probe) {
-            self.round_trip.conclude(probed, now);
+        if let Some(round_trip) = self.round_trip.smooth() {
+            self.trials.received(len, now, round_trip);
         }
     }
 
@@ -75,7 +69,7 @@ impl Flow {
         let grant = recv.drained(len, now, way);
         if grant.is_some() {
             let is_congested = self.round_trip.is_congested(self.slack());
-            self.trials.granted(is_congested, recv.has_followed(self.trials.advice()));
+            self.trials.granted(is_congested, recv.tried());
         }
         self.grown = self.grown - before + recv.grown();
         grant
@@ -131,61 +125,25 @@ impl Flow {
 mod tests {
     use super::*;
 
-    const BASE: Duration = Duration::from_millis(20);
-    const LONG: Duration = Duration::from_millis(50);
-
-    struct Peer {
-        flow: Flow,
-        recv: RecvCredit,
-        visit: Visit,
-        credit: u32,
-        now: Instant,
-    }
-
-    impl Peer {
-        /// A span, in which the sender uses what it was granted.
-        fn span(&mut self) {
-            self.now += LONG + BASE;
-            let part = self.credit / 4;
-            for _ in 0..4 {
-                self.recv.used(part).expect("it was granted");
-                self.flow.received(part as usize, self.now);
-                let Self { flow, recv, visit, .. } = self;
-                let grant = flow.drained(recv, visit, part as usize, self.now);
-                self.credit = self.credit - part + grant.unwrap_or(0);
-            }
-        }
-    }
-
-    /// One that has answered after [`LONG`] for a minute, when a probe has just begun to judge.
-    fn probed() -> Peer {
-        let (flow, recv) = (Flow::new(), RecvCredit::new());
-        let (visit, credit, now) = (Visit::default(), WINDOW, Instant::now());
-        let mut peer = Peer { flow, recv, visit, credit, now };
-        peer.flow.measured(BASE, peer.now);
-        for _ in 0..1000 {
-            peer.span();
-            if peer.flow.trials.probes_since().is_some() {
-                return peer;
-            }
-            peer.flow.measured(LONG, peer.now);
-        }
-        panic!("no probe");
-    }
-
     #[test]
-    fn what_was_asked_before_a_probe_does_not_count() {
-        for (early, base) in [(Duration::from_millis(1), BASE), (Duration::ZERO, LONG)] {
-            let mut peer = probed();
-            // In a probe nothing else is worth as much.
-            assert!(peer.flow.is_due(true, peer.now) && peer.flow.is_due(false, peer.now));
-            for _ in 0..3 {
-                peer.flow.measured(LONG, peer.now + LONG - early);
-            }
-            while peer.flow.trials.probes_since().is_some() {
-                peer.span();
-            }
-            assert_eq!(peer.flow.base(), base);
+    fn a_crowd_of_long_ago_is_none() {
+        let (mut flow, mut now) = (Flow::new(), Instant::now());
+        let (mut recv, mut visit) = (RecvCredit::new(), Visit::default());
+        let mut credit = WINDOW;
+        let (empty, full) = (Duration::from_millis(20), Duration::from_millis(200));
+        flow.measured(empty, now);
+        // What is received goes with the windows, as where packets are lost.
+        while !flow.is_crowded(now) {
+            now += full + empty;
+            flow.measured(full, now);
+            recv.used(credit).expect("it was granted");
+            flow.received(credit as usize, now);
+            credit = flow.drained(&mut recv, &mut visit, credit as usize, now).unwrap_or(0);
         }
+        now += Duration::from_secs(5);
+        assert!(!flow.is_crowded(now));
+        // A slow answer alone, after that, crowds nobody.
+        flow.measured(full, now);
+        assert!(!flow.is_crowded(now));
     }
 }

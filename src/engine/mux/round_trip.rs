@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::trial::Probed;
 use crate::limits::WINDOW_SLACK;
 
 /// What pings have shown so far.
@@ -18,73 +17,45 @@ struct Measured {
     /// One quarter of it is the last: TCP's eighth (RFC 6298, 2.3) is slow where a round trip takes long.
     smooth: Duration,
     at: Instant,
-    /// Since when none was near `base`.
-    far: Option<Instant>,
-    probe: Option<Box<Probe>>,
+    /// Since when none was near `base`, the least of that time, and whether all were near each other.
+    recent: Option<(Instant, Duration, bool)>,
 }
 
-/// Round trips of a probe that goes on.
-#[derive(Debug)]
-struct Probe {
-    count: u8,
-    least: Duration,
-    most: Duration,
-}
-
-/// A way that was longer for all of this time may have become longer, or is never empty. A probe takes
-/// some round trips in which little is received.
-const DOUBT: Duration = Duration::from_secs(60);
-
-/// So many round trips, all alike, are no accident.
-const ENOUGH: u8 = 3;
-
-/// What was seen so long ago says nothing of now.
+/// What was seen so long ago says nothing of what waits on the way now.
 const STALE: Duration = Duration::from_secs(5);
+
+/// A way that was longer for all of this time has become longer.
+const CHANGE: Duration = Duration::from_secs(30);
 
 impl RoundTrip {
     pub(super) const fn new() -> Self {
         Self { measured: None }
     }
 
-    /// One more; if it `is_probe`, windows were small for the sake of it when it began.
-    pub(super) fn note(&mut self, round_trip: Duration, is_probe: bool, now: Instant) {
+    pub(super) fn note(&mut self, round_trip: Duration, now: Instant) {
         let Some(known) = &mut self.measured else {
-            let (base, smooth, at) = (round_trip, round_trip, now);
-            self.measured = Some(Measured { base, smooth, at, far: None, probe: None });
+            self.measured =
+                Some(Measured { base: round_trip, smooth: round_trip, at: now, recent: None });
             return;
         };
-        if STALE <= now.saturating_duration_since(known.at) {
-            (known.smooth, known.far) = (round_trip, None);
-        }
+        let is_stale = known.is_stale(now);
         known.at = now;
-        known.smooth = (known.smooth * 3 + round_trip) / 4;
+        known.smooth = if is_stale { round_trip } else { (known.smooth * 3 + round_trip) / 4 };
         known.base = known.base.min(round_trip);
-        known.far = if is_near(known.base, round_trip) { None } else { known.far.or(Some(now)) };
-        if is_probe {
-            known.probe.get_or_insert_with(|| Box::new(Probe::NEW)).note(round_trip);
+        // What windows of the right size let wait stays below this.
+        if round_trip < known.base * 3 + WINDOW_SLACK * 4 {
+            known.recent = None;
+            return;
         }
-    }
-
-    /// Nobody has seen the way as it was for long: a probe would show what it is, until it has.
-    pub(super) fn wants_probe(&self, now: Instant) -> bool {
-        let Some(known) = &self.measured else { return false };
-        match (&known.probe, known.far) {
-            (Some(probe), _) => probe.count < ENOUGH,
-            (None, far) => far.is_some_and(|since| DOUBT <= now.saturating_duration_since(since)),
+        let (since, least, agree) = known.recent.unwrap_or((now, round_trip, true));
+        let (least, most) = (least.min(round_trip), least.max(round_trip));
+        // Round trips that differ wait for what is sent again, and now and then not.
+        let agree = agree && most <= least + least / 4 + WINDOW_SLACK;
+        known.recent = Some((since, least, agree));
+        if CHANGE <= now.saturating_duration_since(since) {
+            known.recent = None;
+            known.base = if agree { least } else { known.base };
         }
-    }
-
-    /// A probe is over. If nothing waited on the way, it is as long as it was seen to be; round trips
-    /// that differ have waited for what was sent again.
-    pub(super) fn conclude(&mut self, probed: Probed, now: Instant) {
-        let Some(known) = &mut self.measured else { return };
-        if let Some(probe) = known.probe.take()
-            && probed == Probed::Empty
-            && probe.agrees()
-        {
-            known.base = probe.least;
-        }
-        known.far = Some(now);
     }
 
     /// It should be measured again if it is `old`.
@@ -103,12 +74,9 @@ impl RoundTrip {
         self.measured.as_ref().map(|known| known.smooth)
     }
 
-    /// It was measured not long ago, or the answer is still on its way.
+    /// It was measured not long ago, or the answer may still be on its way.
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
-        let fresh = |known: &Measured| {
-            now.saturating_duration_since(known.at) < STALE.max(known.smooth * 2)
-        };
-        self.measured.as_ref().is_some_and(fresh)
+        self.measured.as_ref().is_some_and(|known| !known.is_stale(now))
     }
 
     /// More waits on the way than windows of the right size let wait.
@@ -118,23 +86,10 @@ impl RoundTrip {
     }
 }
 
-impl Probe {
-    const NEW: Self = Self { count: 0, least: Duration::MAX, most: Duration::ZERO };
-
-    fn note(&mut self, round_trip: Duration) {
-        self.least = self.least.min(round_trip);
-        self.most = self.most.max(round_trip);
-        self.count = self.count.saturating_add(1);
+impl Measured {
+    fn is_stale(&self, now: Instant) -> bool {
+        STALE.max(self.smooth * 2) <= now.saturating_duration_since(self.at)
     }
-
-    fn agrees(&self) -> bool {
-        ENOUGH <= self.count && is_near(self.least, self.most)
-    }
-}
-
-/// So much longer is a way now and then.
-fn is_near(base: Duration, round_trip: Duration) -> bool {
-    round_trip <= base + base / 4 + WINDOW_SLACK
 }
 
 #[cfg(test)]
@@ -146,97 +101,77 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_counts_and_is_measured_again_when_it_is_old() {
-        let now = Instant::now();
+    fn the_shortest_counts_and_a_queue_is_told_from_a_longer_way() {
+        let mut now = Instant::now();
         let mut round_trip = RoundTrip::new();
         assert!(round_trip.is_due(ms(1000), now) && !round_trip.is_congested(WINDOW_SLACK));
-        round_trip.note(ms(30), false, now);
-        round_trip.note(ms(20), false, now);
+        round_trip.note(ms(30), now);
+        round_trip.note(ms(20), now);
         assert_eq!(
             (round_trip.base(), round_trip.is_congested(WINDOW_SLACK)),
             (Some(ms(20)), false)
         );
         let due = |after| round_trip.is_due(ms(1000), now + ms(after));
         assert!(!due(999) && due(1000));
-    }
-
-    /// Of a way of 20 ms which has taken 50 for a minute.
-    fn doubted() -> (RoundTrip, Instant) {
-        let mut now = Instant::now();
-        let mut round_trip = RoundTrip::new();
-        round_trip.note(ms(20), false, now);
+        // Our own queue, for however long.
         for _ in 0..60 {
             now += ms(1000);
-            assert!(!round_trip.wants_probe(now));
-            round_trip.note(ms(50), false, now);
+            round_trip.note(ms(60), now);
+        }
+        assert_eq!(
+            (round_trip.base(), round_trip.is_congested(WINDOW_SLACK)),
+            (Some(ms(20)), true)
+        );
+        for _ in 0..30 {
+            now += ms(1000);
+            round_trip.note(ms(200), now);
+            assert_eq!(round_trip.base(), Some(ms(20)));
         }
         now += ms(1000);
-        assert!(round_trip.wants_probe(now) && round_trip.base() == Some(ms(20)));
-        (round_trip, now)
+        round_trip.note(ms(210), now);
+        assert_eq!(
+            (round_trip.base(), round_trip.is_congested(WINDOW_SLACK)),
+            (Some(ms(200)), false)
+        );
     }
 
     #[test]
-    fn what_a_probe_saw_of_an_empty_way_counts_if_it_agrees_with_itself() {
-        for (probed, seen, base) in [
-            (Probed::Empty, &[55, 48, 60][..], 48),
-            (Probed::Empty, &[55, 48, 90], 20),
-            (Probed::Empty, &[48, 48], 20),
-            (Probed::Nothing, &[55, 48, 60], 20),
-        ] {
-            let (mut round_trip, now) = doubted();
-            for seen in seen {
-                assert!(round_trip.wants_probe(now));
-                round_trip.note(ms(*seen), true, now);
-            }
-            assert_eq!(round_trip.wants_probe(now), seen.len() < 3);
-            round_trip.conclude(probed, now);
-            assert_eq!(round_trip.base(), Some(ms(base)), "{probed:?} {seen:?}");
-            assert!(!round_trip.wants_probe(now), "not again at once");
-            round_trip.note(ms(60), true, now);
-            round_trip.conclude(Probed::Empty, now);
-            assert_eq!(
-                round_trip.base(),
-                Some(ms(base)),
-                "what was seen before has been forgotten"
-            );
+    fn what_is_long_ago_says_nothing_of_what_waits_now() {
+        let (mut round_trip, now) = (RoundTrip::new(), Instant::now());
+        assert!(!round_trip.is_fresh(now));
+        for seen in [20, 900] {
+            round_trip.note(ms(seen), now);
         }
-    }
-
-    #[test]
-    fn a_way_that_was_taken_for_longer_than_it_is_is_as_short_as_a_probe_finds_it() {
-        let (mut round_trip, now) = doubted();
-        (0..3).for_each(|_| round_trip.note(ms(88), true, now));
-        round_trip.conclude(Probed::Empty, now);
-        assert_eq!(round_trip.base(), Some(ms(88)));
-        round_trip.note(ms(25), true, now);
-        round_trip.conclude(Probed::Nothing, now);
-        assert_eq!(round_trip.base(), Some(ms(25)));
-    }
-
-    #[test]
-    fn what_is_long_ago_says_nothing() {
-        let (mut round_trip, now) = doubted();
-        round_trip.note(ms(900), false, now);
-        assert!(round_trip.is_congested(WINDOW_SLACK) && round_trip.is_fresh(now + STALE - ms(1)));
-        assert!(!round_trip.is_fresh(now + STALE));
-        round_trip.note(ms(30), false, now + STALE);
+        assert!(round_trip.is_congested(WINDOW_SLACK));
+        assert!(round_trip.is_fresh(now + STALE - ms(1)) && !round_trip.is_fresh(now + STALE));
+        round_trip.note(ms(30), now + STALE);
         assert!(!round_trip.is_congested(WINDOW_SLACK), "as if it were the first");
-        round_trip.note(ms(60), false, now + STALE);
-        assert!(!round_trip.wants_probe(now + DOUBT));
         // An answer may take longer than that.
-        (0..20).for_each(|_| round_trip.note(ms(4000), false, now + STALE));
+        (0..20).for_each(|_| round_trip.note(ms(4000), now + STALE));
         assert!(round_trip.is_fresh(now + STALE + ms(7000)));
+    }
+
+    #[test]
+    fn round_trips_that_differ_are_no_longer_way() {
+        let mut now = Instant::now();
+        let mut round_trip = RoundTrip::new();
+        round_trip.note(ms(20), now);
+        for count in 0..100 {
+            now += ms(1000);
+            round_trip.note(ms(if count % 8 == 0 { 150 } else { 200 }), now);
+        }
+        assert_eq!(round_trip.base(), Some(ms(20)));
     }
 
     #[test]
     fn one_good_moment_shows_that_the_way_is_the_same() {
         let mut now = Instant::now();
         let mut round_trip = RoundTrip::new();
-        round_trip.note(ms(20), false, now);
+        round_trip.note(ms(20), now);
         for count in 0..100 {
             now += ms(1000);
-            round_trip.note(ms(if count % 8 == 0 { 25 } else { 900 }), false, now);
-            assert!(!round_trip.wants_probe(now));
+            round_trip.note(ms(if count % 8 == 0 { 25 } else { 900 }), now);
         }
+        assert_eq!(round_trip.base(), Some(ms(20)));
     }
 }
