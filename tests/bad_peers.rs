@@ -9,7 +9,7 @@ use cluster_connect::engine::mux::{Event, Session, Violation};
 use cluster_connect::limits::{
     BUFFER_SIZE, FRAME_MAX, MUX_CONTROL_MAX, MUX_HEADER, SESSION_GROWTH, STREAMS_MAX, WINDOW,
 };
-use cluster_connect::wire::mux::{Flags, Header, Kind, StreamId};
+use cluster_connect::wire::mux::{CROWDED, Flags, Header, Kind, StreamId};
 
 fn pool() -> Pool {
     Pool::new(1 << 20, 64, BUFFER_SIZE)
@@ -193,6 +193,23 @@ fn a_peer_that_asks_and_never_reads_is_cut_off() {
         owed += 1;
     }
     assert!(owed <= MUX_CONTROL_MAX + 1, "{owed} answers wait");
+}
+
+#[test]
+fn a_peer_that_says_a_thousand_times_that_it_is_crowded_is_heard_once_and_not_for_long() {
+    let pool = pool();
+    let now = Instant::now();
+    let mut session = Session::new(true);
+    let pings: Vec<u8> = frame(Kind::Ping, Flags::SYN, 0, CROWDED | 7).repeat(1000);
+    session.receive(slice(&pool, &pings), now).unwrap();
+    assert!(matches!(session.poll_event(), Some(Event::Crowded)));
+    assert!(session.poll_event().is_none());
+    let soon = now + Duration::from_secs(4);
+    assert!(session.is_crowded(soon) && !session.is_crowded(soon + Duration::from_secs(1)));
+    session.receive(slice(&pool, &pings), now).unwrap();
+    assert!(matches!(session.poll_event(), Some(Event::Crowded)), "again when that was heard");
+    session.receive(slice(&pool, &frame(Kind::Ping, Flags::SYN, 0, 7)), now).unwrap();
+    assert!(!session.is_crowded(now), "it takes that back");
 }
 
 /// Streams that receive as fast as they are sent to, over a long line, at the end that has accepted
