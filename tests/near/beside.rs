@@ -22,6 +22,17 @@ fn crowded() -> (Near, ConnId, ConnId) {
     (near, session, caller)
 }
 
+/// A session as [`crowded`] makes it, and a second one, which has the one stream that came then.
+fn relieved() -> (Near, [ConnId; 2], [ConnId; 2]) {
+    let (mut near, session, caller) = crowded();
+    let second = near.dialled(2);
+    near.meet(second);
+    flow(&mut near, session, caller);
+    let other = near.ask(&request("GET", "", b""));
+    near.carry();
+    (near, [session, second], [caller, other])
+}
+
 /// Five seconds in which half a megabyte goes to a caller who takes it, and mostly one passes before
 /// anybody hears of that: the way is no longer than it was, but there is much on it.
 fn flow(near: &mut Near, session: ConnId, caller: ConnId) {
@@ -76,13 +87,8 @@ fn a_second_session_whose_auth_proxy_goes_takes_no_streams() {
 
 #[test]
 fn what_comes_later_goes_to_the_second_session() {
-    let (mut near, session, caller) = crowded();
-    let second = near.dialled(2);
-    near.meet(second);
-    flow(&mut near, session, caller);
-    near.ask(&request("GET", "", b""));
-    near.carry();
-    assert_eq!((near.far(session).got.len(), near.far(second).got.len()), (1, 1));
+    let (mut near, sessions, _) = relieved();
+    assert_eq!(sessions.map(|conn| near.far(conn).got.len()), [1, 1]);
 }
 
 /// An upload on a way that became as long: only the other end knows that nothing helps, and its pings
@@ -110,12 +116,7 @@ fn what_comes_beside_an_upload_goes_to_a_second_session() {
 
 #[test]
 fn a_second_session_that_becomes_crowded_gets_another_as_soon_as_the_first_is_gone() {
-    let (mut near, session, caller) = crowded();
-    let second = near.dialled(2);
-    near.meet(second);
-    flow(&mut near, session, caller);
-    let other = near.ask(&request("GET", "", b""));
-    near.carry();
+    let (mut near, [session, second], [caller, other]) = relieved();
     let stream = near.far(second).only();
     near.far(second).say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
     for _ in 0..3 {

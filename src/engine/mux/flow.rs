@@ -35,10 +35,9 @@ impl Flow {
 
     /// A ping was answered after `round_trip`.
     pub(super) fn measured(&mut self, round_trip: Duration, now: Instant) {
-        if !self.round_trip.is_fresh(now) {
+        if self.round_trip.note(round_trip, now) {
             self.trials.begin_anew();
         }
-        self.round_trip.note(round_trip, now);
     }
 
     /// A round trip should be measured. Who sends much is worth knowing the way to; while little is
@@ -123,6 +122,7 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
+    use super::super::round_trip::STALE;
     use super::*;
 
     #[test]
@@ -133,16 +133,16 @@ mod tests {
         let (empty, full) = (Duration::from_millis(20), Duration::from_millis(200));
         flow.measured(empty, now);
         // What is received goes with the windows, as where packets are lost.
-        while !flow.is_crowded(now) {
+        for _ in 0..20 {
             now += full + empty;
             flow.measured(full, now);
             recv.used(credit).expect("it was granted");
             flow.received(credit as usize, now);
             credit = flow.drained(&mut recv, &mut visit, credit as usize, now).unwrap_or(0);
         }
-        now += Duration::from_secs(5);
-        assert!(!flow.is_crowded(now));
+        assert!(flow.is_crowded(now) && !flow.is_crowded(now + STALE));
         // A slow answer alone, after that, crowds nobody.
+        now += STALE + full;
         flow.measured(full, now);
         assert!(!flow.is_crowded(now));
     }

@@ -4,11 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::round_trip::STALE;
 use super::session::header;
 use crate::wire::mux::{CROWDED, Flags, Header, Kind, StreamId};
-
-/// How long it counts that the peer said so.
-const CROWD: Duration = Duration::from_secs(5);
 
 /// Those of one end of a session.
 #[derive(Debug)]
@@ -57,7 +55,7 @@ impl Pings {
 
     /// The peer said so, and not long ago.
     pub(super) fn peer_is_crowded(&self, now: Instant) -> bool {
-        self.crowded.is_some_and(|at| now.saturating_duration_since(at) < CROWD)
+        self.crowded.is_some_and(|at| now.saturating_duration_since(at) < STALE)
     }
 
     /// When the one left that has no answer yet.
@@ -92,7 +90,7 @@ mod tests {
                 let asked = near.ask(value, is_crowded, now).unwrap();
                 let answer = far.answer(asked.length, now);
                 assert_eq!(far.peer_is_crowded(now), is_crowded);
-                assert!(!far.peer_is_crowded(now + CROWD), "it was long ago");
+                assert!(!far.peer_is_crowded(now + STALE), "it was long ago");
                 assert_eq!((answer.flags, answer.length), (Flags::ACK, asked.length));
                 assert!(near.answered(answer.length, now).is_some());
                 assert!(!near.peer_is_crowded(now), "an answer says nothing of its sender");

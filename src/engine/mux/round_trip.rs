@@ -22,7 +22,7 @@ struct Measured {
 }
 
 /// What was seen so long ago says nothing of what waits on the way now.
-const STALE: Duration = Duration::from_secs(5);
+pub(super) const STALE: Duration = Duration::from_secs(5);
 
 /// A way that was longer for all of this time has become longer.
 const CHANGE: Duration = Duration::from_secs(30);
@@ -32,20 +32,22 @@ impl RoundTrip {
         Self { measured: None }
     }
 
-    pub(super) fn note(&mut self, round_trip: Duration, now: Instant) {
+    /// A ping was answered. Returns whether the one before it is too long ago to be compared with.
+    pub(super) fn note(&mut self, round_trip: Duration, now: Instant) -> bool {
         let Some(known) = &mut self.measured else {
             self.measured =
                 Some(Measured { base: round_trip, smooth: round_trip, at: now, recent: None });
-            return;
+            return false;
         };
-        let is_stale = known.is_stale(now);
+        // Who waits for a slow answer has not been silent.
+        let is_stale = known.is_stale(now.checked_sub(round_trip).unwrap_or(now));
         known.at = now;
         known.smooth = if is_stale { round_trip } else { (known.smooth * 3 + round_trip) / 4 };
         known.base = known.base.min(round_trip);
         // What windows of the right size let wait stays below this.
         if round_trip < known.base * 3 + WINDOW_SLACK * 4 {
             known.recent = None;
-            return;
+            return is_stale;
         }
         let (since, least, agree) = known.recent.unwrap_or((now, round_trip, true));
         let (least, most) = (least.min(round_trip), least.max(round_trip));
@@ -56,6 +58,7 @@ impl RoundTrip {
             known.recent = None;
             known.base = if agree { least } else { known.base };
         }
+        is_stale
     }
 
     /// It should be measured again if it is `old`.
@@ -140,38 +143,31 @@ mod tests {
         let (mut round_trip, now) = (RoundTrip::new(), Instant::now());
         assert!(!round_trip.is_fresh(now));
         for seen in [20, 900] {
-            round_trip.note(ms(seen), now);
+            assert!(!round_trip.note(ms(seen), now));
         }
         assert!(round_trip.is_congested(WINDOW_SLACK));
         assert!(round_trip.is_fresh(now + STALE - ms(1)) && !round_trip.is_fresh(now + STALE));
-        round_trip.note(ms(30), now + STALE);
+        let later = now + STALE + ms(30);
+        assert!(round_trip.note(ms(30), later));
         assert!(!round_trip.is_congested(WINDOW_SLACK), "as if it were the first");
         // An answer may take longer than that.
-        (0..20).for_each(|_| round_trip.note(ms(4000), now + STALE));
-        assert!(round_trip.is_fresh(now + STALE + ms(7000)));
+        assert!(!round_trip.note(STALE * 2, later + STALE * 2));
+        assert!(round_trip.is_congested(WINDOW_SLACK) && round_trip.smooth() < Some(STALE));
+        (0..20).for_each(|_| assert!(!round_trip.note(ms(4000), later + STALE * 2)));
+        assert!(round_trip.is_fresh(later + STALE * 2 + ms(7000)));
     }
 
     #[test]
-    fn round_trips_that_differ_are_no_longer_way() {
-        let mut now = Instant::now();
-        let mut round_trip = RoundTrip::new();
-        round_trip.note(ms(20), now);
-        for count in 0..100 {
-            now += ms(1000);
-            round_trip.note(ms(if count % 8 == 0 { 150 } else { 200 }), now);
+    fn one_good_moment_shows_that_the_way_is_the_same_and_so_do_those_that_differ() {
+        for (now_and_then, mostly) in [(25, 900), (150, 200)] {
+            let mut now = Instant::now();
+            let mut round_trip = RoundTrip::new();
+            round_trip.note(ms(20), now);
+            for count in 0..100 {
+                now += ms(1000);
+                round_trip.note(ms(if count % 8 == 0 { now_and_then } else { mostly }), now);
+            }
+            assert_eq!(round_trip.base(), Some(ms(20)), "{now_and_then} {mostly}");
         }
-        assert_eq!(round_trip.base(), Some(ms(20)));
-    }
-
-    #[test]
-    fn one_good_moment_shows_that_the_way_is_the_same() {
-        let mut now = Instant::now();
-        let mut round_trip = RoundTrip::new();
-        round_trip.note(ms(20), now);
-        for count in 0..100 {
-            now += ms(1000);
-            round_trip.note(ms(if count % 8 == 0 { 25 } else { 900 }), now);
-        }
-        assert_eq!(round_trip.base(), Some(ms(20)));
     }
 }
