@@ -153,9 +153,10 @@ impl Denied {
         Self { refresh: Some(issuer), ..Self::new(Reason::KeyUnknown, detail) }
     }
 
-    /// The keys of `issuer` are too old, by a clock that may have been set meanwhile.
+    /// The keys of `issuer` have not come yet, or are too old, by a clock that may have been set
+    /// meanwhile.
     #[must_use]
-    pub(super) fn stale_keys(issuer: usize, detail: String) -> Self {
+    pub(super) fn no_keys(issuer: usize, detail: String) -> Self {
         Self { refresh: Some(issuer), ..Self::new(Reason::KeysUnavailable, detail) }
     }
 

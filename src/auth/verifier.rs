@@ -347,12 +347,12 @@ impl Issuer {
     fn key_set(&self, index: usize, now: u64) -> Result<&KeySet, Denied> {
         let Some(keys) = &self.keys else {
             let detail = format!("no keys of {:?} yet", self.name);
-            return Err(Denied::new(Reason::KeysUnavailable, detail));
+            return Err(Denied::no_keys(index, detail));
         };
         let ages = self.source != KeySource::Installed;
         if ages && KEYS_STALE < now.saturating_sub(keys.seen) {
             let detail = format!("keys of {:?} were last seen at {}", self.name, keys.seen);
-            return Err(Denied::stale_keys(index, detail));
+            return Err(Denied::no_keys(index, detail));
         }
         Ok(&keys.set)
     }

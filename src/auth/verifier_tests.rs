@@ -137,6 +137,7 @@ fn without_keys_the_answer_is_not_yet() {
     let verifier = Verifier::new(oidc_settings(|_| {})).expect("settings");
     let denied = verifier.verify(&token(&oidc_claims()), NOW).expect_err("no keys");
     assert_eq!((denied.kind(), denied.status()), (Reason::KeysUnavailable, 503));
+    assert_eq!(denied.refresh(), Some(0), "whoever can may wait for them");
     assert!(!verifier.is_ready(NOW));
 }
 

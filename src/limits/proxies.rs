@@ -82,7 +82,7 @@ pub const PARKED_SESSION: usize = 64;
 /// How long a request waits for all of its answers.
 pub const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a request whose token names an unknown key waits for the keys that are being fetched.
+/// How long a request waits for keys that are being fetched: the first, or one that its token names.
 pub const PARKED_KEYS: Duration = Duration::from_secs(2);
 
 /// Time between two lines of the log about trouble with the API server.

@@ -112,7 +112,9 @@ impl Keys {
     /// The keys of the issuer of this index are on their way.
     #[must_use]
     pub fn is_fetching(&self, issuer: usize) -> bool {
-        self.jobs.values().any(|asked| matches!(asked, Asked::Fetch(of) if *of == issuer))
+        let is_it =
+            |asked: &Asked| matches!(asked, Asked::Fetch(of) | Asked::File(of) if *of == issuer);
+        self.jobs.values().any(is_it)
     }
 
     /// The same key was asked for a moment ago: the budget of its issuer is for other keys.

@@ -1,5 +1,5 @@
-//! A token may be signed with a key that is newer than those that are known: its request waits a
-//! moment for the fetch that it has caused, and no longer.
+//! A token may be signed with a key that is newer than those that are known, or come before the
+//! first keys do: its request waits a moment for the fetch that is under way, and no longer.
 
 use std::time::Duration;
 
@@ -46,6 +46,41 @@ fn a_request_waits_for_the_key_that_its_token_names() {
     gate.pass(Duration::from_secs(30));
     assert!(all.iter().all(|id| gate.heard(*id).is_empty()), "answered once, by the API server");
     assert_eq!(judged(&mut gate), ["ok\"} 4"], "each credential counts once");
+}
+
+#[test]
+fn whoever_comes_before_the_first_keys_waits_for_them() {
+    let discovered = |issuer: &mut OidcIssuer| {
+        issuer.keys = KeySource::discover("https://issuer.test");
+    };
+    let mut gate = Gate::of(|_| (), discovered);
+    let stream = gate.ask(&by("k"));
+    let document = r#"{"issuer":"https://issuer.test","jwks_uri":"https://issuer.test/keys"}"#;
+    gate.answer(Ok((200, document.to_owned())));
+    assert_eq!((gate.heard(stream), gate.net.dialled.len()), (String::new(), 0));
+    gate.answer(Ok((200, key_set("k"))));
+    assert!(gate.upstream().2.contains("Impersonate-User: alice\r\n"));
+    gate.pass(Duration::from_secs(30));
+    assert_eq!(gate.heard(stream), "", "answered once, by the API server");
+}
+
+#[test]
+fn without_first_keys_nobody_is_let_through_and_nobody_waits_in_vain() {
+    for answer in [Ok((404, String::new())), Ok((200, "{}".to_owned())), Err("no route".to_owned())]
+    {
+        let mut gate = Gate::of(|_| (), fetched);
+        let stream = gate.ask(&by("k"));
+        gate.answer(answer);
+        assert_eq!(status(&gate.heard(stream)), "503");
+        // Nothing is fetched now, so nobody waits.
+        let stream = gate.ask(&by("k"));
+        assert_eq!(status(&gate.heard(stream)), "503");
+        assert_eq!((gate.net.jobs.len(), gate.net.dialled.len()), (0, 0));
+    }
+    let mut gate = Gate::of(|_| (), fetched);
+    let stream = gate.ask(&by("k"));
+    gate.pass(PARKED_KEYS);
+    assert_eq!(status(&gate.heard(stream)), "503");
 }
 
 /// What the metrics say of the credentials of the one issuer.

@@ -67,7 +67,9 @@ fn a_cluster_is_reached_by_connection_strings_alone() {
         };
         let mut connection = door.connect();
         connection.send(door.request("/api/v1/namespaces/default/pods", ""));
-        assert_eq!(connection.response().code, 200);
+        let response = connection.response();
+        let body = String::from_utf8_lossy(&response.body).into_owned();
+        assert_eq!((response.code, body.contains("PodList")), (200, true), "{body}");
 
         // Without its agent the cluster is said to be away, and what the relay said is kept.
         cluster.kill_agent();

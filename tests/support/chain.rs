@@ -358,7 +358,9 @@ impl Cluster {
         }
         words.extend(only_if(self.options.talkative && !self.options.edge, &DEBUG));
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let wish = Wish { name: &name, words: &words, ready: "is connected to", also: None };
+        // Callers wait for the issuer's first keys, but not for ever.
+        let also = self.options.edge.then_some("keys are fresh");
+        let wish = Wish { name: &name, words: &words, ready: "is connected to", also };
         self.agent = Some(start(site.logs(), &wish).0);
     }
 
