@@ -35,9 +35,7 @@ impl Flow {
 
     /// A ping was answered after `round_trip`.
     pub(super) fn measured(&mut self, round_trip: Duration, now: Instant) {
-        if self.round_trip.note(round_trip, now) {
-            self.trials.begin_anew();
-        }
+        self.round_trip.note(round_trip, now);
     }
 
     /// A round trip should be measured. Who sends much is worth knowing the way to; while little is
@@ -80,11 +78,10 @@ impl Flow {
     }
 
     /// Who shares the session with what is received here waits for longer than two round trips and a
-    /// little, and smaller windows have not helped, as on a way that loses packets. What was seen long
-    /// ago is over.
+    /// little, and has done so for longer than windows need to shrink: they do not help, as on a way
+    /// that loses packets.
     pub(super) fn is_crowded(&self, now: Instant) -> bool {
-        let is_long = self.round_trip.is_congested(WINDOW_SLACK);
-        self.trials.are_vain() && is_long && self.round_trip.is_fresh(now)
+        self.round_trip.is_crowded(now)
     }
 
     /// For a window that has grown by `grown`.
@@ -117,33 +114,5 @@ impl Flow {
     #[cfg(test)]
     pub(super) const fn fill(&mut self) {
         self.grown = SESSION_GROWTH;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::round_trip::STALE;
-    use super::*;
-
-    #[test]
-    fn a_crowd_of_long_ago_is_none() {
-        let (mut flow, mut now) = (Flow::new(), Instant::now());
-        let (mut recv, mut visit) = (RecvCredit::new(), Visit::default());
-        let mut credit = WINDOW;
-        let (empty, full) = (Duration::from_millis(20), Duration::from_millis(200));
-        flow.measured(empty, now);
-        // What is received goes with the windows, as where packets are lost.
-        for _ in 0..20 {
-            now += full + empty;
-            flow.measured(full, now);
-            recv.used(credit).expect("it was granted");
-            flow.received(credit as usize, now);
-            credit = flow.drained(&mut recv, &mut visit, credit as usize, now).unwrap_or(0);
-        }
-        assert!(flow.is_crowded(now) && !flow.is_crowded(now + STALE));
-        // A slow answer alone, after that, crowds nobody.
-        now += STALE + full;
-        flow.measured(full, now);
-        assert!(!flow.is_crowded(now));
     }
 }

@@ -269,13 +269,30 @@ fn windows_fill_a_line_that_loses_packets() {
             let share = line.run(60);
             let waits = line.round_trip();
             let what = format!("{mbits} Mbit/s, {ms} ms, {streams} streams, seed {seed}");
-            assert!(line.is_crowded, "{what}: a second session was not asked for");
             assert!(0.88 < share, "{what}: {share}");
             let known = line.flow.base();
             assert!(known * 4 <= line.base * 5, "{what}: {known:?}");
             let bearable = line.base * 9 / 2 + WINDOW_SLACK * 2;
             assert!(waits <= bearable, "{what}: {waits:?}");
         }
+    }
+}
+
+#[test]
+fn a_second_session_is_asked_for_soon_where_packets_are_lost() {
+    for (mbits, ms, streams) in
+        [(10, 100, 1), (10, 300, 1), (10, 300, 4), (100, 100, 1), (100, 300, 1)]
+    {
+        let mut soon = 0;
+        for seed in 1..=4 {
+            let mut line = Line::new(mbits, ms, 10, streams);
+            line.random = line.random.wrapping_mul(seed);
+            line.run(12);
+            soon += usize::from(line.is_crowded);
+            line.run(28);
+            assert!(line.is_crowded, "{mbits} Mbit/s, {ms} ms, {streams} streams, seed {seed}");
+        }
+        assert!(3 <= soon, "{mbits} Mbit/s, {ms} ms, {streams} streams: {soon} of 4 seeds");
     }
 }
 

@@ -31,8 +31,6 @@ pub(super) struct Trials {
     has_shrunk: bool,
     /// The last trial that showed anything found a queue.
     has_queue: bool,
-    /// And the last that went to its end found that smaller windows help nobody.
-    are_vain: bool,
     /// Of the last trial, from 1.
     number: u32,
     stage: Stage,
@@ -68,7 +66,6 @@ impl Trials {
             is_congested: false,
             has_shrunk: false,
             has_queue: false,
-            are_vain: false,
             number: 0,
             stage,
             pause: 0,
@@ -85,16 +82,6 @@ impl Trials {
     /// Whether a trial has found a queue, and none since has found that there was none.
     pub(super) const fn has_queue(&self) -> bool {
         self.has_queue
-    }
-
-    /// Whether smaller windows were tried last without help to anybody.
-    pub(super) const fn are_vain(&self) -> bool {
-        self.are_vain
-    }
-
-    /// What was tried long ago says nothing of now.
-    pub(super) const fn begin_anew(&mut self) {
-        self.are_vain = false;
     }
 
     /// A window was granted anew, and shrank last in the trial of number `tried`. It `is_congested` if
@@ -149,12 +136,10 @@ impl Trials {
     /// If a tenth less is received, what is missing had been let through by the windows.
     fn judge(&mut self, speed: u64) -> Stage {
         if !self.has_shrunk {
-            self.are_vain = true;
             return Stage::Free { left: PAUSE, failed: self.number };
         }
         let before = self.speed.unwrap_or(0);
         self.has_queue = before - before / 10 <= speed;
-        self.are_vain = !self.has_queue;
         if self.has_queue {
             self.pause = 0;
             return Stage::Free { left: 0, failed: 0 };
@@ -227,12 +212,12 @@ mod tests {
     #[test]
     fn a_queue_is_known_once_found_and_until_a_trial_fails() {
         let mut line = Receiver::new();
-        assert!(!line.trials.has_queue() && !line.trials.are_vain());
+        assert!(!line.trials.has_queue());
         for (len, has_queue) in [(950, true), (500, false), (950, true)] {
             assert!(matches!(line.until_other(1000).1, Advice::Shrink { .. }));
             assert_eq!(line.trials.has_queue(), !has_queue, "not judged yet");
             line.until_other(len);
-            assert_eq!((line.trials.has_queue(), line.trials.are_vain()), (has_queue, !has_queue));
+            assert_eq!(line.trials.has_queue(), has_queue);
         }
     }
 
@@ -254,15 +239,13 @@ mod tests {
             line.trials.received(1000, line.now, ROUND_TRIP);
             line.now += ROUND_TRIP + WINDOW_SPAN;
         }
-        assert!(!line.trials.has_queue() && line.trials.are_vain());
+        assert!(!line.trials.has_queue());
         assert_eq!(
             line.trials.advice(),
             Advice::Free { failed: 1 },
             "who shrank unseen takes it back"
         );
         assert_eq!(line.until_other(1000), (PAUSE + 1, Advice::Shrink { trial: 2 }));
-        line.trials.begin_anew();
-        assert!(!line.trials.are_vain());
     }
 
     #[test]
@@ -271,7 +254,7 @@ mod tests {
         line.until_other(1000);
         line.now += ROUND_TRIP * 10;
         assert_eq!(line.until_other(1), (1, Advice::Free { failed: 1 }));
-        assert!(!line.trials.has_queue() && !line.trials.are_vain());
+        assert!(!line.trials.has_queue());
         // Less than before the pause, and nothing is held against that.
         assert_eq!(line.until_other(10).1, Advice::Shrink { trial: 2 });
         line.until_other(10);
