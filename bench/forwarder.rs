@@ -10,12 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ServerConfig};
 
+use crate::rig::hop;
 use crate::rig::process::Process;
-use crate::rig::stream::{CHUNK, Secure};
+use crate::rig::stream::Secure;
 use crate::rig::tls::Pki;
-
-/// As the first argument: where to go, and files with the CA.
-pub(crate) const FORWARDER: &str = "--as-forwarder";
 
 /// A program in the middle.
 pub(crate) struct Forwarder {
@@ -31,7 +29,8 @@ pub(crate) struct Forwarder {
 impl Forwarder {
     /// The loop of this crate's TLS alone, and haproxy if it is on the `PATH`.
     pub(crate) fn all() -> Vec<Self> {
-        let mut all = vec![Self::start("TLS to TLS, one blocking loop", own)];
+        let own = |dir: &Path, pki: &Pki, to| hop::between(pki, dir, to);
+        let mut all = vec![Self::start("a hop of nothing but TLS, blocking", own)];
         let path = std::env::var_os("PATH").unwrap_or_default();
         if std::env::split_paths(&path).any(|dir| dir.join("haproxy").is_file()) {
             all.push(Self::start("haproxy, TLS to TLS, one thread", haproxy));
@@ -76,51 +75,6 @@ impl Drop for Forwarder {
         // What is left of a temporary directory does no harm.
         let _ = std::fs::remove_dir_all(&self.dir);
     }
-}
-
-fn own(dir: &Path, pki: &Pki, to: SocketAddr) -> (Process, SocketAddr) {
-    let write = |name: &str, text: &str| {
-        let path = dir.join(name);
-        std::fs::write(&path, text).expect("a file");
-        path.to_string_lossy().into_owned()
-    };
-    let ca = write("ca.pem", &pki.ca_pem);
-    let (cert, key) = (write("cert.pem", &pki.cert_pem), write("key.pem", &pki.key_pem));
-    let mut command = Command::new(std::env::current_exe().expect("we run"));
-    command.args([FORWARDER, &to.to_string(), &ca, &cert, &key]);
-    let (process, address) = Process::start("forwarder", command, "forwarder listens on ");
-    (process, address.parse().expect("an address"))
-}
-
-/// Takes one connection after another and carries bytes in one direction until it is killed.
-pub(crate) fn run(words: &[String]) -> ! {
-    use cluster_connect::engine::tlsconf::{self, Identity, Versions};
-    use rustls::time_provider::DefaultTimeProvider;
-
-    let [to, ca, cert, key] = words else { panic!("four words") };
-    let to: SocketAddr = to.parse().expect("an address");
-    let time = || Arc::new(DefaultTimeProvider);
-    let read = |path: &String| std::fs::read(path).expect("a file");
-    let roots = tlsconf::certificates(&read(ca)).expect("PEM");
-    let client = tlsconf::client(&roots, None, &[], Versions::Both, time()).expect("TLS");
-    let identity = Identity::from_pem(&read(cert), &read(key)).expect("an identity");
-    let server = tlsconf::server(identity, &[], Versions::Both, time()).expect("TLS").config;
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    println!("forwarder listens on {}", listener.local_addr().expect("an address"));
-    for tcp in listener.incoming() {
-        let (client, server) = (Arc::clone(&client), Arc::clone(&server));
-        std::thread::spawn(move || {
-            let mut from = Secure::accept(tcp.expect("a connection"), &server).expect("TLS");
-            let mut into = Secure::connect(to, &client, "localhost").expect("TLS");
-            let mut chunk = vec![0; CHUNK];
-            while let Ok(len @ 1..) = from.read(&mut chunk) {
-                if into.write_all(&chunk[..len]).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    std::process::exit(0)
 }
 
 fn haproxy(dir: &Path, pki: &Pki, to: SocketAddr) -> (Process, SocketAddr) {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rig::chain::{Chain, Site, Way};
+use rig::hop;
 use rig::origin::ask;
 use rig::report::{Figure, Options, Report, median, quantile};
 use rig::stream::{CHUNK, Stream};
@@ -27,6 +28,7 @@ fn measure(options: &Options) {
     let (peers, notes) = if options.peers { peers::start(&site) } else { (Vec::new(), Vec::new()) };
     report.notes("peers", &notes);
     chains.extend(peers);
+    chains.push(hop::three(&site.pki, &site.dir, rig::origin::plain()));
     if options.wants("bulk") {
         bulk(&site, &direct, &chains, options, &mut report);
     }
@@ -36,6 +38,8 @@ fn measure(options: &Options) {
     if options.wants("echo") {
         echo(&direct, &chains, options, &mut report);
     }
+    // It has two threads for each connection, and is nothing for thousands.
+    chains.pop();
     if options.wants("streams") {
         streams(&site, &chains, options, &mut report);
     }

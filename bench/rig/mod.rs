@@ -3,6 +3,7 @@
 //! the figures are printed.
 
 pub(crate) mod chain;
+pub(crate) mod hop;
 #[path = "../../bin/quickstart/issuer.rs"]
 mod issuer;
 pub(crate) mod origin;
@@ -23,10 +24,11 @@ use report::Options;
 pub(crate) type Part = (&'static str, fn(&[String]));
 
 /// What every bench can be.
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     (process::SELF, process::be_cluster_connect),
     (sender::SENDER, |words| sender::run(words)),
     (origin::ORIGIN, |words| origin::run(words)),
+    (hop::HOP, hop::run),
 ];
 
 /// The `main` of a bench that starts itself again: plays the part that the command line asks for,
