@@ -1,16 +1,26 @@
 //! How much may wait for a socket. What has been queued there is past all taking of turns: a
 //! keystroke waits for it. So it is as much as the socket takes in a moment, which is little on a
 //! slow line, and on a fast one as much as makes a system call worth while.
+//!
+//! The kernel has more than that of what is to be sent: TCP that finds nothing to send at any moment
+//! learns nothing about the line. BBR, for one, stays in its first phase then, in which it sends
+//! nearly three times as fast as the line is.
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{QUEUE_MAX, QUEUE_MIN, QUEUE_TIME};
+use crate::limits::{QUEUE_MAX, QUEUE_MIN, QUEUE_TIME, UNSENT_MAX, UNSENT_TIME};
 
 /// See the module documentation.
 #[derive(Debug)]
 pub struct Pace {
-    share: usize,
+    shares: Shares,
     span: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Shares {
+    queue: usize,
+    unsent: usize,
 }
 
 #[derive(Debug)]
@@ -27,21 +37,31 @@ const SPAN: Duration = Duration::from_millis(50);
 /// After so long there was no line to measure.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Of a socket that nothing is known of.
+const UNKNOWN: Shares = Shares { queue: QUEUE_MAX, unsent: QUEUE_MAX };
+
 impl Pace {
     /// Of a socket that nothing is known of.
     #[must_use]
     pub const fn new() -> Self {
-        Self { share: QUEUE_MAX, span: None }
+        Self { shares: UNKNOWN, span: None }
     }
 
-    /// Bytes that may wait, from [`QUEUE_MIN`] to [`QUEUE_MAX`].
+    /// Bytes that may wait for the socket, from [`QUEUE_MIN`] to [`QUEUE_MAX`].
     #[must_use]
-    pub const fn share(&self) -> usize {
-        self.share
+    pub const fn queue(&self) -> usize {
+        self.shares.queue
     }
 
-    /// The socket has taken `len` bytes, and refused others if it `is_full`. Returns whether the
-    /// share is another one now.
+    /// Bytes that may wait in the kernel until they can be sent, from [`QUEUE_MIN`] to
+    /// [`UNSENT_MAX`].
+    #[must_use]
+    pub const fn unsent(&self) -> usize {
+        self.shares.unsent
+    }
+
+    /// The socket has taken `len` bytes, and refused others if it `is_full`. Returns whether other
+    /// amounts may wait now.
     #[must_use]
     pub fn note(&mut self, len: usize, is_full: bool, now: Instant) -> bool {
         let span = self.span.get_or_insert(Span { since: now, taken: 0, was_full: false });
@@ -51,13 +71,19 @@ impl Pace {
         if elapsed < SPAN {
             return false;
         }
-        let in_time = span.taken as u128 * QUEUE_TIME.as_nanos() / elapsed.as_nanos();
-        let share = match span.was_full && elapsed < PAUSE {
-            true => usize::try_from(in_time).unwrap_or(QUEUE_MAX).clamp(QUEUE_MIN, QUEUE_MAX),
-            false => QUEUE_MAX,
+        let within = |time: Duration, most: usize| {
+            let bytes = span.taken as u128 * time.as_nanos() / elapsed.as_nanos();
+            usize::try_from(bytes).unwrap_or(most).clamp(QUEUE_MIN, most)
+        };
+        let shares = match span.was_full && elapsed < PAUSE {
+            true => Shares {
+                queue: within(QUEUE_TIME, QUEUE_MAX),
+                unsent: within(UNSENT_TIME, UNSENT_MAX),
+            },
+            false => UNKNOWN,
         };
         self.span = None;
-        std::mem::replace(&mut self.share, share) != share
+        std::mem::replace(&mut self.shares, shares) != shares
     }
 }
 
@@ -84,13 +110,15 @@ mod tests {
     #[test]
     fn little_waits_for_a_slow_line_and_more_for_a_fast_one() {
         let (mut pace, mut now) = (Pace::new(), Instant::now());
-        assert_eq!(pace.share(), QUEUE_MAX);
-        assert_eq!(full(&mut pace, &mut now, 1250, 500), 1, "told once");
-        assert_eq!(pace.share(), QUEUE_MIN, "10 Mbit/s");
+        assert_eq!((pace.queue(), pace.unsent()), (QUEUE_MAX, QUEUE_MAX));
+        full(&mut pace, &mut now, 1250, 500);
+        assert_eq!(pace.queue(), QUEUE_MIN, "10 Mbit/s");
+        assert!((24_000..28_000).contains(&pace.unsent()), "10 Mbit/s: {}", pace.unsent());
         full(&mut pace, &mut now, 12_500, 200);
-        assert!((60_000..70_000).contains(&pace.share()), "100 Mbit/s: {}", pace.share());
-        full(&mut pace, &mut now, 125_000, 200);
-        assert_eq!(pace.share(), QUEUE_MAX, "1 Gbit/s");
+        assert!((60_000..70_000).contains(&pace.queue()), "100 Mbit/s: {}", pace.queue());
+        assert!((240_000..280_000).contains(&pace.unsent()), "100 Mbit/s: {}", pace.unsent());
+        assert_eq!(full(&mut pace, &mut now, 125_000, 200), 1, "told once");
+        assert_eq!((pace.queue(), pace.unsent()), (QUEUE_MAX, UNSENT_MAX), "1 Gbit/s");
     }
 
     #[test]
@@ -101,9 +129,9 @@ mod tests {
             assert!(!pace.note(10, false, now), "the source is slow, not the line");
         }
         full(&mut pace, &mut now, 1250, 500);
-        assert_eq!(pace.share(), QUEUE_MIN);
+        assert_eq!(pace.queue(), QUEUE_MIN);
         now += PAUSE * 2;
         assert!(pace.note(10, true, now));
-        assert_eq!(pace.share(), QUEUE_MAX);
+        assert_eq!((pace.queue(), pace.unsent()), (QUEUE_MAX, QUEUE_MAX));
     }
 }

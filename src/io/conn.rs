@@ -321,9 +321,8 @@ impl Conn {
                 None => self.write_queue(Queue::Plain)?,
             };
             if self.pace.note(drained, !self.writable, now) {
-                let share = self.pace.share();
-                self.outbox.set_limit((share / QUEUE_MIN).max(2));
-                self.link.limit_unsent(share);
+                self.outbox.set_limit((self.pace.queue() / QUEUE_MIN).max(2));
+                self.link.limit_unsent(self.pace.unsent());
             }
         }
         if self.finishing && !self.shut && !self.has_output() {
@@ -346,7 +345,7 @@ impl Conn {
             }
             scratch.sealed.clear();
             let mut staged = 0;
-            while staged + RECORD <= self.pace.share() && !self.outbox.is_empty() {
+            while staged + RECORD <= self.pace.queue() && !self.outbox.is_empty() {
                 let record = self.outbox.record(&mut scratch.plain, RECORD);
                 staged += record.len();
                 tls.seal(&record, &mut scratch.sealed).map_err(|_| Close::Reset)?;

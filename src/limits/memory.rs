@@ -65,6 +65,13 @@ pub const QUEUE_MAX: usize = 128 * 1024;
 pub const QUEUE_MIN: usize = 16 * 1024;
 const _: () = assert!(QUEUE_MAX == CONN_OUTBOX * QUEUE_MIN);
 
+/// What may wait in the kernel until it can be sent, in time: TCP with nothing at hand takes itself
+/// for faster than the line. A keystroke waits for it, too, where the line is full.
+pub const UNSENT_TIME: Duration = Duration::from_millis(20);
+
+/// And in bytes, at most.
+pub const UNSENT_MAX: usize = 512 * 1024;
+
 /// Stream ids are not reused: a session that has come this far is replaced.
 pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
 
