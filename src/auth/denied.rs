@@ -178,7 +178,8 @@ impl Denied {
         self.reason.status()
     }
 
-    /// The issuer whose keys are worth fetching again, within the limits of its refresh policy.
+    /// The issuer whose keys are not there, or worth fetching again within the limits of its refresh
+    /// policy.
     #[must_use]
     pub const fn refresh(&self) -> Option<usize> {
         self.refresh
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_unknown_key_asks_for_a_refresh() {
+    fn an_unknown_key_asks_for_a_refresh() {
         let denied = Denied::unknown_key(3, "no key \"k9\"".to_owned());
         assert_eq!((denied.refresh(), denied.reason()), (Some(3), "key_unknown"));
     }

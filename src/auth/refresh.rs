@@ -201,7 +201,8 @@ impl KeyPolicy {
         self.due = self.due.min(now);
     }
 
-    /// A token names a key that is not known, or the keys are too old. At most once in five minutes that is worth a fetch.
+    /// A token names a key that is not known, or the keys are too old. At most once in five minutes
+    /// that is worth a fetch.
     pub fn on_unknown_key(&mut self, now: Instant) {
         let allowed = self.on_demand.is_none_or(|last| last + KEYS_ON_DEMAND <= now);
         if allowed && matches!(self.stage, Stage::Idle) {

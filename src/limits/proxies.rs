@@ -73,7 +73,7 @@ pub const QUESTION_UNANSWERED: Duration = Duration::from_secs(1);
 /// Requests that wait for answers at a time, each with its head.
 pub const PARKED_MAX: usize = 256;
 
-/// Requests that wait for keys that may verify them, beside those.
+/// Requests that wait for keys of one issuer that may verify them, beside those.
 pub const PARKED_FOR_KEYS_MAX: usize = 128;
 
 /// The same for one session: nobody's requests take all the places.
@@ -82,7 +82,8 @@ pub const PARKED_SESSION: usize = 64;
 /// How long a request waits for all of its answers.
 pub const PARKED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a request waits for keys that are being fetched: the first, or one that its token names.
+/// How long a request waits for keys that are being fetched: the first, or one that its token
+/// names.
 pub const PARKED_KEYS: Duration = Duration::from_secs(2);
 
 /// Time between two lines of the log about trouble with the API server.

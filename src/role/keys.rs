@@ -100,7 +100,10 @@ impl Keys {
     pub fn on_denied(&mut self, denied: &Denied, net: &mut dyn Net) -> Option<usize> {
         let issuer = denied.refresh()?;
         let now = net.now();
-        if !self.was_unknown(denied, now) {
+        // The first keys are fetched, and fetched again, whether anybody asks for them or not.
+        let has_keys =
+            self.verifier.issuers().get(issuer).is_some_and(|it| it.keys_seen().is_some());
+        if has_keys && !self.was_unknown(denied, now) {
             for policy in self.policies.iter_mut().filter(|policy| policy.issuer() == issuer) {
                 policy.on_unknown_key(now);
             }
@@ -112,9 +115,8 @@ impl Keys {
     /// The keys of the issuer of this index are on their way.
     #[must_use]
     pub fn is_fetching(&self, issuer: usize) -> bool {
-        let is_it =
-            |asked: &Asked| matches!(asked, Asked::Fetch(of) | Asked::File(of) if *of == issuer);
-        self.jobs.values().any(is_it)
+        let mut asked = self.jobs.values();
+        asked.any(|asked| matches!(asked, Asked::Fetch(of) | Asked::File(of) if *of == issuer))
     }
 
     /// The same key was asked for a moment ago: the budget of its issuer is for other keys.

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cluster_connect::auth::profile::{OidcIssuer, Prefix};
 use cluster_connect::auth::{IssuerSettings, KeySource, Verifier, VerifierSettings};
-use cluster_connect::role::keys::Keys;
+use cluster_connect::role::keys::{Keys, Source};
 use cluster_connect::wire::jws::Algorithm;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -49,25 +49,38 @@ pub fn keys_beside(audience: &str, service_account_issuer: Option<String>) -> Ke
     keys_of(audience, service_account_issuer, |_| ())
 }
 
-/// The same for an issuer that is `changed`. Keys that are fetched then are not there yet.
+/// The same for an issuer that is `changed`. If its keys are to be fetched, they are not there yet.
 pub fn keys_of(
     audience: &str,
     service_account_issuer: Option<String>,
     changed: impl FnOnce(&mut OidcIssuer),
 ) -> Keys {
+    let mut verifier = verifier(audience, service_account_issuer, changed);
+    if *verifier.issuers()[0].source() == KeySource::Installed {
+        verifier.install_keys(0, key_set("k").as_bytes(), EPOCH).expect("keys");
+    }
+    Keys::new(verifier, Default::default())
+}
+
+/// What verifies tokens for `audience` once it has read the keys from a file.
+pub fn keys_in_file(audience: &str) -> Keys {
+    let source = Source { file: Some("keys.json".into()), ..Source::default() };
+    Keys::new(verifier(audience, None, |_| ()), [(0, source)].into())
+}
+
+fn verifier(
+    audience: &str,
+    service_account_issuer: Option<String>,
+    changed: impl FnOnce(&mut OidcIssuer),
+) -> Verifier {
     let mut issuer = OidcIssuer::new(ISSUER, vec![audience.to_owned()], Prefix::None);
     issuer.keys = KeySource::Installed;
     issuer.algorithms = vec![Algorithm::Es256];
     changed(&mut issuer);
-    let is_fetched = issuer.keys != KeySource::Installed;
     let issuers = vec![IssuerSettings::Oidc(issuer)];
     let settings =
         VerifierSettings { issuers, service_account_issuer, ..VerifierSettings::default() };
-    let mut verifier = Verifier::new(settings).expect("settings");
-    if !is_fetched {
-        verifier.install_keys(0, key_set("k").as_bytes(), EPOCH).expect("keys");
-    }
-    Keys::new(verifier, Default::default())
+    Verifier::new(settings).expect("settings")
 }
 
 /// The issuer's keys, which is one of that name.

@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use cluster_connect::auth::KeySource;
 use cluster_connect::auth::profile::OidcIssuer;
-use cluster_connect::limits::{PARKED_FOR_KEYS_MAX, PARKED_KEYS, PARKED_MAX, PARKED_SESSION};
+use cluster_connect::engine::tunnel::ALPN_MUX;
+use cluster_connect::limits::{
+    KEYS_RETRY_FIRST, PARKED_FOR_KEYS_MAX, PARKED_KEYS, PARKED_MAX, PARKED_SESSION,
+};
 use cluster_connect::role::Peer;
 use cluster_connect::role::auth_proxy::Config;
 
 use crate::gate::Gate;
 use crate::sim::EPOCH;
-use crate::tokens::{key_set, token_by};
+use crate::tokens::{key_set, keys_in_file, token_by};
 use crate::{account, alice, known, request, status};
 
 fn fetched(issuer: &mut OidcIssuer) {
@@ -70,6 +73,7 @@ fn without_first_keys_nobody_is_let_through_and_nobody_waits_in_vain() {
     {
         let mut gate = Gate::of(|_| (), fetched);
         let stream = gate.ask(&by("k"));
+        assert_eq!(gate.heard(stream), "");
         gate.answer(answer);
         assert_eq!(status(&gate.heard(stream)), "503");
         // Nothing is fetched now, so nobody waits.
@@ -79,7 +83,35 @@ fn without_first_keys_nobody_is_let_through_and_nobody_waits_in_vain() {
     }
     let mut gate = Gate::of(|_| (), fetched);
     let stream = gate.ask(&by("k"));
-    gate.pass(PARKED_KEYS);
+    gate.pass(PARKED_KEYS - Duration::from_millis(1));
+    assert_eq!(gate.heard(stream), "");
+    gate.pass(Duration::from_millis(1));
+    assert_eq!(status(&gate.heard(stream)), "503");
+}
+
+#[test]
+fn nobody_who_comes_has_the_first_keys_fetched_sooner() {
+    let mut gate = Gate::of(|_| (), fetched);
+    gate.answer(Err("no route".to_owned()));
+    let stream = gate.ask(&by("k"));
+    assert_eq!((status(&gate.heard(stream)), gate.net.jobs.len()), ("503", 0));
+    // They are asked for again by themselves; and a key that is unknown then is worth a fetch.
+    gate.pass(KEYS_RETRY_FIRST * 2);
+    gate.answer(Ok((200, key_set("k"))));
+    let stream = gate.ask(&by("new"));
+    assert_eq!((gate.heard(stream), gate.net.jobs.len()), (String::new(), 1));
+}
+
+#[test]
+fn whoever_comes_while_the_keys_are_read_from_their_file_waits_for_that() {
+    let mut gate = Gate::with(ALPN_MUX, |_| (), keys_in_file("cluster"));
+    let stream = gate.ask(&by("k"));
+    assert_eq!((gate.heard(stream), gate.net.dialled.len()), (String::new(), 0));
+    gate.read(&key_set("k"));
+    assert!(gate.upstream().2.contains("Impersonate-User: alice\r\n"));
+    let mut gate = Gate::with(ALPN_MUX, |_| (), keys_in_file("cluster"));
+    let stream = gate.ask(&by("k"));
+    gate.read("{}");
     assert_eq!(status(&gate.heard(stream)), "503");
 }
 

@@ -14,6 +14,7 @@ use cluster_connect::limits::QUESTIONS_OPEN;
 use cluster_connect::role::auth_proxy::question::Api;
 use cluster_connect::role::auth_proxy::upstream::{TokenSource, Upstream};
 use cluster_connect::role::auth_proxy::{AuthProxy, Config};
+use cluster_connect::role::keys::Keys;
 use cluster_connect::role::{
     Busy, Close, ConnId, Endpoint, Event, HttpAnswer, HttpCall, Job, JobId, ListenerTag, Net,
     Notice, Outcome, Peer, Role, Signal, Unrecorded,
@@ -143,6 +144,12 @@ impl Gate {
         configured: impl FnOnce(&mut Config),
         changed: impl FnOnce(&mut OidcIssuer),
     ) -> Self {
+        let keys = tokens::keys_of("cluster", Some(ACCOUNTS.to_owned()), changed);
+        Self::with(protocol, configured, keys)
+    }
+
+    /// The same with these keys.
+    pub fn with(protocol: &[u8], configured: impl FnOnce(&mut Config), keys: Keys) -> Self {
         let pki = Pki::new();
         let place = |name: &str| Endpoint::Unix(name.into());
         let upstream = Upstream {
@@ -159,7 +166,6 @@ impl Gate {
             questions: QUESTIONS_OPEN,
         });
         configured(&mut config);
-        let keys = tokens::keys_of("cluster", Some(ACCOUNTS.to_owned()), changed);
         let now = Instant::now();
         let net = Script {
             now,

@@ -40,7 +40,7 @@ pub(super) enum Wanted {
     Answers(Vec<Question>),
     /// The groups of its caller.
     Groups(Member),
-    /// The keys of the issuer of this index, which are being fetched.
+    /// The keys of the issuer of this index, which are being fetched or read.
     Keys(usize),
 }
 
@@ -90,8 +90,8 @@ struct Identified<'a> {
 }
 
 impl AuthProxy {
-    /// Decides about a request. One that may wait for keys does so if its token names one that may
-    /// be among those that are being fetched.
+    /// Decides about a request. One that may wait for keys does so if there are none yet or its token
+    /// names one that may be among those that are being fetched.
     pub(super) fn admit(
         &mut self,
         conn: ConnId,

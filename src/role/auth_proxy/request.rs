@@ -95,7 +95,10 @@ impl AuthProxy {
         // Whoever waits for keys is a stranger still, and takes no place of those who are not.
         let for_keys: usize = self.keys_awaited.values().map(BTreeSet::len).sum();
         let is_full = match &wanted {
-            Wanted::Keys(_) => PARKED_FOR_KEYS_MAX <= for_keys,
+            // The issuers of others may be quicker.
+            Wanted::Keys(issuer) => {
+                PARKED_FOR_KEYS_MAX <= self.keys_awaited.get(issuer).map_or(0, BTreeSet::len)
+            }
             Wanted::Groups(_) | Wanted::Answers(_) => PARKED_MAX <= all.saturating_sub(for_keys),
         };
         if PARKED_SESSION <= own || is_full {
