@@ -5,8 +5,7 @@ use cluster_connect::role::ConnId;
 
 use crate::near::{Near, OK, request};
 
-/// A session on which a download has made its way twenty times as long, and nothing helps that is
-/// tried with its windows.
+/// A session on which a download has made its way twenty times as long, whatever its windows do.
 fn crowded() -> (Near, ConnId, ConnId) {
     let (mut near, session) = Near::ready();
     let caller = near.ask(&request("GET", "", b""));

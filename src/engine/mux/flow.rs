@@ -78,8 +78,7 @@ impl Flow {
     }
 
     /// Who shares the session with what is received here waits for longer than two round trips and a
-    /// little, and has done so for longer than windows need to shrink: they do not help, as on a way
-    /// that loses packets.
+    /// little, and has done so for as long as windows need to shrink, as on a way that loses packets.
     pub(super) fn is_crowded(&self, now: Instant) -> bool {
         self.round_trip.is_crowded(now)
     }

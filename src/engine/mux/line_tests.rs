@@ -234,13 +234,12 @@ fn windows_fill_a_line_and_let_nobody_else_wait() {
         for ms in [1, 20, 100, 300] {
             let mut line = Line::new(mbits, ms, 0, streams);
             line.run(30);
+            let was_crowded = line.is_crowded;
             let share = line.run(10);
             assert!(0.99 < share, "{mbits} Mbit/s, {ms} ms, {streams} streams: {share}");
             if streams == 1 && 1 < ms {
-                assert!(
-                    !line.is_crowded,
-                    "{mbits} Mbit/s, {ms} ms: a second session was asked for"
-                );
+                let asked = line.is_crowded || was_crowded;
+                assert!(!asked, "{mbits} Mbit/s, {ms} ms: a second session was asked for");
             }
             assert!(line.fits() * 1.3 <= line.windows(), "{mbits} Mbit/s, {ms} ms");
             // The smallest windows are 50 ms of 10 Mbit/s each.

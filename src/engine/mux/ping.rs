@@ -1,5 +1,5 @@
-//! Pings: a round trip each, a sign of life, and word of a crowd. A receiver knows whether smaller
-//! windows help those who wait behind what it receives; its pings tell the sender, who may have others
+//! Pings: a round trip each, a sign of life, and word of a crowd. A receiver knows for how long who
+//! waits behind what it receives has waited too long; its pings tell the sender, who may have others
 //! to send and somewhere else to send them.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! How long the way to the peer and back is: the way itself, without what waits on it.
+//! How long the way to the peer and back is: the way itself, without what waits on it, and for how
+//! long too much has waited there.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,8 @@ struct Measured {
     /// One quarter of it is the last: TCP's eighth (RFC 6298, 2.3) is slow where a round trip takes long.
     smooth: Duration,
     at: Instant,
-    /// For how long who shares the way has waited longer than need be, less half of the time in which
-    /// nobody did.
+    /// For how long who shares the way has waited longer than need be, less half of the time in
+    /// which nobody did.
     crowd: Duration,
     /// Since when none was near `base`, the least of that time, and whether all were near each other.
     recent: Option<(Instant, Duration, bool)>,
@@ -32,9 +33,13 @@ pub(super) const STALE: Duration = Duration::from_secs(5);
 /// A way that was longer for all of this time has become longer.
 const CHANGE: Duration = Duration::from_secs(30);
 
-/// Windows that are too large have shrunk by then: so many round trips of the way alone, and so long.
+/// Windows that are too large have shrunk by then, on a line that stays as it is: after so many round
+/// trips of the way alone, or after so long if that is more.
 const CROWD_WAYS: u32 = 16;
 const CROWD: Duration = Duration::from_secs(1);
+
+/// Round trips that it takes at least: one slow answer crowds nobody.
+const CROWD_LEAST: u32 = 3;
 
 impl RoundTrip {
     pub(super) const fn new() -> Self {
@@ -57,7 +62,9 @@ impl RoundTrip {
         known.crowd = if is_stale {
             Duration::ZERO
         } else if known.queues(WINDOW_SLACK) {
-            (known.crowd + elapsed.min(round_trip)).min(known.crowded() * 3 / 2)
+            let most = known.crowd_from();
+            let waited = elapsed.min(round_trip).min(most / CROWD_LEAST);
+            (known.crowd + waited).min(most * 3 / 2)
         } else {
             known.crowd.saturating_sub(elapsed / 2)
         };
@@ -101,7 +108,8 @@ impl RoundTrip {
     /// It has done so for longer than windows need to become right, and not long ago; or the answer
     /// that would tell may still be on its way.
     pub(super) fn is_crowded(&self, now: Instant) -> bool {
-        let is_crowded = |known: &Measured| known.crowded() <= known.crowd && !known.is_stale(now);
+        let is_crowded =
+            |known: &Measured| known.crowd_from() <= known.crowd && !known.is_stale(now);
         self.measured.as_ref().is_some_and(is_crowded)
     }
 }
@@ -111,7 +119,8 @@ impl Measured {
         (self.base + slack) * 2 < self.smooth
     }
 
-    fn crowded(&self) -> Duration {
+    /// From what on [`Self::crowd`] is one.
+    fn crowd_from(&self) -> Duration {
         CROWD.max(self.base * CROWD_WAYS)
     }
 
@@ -178,9 +187,12 @@ mod tests {
         assert!(round_trip.is_congested(WINDOW_SLACK) && round_trip.smooth() < Some(STALE));
         (0..20).for_each(|_| round_trip.note(ms(4000), now));
         let crowded = |after| {
-            let mut round_trip = round_trip.clone();
-            round_trip.note(ms(4000), now + ms(4000));
-            round_trip.is_crowded(now + ms(4000) + after)
+            let (mut round_trip, mut now) = (round_trip.clone(), now);
+            for _ in 0..CROWD_LEAST {
+                now += ms(4000);
+                round_trip.note(ms(4000), now);
+            }
+            round_trip.is_crowded(now + after)
         };
         assert!(crowded(ms(7900)) && !crowded(ms(8000)));
     }
@@ -198,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_way_is_crowded_once_somebody_has_waited_too_long_for_sixteen_of_it_and_a_second() {
+    fn a_way_is_crowded_once_somebody_has_waited_too_long_for_sixteen_of_it_or_a_second() {
         for (base, wait, least) in [(10, 40, 1000), (100, 250, 1600), (300, 900, 4800)] {
             let after = crowded_after(base, &[wait]).unwrap();
             // Some answers pass until the last ones are long on average.
@@ -236,6 +248,19 @@ mod tests {
         let now = pass(&mut round_trip, 250, 100);
         round_trip.note(ms(250), now + STALE + ms(250));
         assert!(!round_trip.is_crowded(now + STALE + ms(250)), "who was silent begins anew");
+    }
+
+    #[test]
+    fn a_slow_answer_alone_crowds_nobody() {
+        for slow in [300, 1000, 4000] {
+            let (mut round_trip, mut now) = (RoundTrip::new(), Instant::now());
+            round_trip.note(ms(20), now);
+            for turn in [slow, 20, 20, 20, 20, 20, 20, 20] {
+                now += ms(turn);
+                round_trip.note(ms(turn), now);
+                assert!(!round_trip.is_crowded(now), "{slow}");
+            }
+        }
     }
 
     #[test]

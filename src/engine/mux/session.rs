@@ -188,7 +188,7 @@ impl Session {
     }
 
     /// Who shares the session with what is received on it, here or by the peer, waits for longer than
-    /// two round trips and a little, and smaller windows have not helped, as on a way that loses
+    /// two round trips and a little, and windows have had the time to shrink, as on a way that loses
     /// packets.
     #[must_use]
     pub fn is_crowded(&self, now: Instant) -> bool {
