@@ -2,9 +2,9 @@
 //! keystroke waits for it. So it is as much as the socket takes in a moment, which is little on a
 //! slow line, and on a fast one as much as makes a system call worth while.
 //!
-//! The kernel has more than that of what is to be sent: TCP that finds nothing to send at any moment
-//! learns nothing about the line. BBR, for one, stays in its first phase then, in which it sends
-//! nearly three times as fast as the line is.
+//! The kernel may have more than that of what cannot be sent yet: TCP that finds nothing to send at a
+//! moment learns nothing about the line. BBR, for one, stays in its first phase then, in which it
+//! sends nearly three times as fast as the line is.
 
 use std::time::{Duration, Instant};
 
@@ -49,14 +49,14 @@ impl Pace {
 
     /// Bytes that may wait for the socket, from [`QUEUE_MIN`] to [`QUEUE_MAX`].
     #[must_use]
-    pub const fn queue(&self) -> usize {
+    pub const fn queue_bytes(&self) -> usize {
         self.shares.queue
     }
 
     /// Bytes that may wait in the kernel until they can be sent, from [`QUEUE_MIN`] to
     /// [`UNSENT_MAX`].
     #[must_use]
-    pub const fn unsent(&self) -> usize {
+    pub const fn unsent_bytes(&self) -> usize {
         self.shares.unsent
     }
 
@@ -80,6 +80,10 @@ impl Pace {
                 queue: within(QUEUE_TIME, QUEUE_MAX),
                 unsent: within(UNSENT_TIME, UNSENT_MAX),
             },
+            // Less may have come than would fill it, which says nothing of the line.
+            false if elapsed < PAUSE => {
+                Shares { unsent: self.shares.unsent.max(QUEUE_MAX), ..UNKNOWN }
+            }
             false => UNKNOWN,
         };
         self.span = None;
@@ -110,15 +114,27 @@ mod tests {
     #[test]
     fn little_waits_for_a_slow_line_and_more_for_a_fast_one() {
         let (mut pace, mut now) = (Pace::new(), Instant::now());
-        assert_eq!((pace.queue(), pace.unsent()), (QUEUE_MAX, QUEUE_MAX));
+        assert_eq!((pace.queue_bytes(), pace.unsent_bytes()), (QUEUE_MAX, QUEUE_MAX));
         full(&mut pace, &mut now, 1250, 500);
-        assert_eq!(pace.queue(), QUEUE_MIN, "10 Mbit/s");
-        assert!((24_000..28_000).contains(&pace.unsent()), "10 Mbit/s: {}", pace.unsent());
+        assert_eq!(pace.queue_bytes(), QUEUE_MIN, "10 Mbit/s");
+        assert!(
+            (24_000..28_000).contains(&pace.unsent_bytes()),
+            "10 Mbit/s: {}",
+            pace.unsent_bytes()
+        );
         full(&mut pace, &mut now, 12_500, 200);
-        assert!((60_000..70_000).contains(&pace.queue()), "100 Mbit/s: {}", pace.queue());
-        assert!((240_000..280_000).contains(&pace.unsent()), "100 Mbit/s: {}", pace.unsent());
+        assert!(
+            (60_000..70_000).contains(&pace.queue_bytes()),
+            "100 Mbit/s: {}",
+            pace.queue_bytes()
+        );
+        assert!(
+            (240_000..280_000).contains(&pace.unsent_bytes()),
+            "100 Mbit/s: {}",
+            pace.unsent_bytes()
+        );
         assert_eq!(full(&mut pace, &mut now, 125_000, 200), 1, "told once");
-        assert_eq!((pace.queue(), pace.unsent()), (QUEUE_MAX, UNSENT_MAX), "1 Gbit/s");
+        assert_eq!((pace.queue_bytes(), pace.unsent_bytes()), (QUEUE_MAX, UNSENT_MAX), "1 Gbit/s");
     }
 
     #[test]
@@ -128,10 +144,20 @@ mod tests {
             now += Duration::from_millis(1);
             assert!(!pace.note(10, false, now), "the source is slow, not the line");
         }
+        full(&mut pace, &mut now, 12_500, 200);
+        // The first of these have a span with the last of those.
+        let seen = [100, 100].map(|millis| {
+            for _ in 0..millis {
+                now += Duration::from_millis(1);
+                let _ = pace.note(10, false, now);
+            }
+            (pace.queue_bytes(), pace.unsent_bytes())
+        });
+        assert!(seen[0] == seen[1] && seen[0].0 == QUEUE_MAX && QUEUE_MAX < seen[0].1, "{seen:?}");
         full(&mut pace, &mut now, 1250, 500);
-        assert_eq!(pace.queue(), QUEUE_MIN);
+        assert_eq!(pace.queue_bytes(), QUEUE_MIN);
         now += PAUSE * 2;
         assert!(pace.note(10, true, now));
-        assert_eq!((pace.queue(), pace.unsent()), (QUEUE_MAX, QUEUE_MAX));
+        assert_eq!((pace.queue_bytes(), pace.unsent_bytes()), (QUEUE_MAX, QUEUE_MAX));
     }
 }

@@ -321,8 +321,8 @@ impl Conn {
                 None => self.write_queue(Queue::Plain)?,
             };
             if self.pace.note(drained, !self.writable, now) {
-                self.outbox.set_limit((self.pace.queue() / QUEUE_MIN).max(2));
-                self.link.limit_unsent(self.pace.unsent());
+                self.outbox.set_limit((self.pace.queue_bytes() / QUEUE_MIN).max(2));
+                self.link.limit_unsent(self.pace.unsent_bytes());
             }
         }
         if self.finishing && !self.shut && !self.has_output() {
@@ -345,7 +345,7 @@ impl Conn {
             }
             scratch.sealed.clear();
             let mut staged = 0;
-            while staged + RECORD <= self.pace.queue() && !self.outbox.is_empty() {
+            while staged + RECORD <= self.pace.queue_bytes() && !self.outbox.is_empty() {
                 let record = self.outbox.record(&mut scratch.plain, RECORD);
                 staged += record.len();
                 tls.seal(&record, &mut scratch.sealed).map_err(|_| Close::Reset)?;

@@ -55,7 +55,7 @@ pub const STREAM_OUTBOX: usize = 4;
 /// Slices queued on one connection from which on its source is paused: 128 KiB of full frames.
 pub const CONN_OUTBOX: usize = 8;
 
-/// What may wait for a socket, in time: within the 10 ms that a keystroke may lose beside a copy.
+/// What may wait for a socket, in time.
 pub const QUEUE_TIME: Duration = Duration::from_millis(5);
 
 /// Bytes that may wait for a socket, at most: what is worth a system call.
@@ -65,12 +65,13 @@ pub const QUEUE_MAX: usize = 128 * 1024;
 pub const QUEUE_MIN: usize = 16 * 1024;
 const _: () = assert!(QUEUE_MAX == CONN_OUTBOX * QUEUE_MIN);
 
-/// What may wait in the kernel until it can be sent, in time: TCP with nothing at hand takes itself
-/// for faster than the line. A keystroke waits for it, too, where the line is full.
+/// What may wait in the kernel until it can be sent, in time, for TCP to get to know the line. Where
+/// windows let so much through a keystroke waits for it, too.
 pub const UNSENT_TIME: Duration = Duration::from_millis(20);
 
-/// And in bytes, at most.
-pub const UNSENT_MAX: usize = 512 * 1024;
+/// And in bytes, at most: as much at 100 Mbit/s. It is the kernel's memory, not the pool's, and a reader
+/// that was fast and stalls keeps it until its connection ends.
+pub const UNSENT_MAX: usize = 256 * 1024;
 
 /// Stream ids are not reused: a session that has come this far is replaced.
 pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
