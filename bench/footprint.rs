@@ -25,7 +25,7 @@ const CASES: [Case; 3] = [
 const SETTLES: Duration = Duration::from_secs(12);
 
 fn main() {
-    rig::play(&[], measure);
+    rig::play(measure);
 }
 
 fn measure(options: &Options) {

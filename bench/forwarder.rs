@@ -29,8 +29,7 @@ pub(crate) struct Forwarder {
 impl Forwarder {
     /// The loop of this crate's TLS alone, and haproxy if it is on the `PATH`.
     pub(crate) fn all() -> Vec<Self> {
-        let own = |dir: &Path, pki: &Pki, to| hop::between(pki, dir, to);
-        let mut all = vec![Self::start("a hop of nothing but TLS, blocking", own)];
+        let mut all = vec![Self::start("a hop of nothing but TLS, blocking", hop::between)];
         let path = std::env::var_os("PATH").unwrap_or_default();
         if std::env::split_paths(&path).any(|dir| dir.join("haproxy").is_file()) {
             all.push(Self::start("haproxy, TLS to TLS, one thread", haproxy));

@@ -20,7 +20,7 @@ use rig::stream::{CHUNK, Stream};
 const ENDLESS: usize = 1 << 50;
 
 fn main() {
-    rig::play(&[], measure);
+    rig::play(measure);
 }
 
 fn measure(options: &Options) {

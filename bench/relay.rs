@@ -29,7 +29,7 @@ const MESSAGE: usize = 16 * 1024 - 8;
 const LISTENERS: usize = 25;
 
 fn main() {
-    rig::play(&[], measure);
+    rig::play(measure);
 }
 
 /// A relay in a process and a directory of its own.

@@ -41,7 +41,7 @@ const CLUSTER: &str = "edge-7";
 type Row = (String, Vec<Figure<'static>>);
 
 fn main() {
-    rig::play(&[], |options| {
+    rig::play(|options| {
         let mut report = Report::new(options);
         if options.wants("heads") {
             report.table("one request's head, in memory", &in_memory(options));

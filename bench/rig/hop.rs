@@ -1,5 +1,5 @@
-//! A hop: a program that carries bytes each way between two connections and does nothing else. With
-//! TLS on a side it is what a hop costs at least with this crate's TLS, over blocking sockets.
+//! A hop: a program that carries bytes between two connections and does nothing else. With TLS on a
+//! side it is what a hop costs at least with this crate's TLS, over blocking sockets.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -27,18 +27,21 @@ const TLS: &str = "tls";
 /// A direction of a connection.
 type Half = (Box<dyn BufRead + Send>, Box<dyn Write + Send>);
 
+/// The name of [`three`].
+pub(crate) const THREE: &str = "three hops of nothing but TLS, 2 legs";
+
 /// From TLS to TLS.
-pub(crate) fn between(pki: &Pki, dir: &Path, to: SocketAddr) -> (Process, SocketAddr) {
-    start(pki, dir, [TLS, TLS], to)
+pub(crate) fn between(dir: &Path, pki: &Pki, to: SocketAddr) -> (Process, SocketAddr) {
+    start(dir, pki, [TLS, TLS], to)
 }
 
-/// Three in a row with TLS between them: where bytes pass in a tunnel of two legs, and nothing else.
-pub(crate) fn three(pki: &Pki, dir: &Path, to: SocketAddr) -> Chain {
-    let (last, to) = start(pki, dir, [TLS, PLAIN], to);
-    let (middle, to) = start(pki, dir, [TLS, TLS], to);
-    let (first, to) = start(pki, dir, [PLAIN, TLS], to);
+/// Three in a row with TLS between them: what bytes pass in a tunnel of two legs, and nothing else.
+pub(crate) fn three(dir: &Path, pki: &Pki, to: SocketAddr) -> Chain {
+    let (last, to) = start(dir, pki, [TLS, PLAIN], to);
+    let (middle, to) = start(dir, pki, [TLS, TLS], to);
+    let (first, to) = start(dir, pki, [PLAIN, TLS], to);
     Chain {
-        name: "three hops of nothing but TLS, 2 legs",
+        name: THREE,
         processes: vec![first, middle, last],
         way: Way::Tcp(to),
         is_ours: false,
@@ -46,7 +49,7 @@ pub(crate) fn three(pki: &Pki, dir: &Path, to: SocketAddr) -> Chain {
     }
 }
 
-fn start(pki: &Pki, dir: &Path, [from, into]: [&str; 2], to: SocketAddr) -> (Process, SocketAddr) {
+fn start(dir: &Path, pki: &Pki, [from, into]: [&str; 2], to: SocketAddr) -> (Process, SocketAddr) {
     let files = [("ca.pem", &pki.ca_pem), ("cert.pem", &pki.cert_pem), ("key.pem", &pki.key_pem)];
     let files = files.map(|(name, content)| {
         let path = dir.join(format!("hop-{name}"));

@@ -21,7 +21,7 @@ use report::Options;
 
 /// What a bench does in a process of its own: the word that asks for it, which is the first, and
 /// what then becomes of the others.
-pub(crate) type Part = (&'static str, fn(&[String]));
+type Part = (&'static str, fn(&[String]));
 
 /// What every bench can be.
 const PARTS: [Part; 4] = [
@@ -31,12 +31,12 @@ const PARTS: [Part; 4] = [
     (hop::HOP, hop::run),
 ];
 
-/// The `main` of a bench that starts itself again: plays the part that the command line asks for,
-/// one of `own` or one that every bench has, or else measures.
-pub(crate) fn play(own: &[Part], measure: fn(&Options)) {
+/// The `main` of a bench that starts itself again: plays the part that the command line asks for, or
+/// else measures.
+pub(crate) fn play(measure: fn(&Options)) {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let part = words.split_first().and_then(|(first, rest)| {
-        let (_, part) = own.iter().chain(&PARTS).find(|(word, _)| word == first)?;
+        let (_, part) = PARTS.iter().find(|(word, _)| word == first)?;
         Some((part, rest))
     });
     match part {

@@ -34,7 +34,8 @@ pub(crate) struct Reader {
     ended: bool,
 }
 
-/// What one sends.
+/// What one sends. It waits for its peer with the session in hand: who sends much both ways at once
+/// on one connection would stop for ever.
 pub(crate) struct Writer {
     tcp: Arc<TcpStream>,
     tls: Arc<Mutex<tls::Session>>,

@@ -168,17 +168,17 @@ pub fn mask(payload: &mut [u8], mut key: [u8; 4], offset: usize) {
     key.rotate_left(offset % 4);
     let word = u64::from(u32::from_ne_bytes(key));
     let word = word | word << 32;
-    let mask = |bytes: &mut [u8; 8]| *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+    let turn = |bytes: &mut [u8; 8]| *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
     let (words, tail) = payload.as_chunks_mut::<8>();
     // Twice as fast as one by one, and code that is made for size unrolls no loop by itself.
     let (fours, rest) = words.as_chunks_mut::<4>();
     for [first, second, third, fourth] in fours {
-        mask(first);
-        mask(second);
-        mask(third);
-        mask(fourth);
+        turn(first);
+        turn(second);
+        turn(third);
+        turn(fourth);
     }
-    rest.iter_mut().for_each(mask);
+    rest.iter_mut().for_each(turn);
     for (byte, key) in tail.iter_mut().zip(key.iter().cycle()) {
         *byte ^= key;
     }
