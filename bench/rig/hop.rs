@@ -24,8 +24,8 @@ pub(crate) const HOP: &str = "--as-hop";
 const PLAIN: &str = "plain";
 const TLS: &str = "tls";
 
-/// A direction of a connection.
-type Half = (Box<dyn BufRead + Send>, Box<dyn Write + Send>);
+/// What comes from a side, and what goes there.
+type Side = (Box<dyn BufRead + Send>, Box<dyn Write + Send>);
 
 /// The name of [`three`].
 pub(crate) const THREE: &str = "three hops of nothing but TLS, 2 legs";
@@ -88,6 +88,7 @@ fn join(
     to: SocketAddr,
     client: Option<Arc<ClientConfig>>,
 ) {
+    tcp.set_nodelay(true).expect("a socket");
     let near = tcp.try_clone().expect("a descriptor");
     let (from, back) = match server {
         Some(config) => boxed(Secure::accept(tcp, &config).expect("TLS")),
@@ -103,13 +104,12 @@ fn join(
     carry(from, into, &beyond);
 }
 
-fn boxed(stream: Secure) -> Half {
+fn boxed(stream: Secure) -> Side {
     let (reader, writer) = stream.split();
     (Box::new(reader), Box::new(writer))
 }
 
-fn plain(tcp: TcpStream) -> Half {
-    tcp.set_nodelay(true).expect("a socket");
+fn plain(tcp: TcpStream) -> Side {
     let reader = BufReader::with_capacity(CHUNK, tcp.try_clone().expect("a descriptor"));
     (Box::new(reader), Box::new(tcp))
 }

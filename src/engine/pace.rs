@@ -75,16 +75,13 @@ impl Pace {
             let bytes = span.taken as u128 * time.as_nanos() / elapsed.as_nanos();
             usize::try_from(bytes).unwrap_or(most).clamp(QUEUE_MIN, most)
         };
-        let shares = match span.was_full && elapsed < PAUSE {
-            true => Shares {
-                queue: within(QUEUE_TIME, QUEUE_MAX),
-                unsent: within(UNSENT_TIME, UNSENT_MAX),
-            },
+        let shares = if PAUSE <= elapsed {
+            UNKNOWN
+        } else if span.was_full {
+            Shares { queue: within(QUEUE_TIME, QUEUE_MAX), unsent: within(UNSENT_TIME, UNSENT_MAX) }
+        } else {
             // Less may have come than would fill it, which says nothing of the line.
-            false if elapsed < PAUSE => {
-                Shares { unsent: self.shares.unsent.max(QUEUE_MAX), ..UNKNOWN }
-            }
-            false => UNKNOWN,
+            Shares { unsent: self.shares.unsent.max(QUEUE_MAX), ..UNKNOWN }
         };
         self.span = None;
         std::mem::replace(&mut self.shares, shares) != shares

@@ -34,8 +34,8 @@ pub enum Kind {
     GoAway = 3,
 }
 
-/// In the value of a ping: its sender receives much, who shares the session with that waits for long,
-/// and smaller windows have not helped. Ours, not yamux's: to a peer that does not know it, it is a
+/// In the value of a ping: its sender receives much, and who shares the session with that has waited
+/// too long for too long. Ours, not yamux's: to a peer that does not know it, it is a
 /// value as any other.
 pub const CROWDED: u32 = 1 << 31;
 

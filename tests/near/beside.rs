@@ -90,8 +90,8 @@ fn what_comes_later_goes_to_the_second_session() {
     assert_eq!(sessions.map(|conn| near.far(conn).got.len()), [1, 1]);
 }
 
-/// An upload on a way that became as long: only the other end knows that nothing helps, and its pings
-/// say so.
+/// An upload on a way that became as long: only the other end knows for how long, and its pings say
+/// so.
 #[test]
 fn what_comes_beside_an_upload_goes_to_a_second_session() {
     let (mut near, session) = Near::ready();
