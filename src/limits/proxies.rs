@@ -132,16 +132,19 @@ pub const SESSION_OPENING: Duration = Duration::from_secs(70);
 /// How long a client proxy that waits for a cluster at start pauses between two attempts.
 pub const START_RETRY: Duration = Duration::from_secs(2);
 
-/// Sessions that a request is tried on whose streams are refused because the auth proxy goes: of
-/// those that one restarts after the other, one stays.
-pub const STREAM_TRIES: u8 = 3;
+/// Sessions that a request is tried on whose streams are refused because the auth proxy goes: both
+/// that there may be with one, and of those that one restarts after the other, one stays.
+pub const STREAM_TRIES: u8 = 4;
 
-/// Sessions with one cluster at a time: what came first on a crowded one stays there, and what comes
-/// later has another rendezvous.
+/// Sessions with one cluster at a time: what is on a crowded one stays there, and what comes later
+/// has another rendezvous.
 pub const SESSIONS_OF_CLUSTER: usize = 2;
 
 /// From one attempt at a second session to the next: whoever refused it is not asked all the time.
 pub const RELIEF_PAUSE: Duration = Duration::from_secs(30);
+
+/// A line on which a session was crowded so lately is likely to crowd another one.
+pub const RELIEF_KEPT: Duration = Duration::from_secs(300);
 
 /// How often a session is asked for a sign of life.
 pub const SESSION_PING: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
-//! A second session beside a crowded one: not asked for again and again, and not used once its
-//! auth proxy goes.
+//! A second session beside a crowded one: not asked for again and again, who has which of both, and
+//! what becomes of them when one goes or neither is crowded any more.
 
-use cluster_connect::role::ConnId;
+use cluster_connect::role::{Close, ConnId};
 
 use crate::near::{Near, OK, request};
 
@@ -113,18 +113,143 @@ fn what_comes_beside_an_upload_goes_to_a_second_session() {
     assert_eq!((near.far(session).got.len(), near.far(second).got.len()), (1, 1));
 }
 
-#[test]
-fn a_second_session_that_becomes_crowded_gets_another_as_soon_as_the_first_is_gone() {
-    let (mut near, [session, second], [caller, other]) = relieved();
-    let stream = near.far(second).only();
-    near.far(second).say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
-    for _ in 0..3 {
-        flow(&mut near, second, other);
+/// As many seconds in which both sessions answer.
+fn rest(near: &mut Near, seconds: u64) {
+    for _ in 0..seconds / 10 {
+        near.stage.pass(10);
+        near.carry();
     }
-    near.dialled(2);
+}
+
+/// The streams that each of them has had.
+fn streams<const N: usize>(near: &mut Near, sessions: [ConnId; N]) -> [usize; N] {
+    sessions.map(|conn| near.far(conn).got.len())
+}
+
+#[test]
+fn when_the_second_becomes_crowded_and_the_first_no_longer_is_who_comes_goes_to_the_first() {
+    let (mut near, sessions, [caller, other]) = relieved();
     near.hang_up(caller);
     near.carry();
-    assert!(near.far(session).is_left, "it has nothing to go on with");
-    flow(&mut near, second, other);
-    near.dialled(3);
+    let stream = near.far(sessions[1]).only();
+    near.far(sessions[1]).say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+    for _ in 0..5 {
+        flow(&mut near, sessions[1], other);
+    }
+    let before = streams(&mut near, sessions);
+    for _ in 0..3 {
+        near.ask(&request("GET", "", b""));
+    }
+    near.carry();
+    assert_eq!(streams(&mut near, sessions), [before[0] + 3, before[1]]);
+    near.dialled(2);
+}
+
+#[test]
+fn of_two_that_are_not_crowded_who_comes_has_the_one_with_fewer_streams() {
+    let (mut near, sessions, [caller, _]) = relieved();
+    near.hang_up(caller);
+    rest(&mut near, 60);
+    let mut had = streams(&mut near, sessions);
+    // The other one has the caller that came beside the download.
+    for place in [0, 0, 1, 0, 1] {
+        near.ask(&request("GET", "", b""));
+        near.carry();
+        had[place] += 1;
+        assert_eq!(streams(&mut near, sessions), had);
+    }
+}
+
+#[test]
+fn whose_streams_are_gone_crowds_nobody_although_it_was_crowded_just_now() {
+    let (mut near, sessions, [caller, _]) = relieved();
+    near.hang_up(caller);
+    near.ask(&request("GET", "", b""));
+    near.carry();
+    assert_eq!(streams(&mut near, sessions), [2, 1]);
+}
+
+#[test]
+fn one_of_two_goes_when_neither_has_been_crowded_for_five_minutes() {
+    let (mut near, [session, second], [caller, other]) = relieved();
+    near.hang_up(caller);
+    let mut passed = 0;
+    while !near.far(session).is_left && passed < 600 {
+        rest(&mut near, 10);
+        passed += 10;
+    }
+    assert!((270..=330).contains(&passed), "{passed}");
+    near.hang_up(other);
+    rest(&mut near, 600);
+    assert!(!near.far(second).is_left, "one stays");
+    near.ask(&request("GET", "", b""));
+    near.carry();
+    assert_eq!(near.far(second).got.len(), 2);
+    near.dialled(2);
+}
+
+#[test]
+fn when_the_first_is_lost_the_second_takes_its_place() {
+    let (mut near, [session, second], _) = relieved();
+    near.stage.closed(session, Close::Reset);
+    for _ in 0..2 {
+        near.ask(&request("GET", "", b""));
+    }
+    near.carry();
+    assert_eq!(near.far(second).got.len(), 3);
+    near.dialled(2);
+}
+
+#[test]
+fn when_the_auth_proxy_of_the_first_goes_the_second_takes_its_place() {
+    let (mut near, [session, second], _) = relieved();
+    near.far(session).tunnel.go_away();
+    near.carry();
+    for _ in 0..2 {
+        near.ask(&request("GET", "", b""));
+    }
+    near.carry();
+    assert_eq!((near.far(session).got.len(), near.far(second).got.len()), (1, 3));
+    near.dialled(2);
+}
+
+#[test]
+fn when_the_first_is_lost_while_the_second_is_on_its_way_whichever_comes_serves_who_waits() {
+    for comes in [2, 3] {
+        let (mut near, session, _) = crowded();
+        let second = near.dialled(2);
+        near.stage.closed(session, Close::Reset);
+        let caller = near.ask(&request("GET", "", b""));
+        let third = near.dialled(3);
+        let [up, other] = if comes == 2 { [second, third] } else { [third, second] };
+        near.meet(up);
+        near.refuse(other, "429 TooManyRequests");
+        near.carry();
+        let stream = near.far(up).only();
+        near.far(up).say(stream, OK);
+        near.carry();
+        assert!(near.heard(caller).ends_with("ok"), "{comes}");
+    }
+}
+
+#[test]
+fn when_neither_has_been_crowded_for_long_who_comes_stays_off_the_one_that_is_to_end() {
+    let (mut near, sessions, _) = relieved();
+    let [first, second] = sessions.map(|session| near.far(session).only());
+    let ask = |near: &mut Near, count| {
+        for _ in 0..count {
+            near.ask(&request("GET", "", b""));
+            near.carry();
+        }
+    };
+    // What they have goes on.
+    for seconds in [150, 150, 30] {
+        rest(&mut near, seconds);
+        near.far(sessions[0]).say(first, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        near.far(sessions[1]).say(second, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        near.carry();
+    }
+    let had = streams(&mut near, sessions);
+    ask(&mut near, 4);
+    assert_eq!(streams(&mut near, sessions), [had[0] + 4, had[1]]);
 }

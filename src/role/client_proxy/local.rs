@@ -166,9 +166,10 @@ impl ClientProxy {
         if !self.locals.contains_key(&conn) {
             return;
         }
-        let stream = self
-            .session_for(id, net)
-            .and_then(|session| Some((session, self.sessions.get_mut(&session)?.tunnel.open()?)));
+        let sessions = self.sessions_for(id, net.now()).into_iter().flatten();
+        let stream = sessions
+            .filter_map(|session| Some((session, self.sessions.get_mut(&session)?.tunnel.open()?)))
+            .next();
         if let Some((session, stream)) = stream
             && let Some(state) = self.sessions.get_mut(&session)
         {

@@ -130,12 +130,14 @@ struct Cluster {
     is_judged: bool,
     /// How TLS is spoken with it under the CA of this fingerprint.
     inner: Option<(Fingerprint, Arc<ClientConfig>)>,
-    /// The session that takes new streams, up or on its way.
+    /// The first session that takes new streams, up or on its way.
     session: Option<ConnId>,
-    /// The one that will take them once it is up, because that one is crowded.
+    /// The one beside it, up or on its way, because one of both is or was crowded.
     relief: Option<ConnId>,
-    /// Before then there is no other.
+    /// Before then no other is started.
     relief_due: Option<Instant>,
+    /// When a session was found crowded last.
+    crowded: Option<Instant>,
     /// Local connections that wait for a session.
     waiting: Vec<ConnId>,
     /// Local connections whose request waits for the caller's token.
@@ -173,6 +175,7 @@ impl ClientProxy {
                 session: None,
                 relief: None,
                 relief_due: None,
+                crowded: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),
             };

@@ -1,83 +1,112 @@
 //! A second session beside a crowded one. Windows keep what waits on a line short, but not on one
 //! that loses packets: everything on a connection waits for the packet that is sent again. What
-//! comes while much is received has a rendezvous of its own then.
+//! comes while much is received has a rendezvous of its own then. Streams cannot move, so on such a
+//! line both stay for a while, and who comes goes where fewer are: who types is there before the
+//! download begins as often as after.
 
 use std::time::Instant;
 
 use log::debug;
 
 use super::{ClientProxy, Cluster};
-use crate::limits::{RELIEF_PAUSE, SESSIONS_OF_CLUSTER};
+use crate::limits::{RELIEF_KEPT, RELIEF_PAUSE, SESSIONS_OF_CLUSTER};
 use crate::role::{ConnId, Net};
 
 impl Cluster {
-    /// `conn` takes no new streams of it any more.
-    pub(super) fn leave(&mut self, conn: ConnId) {
-        for place in [&mut self.session, &mut self.relief] {
-            place.take_if(|it| *it == conn);
-        }
+    /// `conn` takes new streams, or will once it is up.
+    pub(super) fn has(&self, conn: ConnId) -> bool {
+        [self.session, self.relief].contains(&Some(conn))
+    }
+
+    /// No session of it has been crowded for long.
+    fn is_calm(&self, now: Instant) -> bool {
+        self.crowded.is_none_or(|at| at + RELIEF_KEPT <= now)
     }
 }
 
 impl ClientProxy {
-    /// A session is up: where it was to be the second and there is no first, it is the first. Says
+    /// `conn` takes no new streams of a cluster any more; the one beside it does, if that is up.
+    pub(super) fn leave(&mut self, conn: ConnId, id: &str) {
+        let relief = self.clusters.get(id).and_then(|cluster| cluster.relief);
+        let relief = relief.filter(|relief| *relief != conn);
+        let is_up = relief.is_some_and(|relief| self.is_up(relief));
+        let Some(cluster) = self.clusters.get_mut(id) else { return };
+        cluster.relief = relief;
+        if cluster.session == Some(conn) {
+            cluster.session = cluster.relief.take_if(|_| is_up);
+        }
+    }
+
+    /// A session is up: where it was to be the second and the first is not, it is the first. Says
     /// whether it is the one that takes what waits.
     pub(super) fn takes_waiting(&mut self, conn: ConnId, id: &str) -> bool {
+        let first = self.clusters.get(id).and_then(|cluster| cluster.session);
+        let has_first = first.is_some_and(|first| self.is_up(first));
         let Some(cluster) = self.clusters.get_mut(id) else { return false };
-        if cluster.session.is_none() && cluster.relief == Some(conn) {
-            (cluster.session, cluster.relief) = (Some(conn), None);
+        if !has_first && cluster.relief == Some(conn) {
+            (cluster.session, cluster.relief) = (Some(conn), cluster.session);
         }
         cluster.session == Some(conn)
     }
 
-    /// The session that a new stream belongs on: the one beside it, if that is up and this one is
-    /// crowded. Until somebody comes the crowded one may have recovered.
-    pub(super) fn session_for(&mut self, id: &str, net: &mut dyn Net) -> Option<ConnId> {
-        let (cluster, now) = (self.clusters.get(id)?, net.now());
-        let (session, relief) = (cluster.session?, cluster.relief);
-        let is_up =
-            |conn: &ConnId| self.sessions.get(conn).is_some_and(|it| it.tunnel.is_established());
-        let relief = relief.filter(is_up).filter(|_| self.is_crowded(session, now));
-        let Some(relief) = relief else { return Some(session) };
-        let cluster = self.clusters.get_mut(id)?;
-        (cluster.session, cluster.relief) = (Some(relief), None);
-        // Nobody refused it, and what is crowded now is another one.
-        cluster.relief_due = None;
-        // It may have nothing left to go on with.
-        self.pump_session(session, net);
-        Some(relief)
+    fn is_up(&self, conn: ConnId) -> bool {
+        self.sessions.get(&conn).is_some_and(|session| session.tunnel.is_established())
     }
 
-    fn is_crowded(&self, conn: ConnId, now: Instant) -> bool {
-        self.sessions.get(&conn).is_some_and(|session| session.tunnel.is_crowded(now))
+    /// The sessions that a new stream may have, the best one first: one that is not crowded, and of two
+    /// the one with fewer streams; but the one with more when neither has been crowded for long, so
+    /// that the other comes to its end. One without streams crowds nobody any more.
+    pub(super) fn sessions_for(&self, id: &str, now: Instant) -> [Option<ConnId>; 2] {
+        let Some(cluster) = self.clusters.get(id) else { return [None; 2] };
+        let load = |conn: ConnId| {
+            let session = self.sessions.get(&conn).filter(|it| it.tunnel.is_established())?;
+            let streams = session.streams.len();
+            Some((0 < streams && session.tunnel.is_crowded(now), streams))
+        };
+        let (first, other) = (cluster.session, cluster.relief);
+        let is_other = match (first.and_then(load), other.and_then(load)) {
+            (_, None) => return [first, None],
+            (first, other) if cluster.is_calm(now) => first < other,
+            (first, other) => other < first,
+        };
+        if is_other { [other, first] } else { [first, other] }
     }
 
-    /// Starts a session beside a crowded one, which goes on with what it has.
+    /// `conn` is crowded, and goes on with what it has. Starts a session beside it, unless there is one.
     pub(super) fn relieve(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get(&conn) else { return };
-        let now = net.now();
-        let wants = |cluster: &Cluster| {
-            cluster.session == Some(conn) && cluster.relief_due.is_none_or(|due| due <= now)
-        };
-        if !self.clusters.get(&session.cluster).is_some_and(wants) {
+        let (id, now) = (&session.cluster, net.now());
+        let Some(cluster) = self.clusters.get_mut(id).filter(|it| it.has(conn)) else { return };
+        cluster.crowded = Some(now);
+        if cluster.relief.is_some() || cluster.relief_due.is_some_and(|due| now < due) {
             return;
         }
-        let id = session.cluster.clone();
-        let count = self.sessions.values().filter(|session| session.cluster == id).count();
-        if SESSIONS_OF_CLUSTER <= count || !self.has_credential(&id, now) {
+        let count = self.sessions.values().filter(|session| session.cluster == *id).count();
+        if SESSIONS_OF_CLUSTER <= count || !self.has_credential(id, now) {
             return;
         }
-        if let Some(cluster) = self.clusters.get_mut(&id) {
-            cluster.relief_due = Some(now + RELIEF_PAUSE);
-        }
-        match self.start_session(&id, net) {
+        let id = id.clone();
+        let started = self.start_session(&id, net);
+        let Some(cluster) = self.clusters.get_mut(&id) else { return };
+        cluster.relief_due = Some(now + RELIEF_PAUSE);
+        match started {
             Ok(conn) => {
                 debug!("conn={} starts beside a crowded session", conn.0);
-                if let Some(cluster) = self.clusters.get_mut(&id) {
-                    cluster.relief = Some(conn);
-                }
+                cluster.relief = Some(conn);
             }
             Err(why) => debug!("no session beside a crowded one: {why}"),
+        }
+    }
+
+    /// One of two sessions takes no new streams any more if it has none and neither has been crowded
+    /// for long.
+    pub(super) fn thin_out(&mut self, conn: ConnId, now: Instant) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let is_one_of_two = |it: &&Cluster| it.is_calm(now) && it.relief.is_some();
+        let cluster = self.clusters.get(&session.cluster).filter(is_one_of_two);
+        if cluster.is_some() && session.streams.is_empty() {
+            let id = session.cluster.clone();
+            self.leave(conn, &id);
         }
     }
 }

@@ -8,7 +8,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::lost::Lost;
-use super::{ClientProxy, Cluster, Key, random_u64};
+use super::{ClientProxy, Key, random_u64};
 use crate::buf::{Lease, Pressure};
 use crate::engine::mux::{Ended, Event};
 use crate::engine::tls::Fresh;
@@ -287,10 +287,9 @@ impl ClientProxy {
     /// nothing is under way are given up, so that none is found closed by a request.
     fn retire(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get(&conn) else { return };
-        if let Some(cluster) = self.clusters.get_mut(&session.cluster) {
-            cluster.leave(conn);
-        }
         let locals: Vec<ConnId> = session.streams.values().copied().collect();
+        let id = session.cluster.clone();
+        self.leave(conn, &id);
         for local in locals {
             self.retire_stream(local, net);
         }
@@ -313,8 +312,7 @@ impl ClientProxy {
             // The loop asks before the next one.
             let _ = net.send(conn, frame.freeze());
         }
-        let takes = |cluster: &Cluster| [cluster.session, cluster.relief].contains(&Some(conn));
-        let retired = !self.clusters.values().any(takes);
+        let retired = !self.clusters.values().any(|cluster| cluster.has(conn));
         // A stream that has ended may have an event that nobody has heard of yet.
         let is_idle = session.streams.is_empty() && session.tunnel.streams() == 0;
         if retired && is_idle && session.tunnel.is_established() {
@@ -335,6 +333,7 @@ impl ClientProxy {
         }
         mux.ping(u32::try_from(value >> 32).unwrap_or_default(), now);
         self.timers.set(Key::Ping(conn), now + SESSION_PING);
+        self.thin_out(conn, now);
         self.pump_session(conn, net);
     }
 
@@ -346,19 +345,18 @@ impl ClientProxy {
             self.timers.cancel(Key::Measure);
         }
         let session = self.sessions.remove(&conn)?;
-        if let Some(cluster) = self.clusters.get_mut(&session.cluster) {
-            cluster.leave(conn);
-        }
+        self.leave(conn, &session.cluster);
         Some(session)
     }
 
     /// The session is gone: what was on it fails, what waited for it is told.
     pub(super) fn on_session_lost(&mut self, conn: ConnId, why: &Lost, net: &mut dyn Net) {
-        let current = self.clusters.values().any(|cluster| cluster.session == Some(conn));
-        let is_relief = self.clusters.values().any(|cluster| cluster.relief == Some(conn));
+        let cluster = self.sessions.get(&conn).and_then(|it| self.clusters.get(&it.cluster));
+        let current = cluster.is_some_and(|cluster| cluster.session == Some(conn));
+        let is_relief = cluster.is_some_and(|cluster| cluster.relief == Some(conn));
         let Some(session) = self.forget_session(conn) else { return };
         let id = session.cluster;
-        if !current && session.streams.is_empty() && session.tunnel.is_established() {
+        if !current && !is_relief && session.streams.is_empty() && session.tunnel.is_established() {
             return debug!("conn={} a session that was given up has ended", conn.0);
         }
         let sentence = why.sentence(&self.name(&id));
