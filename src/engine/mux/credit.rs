@@ -13,6 +13,12 @@ use crate::limits::{WINDOW, WINDOW_MIN};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Overdraft;
 
+/// Windows, in what fits on the way: on one that is full, on one that may lose packets, and there if
+/// somebody else waits.
+const FULL: u32 = 2;
+const LOSSY: u32 = 4;
+const SHARED: u32 = 3;
+
 /// What we may send.
 #[derive(Debug)]
 pub(super) struct SendCredit(u32);
@@ -42,6 +48,10 @@ pub(super) struct Way {
     pub(super) slack: Duration,
     /// The round trip with what does wait.
     pub(super) round_trip: Duration,
+    /// More than one stream receives.
+    pub(super) is_shared: bool,
+    /// More waits on it than should.
+    pub(super) is_congested: bool,
     /// What waits on it is known to wait in a queue.
     pub(super) has_queue: bool,
     /// Whether windows should shrink.
@@ -104,7 +114,7 @@ impl RecvCredit {
     /// more: then a line is full, and what waits for it delays others by a round trip and a little
     /// more. While the window is what holds the sender back, the speed grows with it. Where packets
     /// are lost it would not: half a window leaves in a round trip when what is sent again takes one
-    /// more. So it is twice as much while no trial goes on and none has found a queue.
+    /// more. So it is twice as much while no trial goes on and no queue is known.
     fn resize(&mut self, len: u32, now: Instant, way: Way) {
         let count = match self.span.count(len.into(), now, way.base, way.round_trip) {
             Counted::Part => return,
@@ -126,9 +136,16 @@ impl RecvCredit {
         let window = self.window;
         let (tried, before) = self.tried;
         let is_trial = matches!(way.advice, Advice::Shrink { .. });
-        let want = match is_trial {
-            true => self.fits.saturating_mul(2),
-            false => fits.saturating_mul(if way.has_queue { 2 } else { 4 }),
+        // What comes at once after a lost packet was not on the way at once.
+        let peak = fits.min(self.fits.saturating_add(self.fits / 2));
+        let want = if is_trial {
+            self.fits.saturating_mul(FULL)
+        } else if way.has_queue {
+            fits.saturating_mul(FULL)
+        } else if way.is_shared && way.is_congested {
+            self.fits.saturating_mul(SHARED)
+        } else {
+            peak.saturating_mul(LOSSY)
         };
         match way.advice {
             Advice::Free { failed } if failed != 0 && failed == tried => {
@@ -187,8 +204,16 @@ mod tests {
 
     /// On which a queue has been found.
     const fn way(advice: Advice) -> Way {
-        let (base, slack, most) = (BASE, WINDOW_SLACK, WINDOW_MAX);
-        Way { base, slack, round_trip: base, has_queue: true, advice, most }
+        Way {
+            base: BASE,
+            slack: WINDOW_SLACK,
+            round_trip: BASE,
+            is_shared: false,
+            is_congested: false,
+            has_queue: true,
+            advice,
+            most: WINDOW_MAX,
+        }
     }
 
     #[test]
@@ -241,16 +266,38 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_twice_as_large_until_a_queue_has_been_found() {
-        for (has_queue, times) in [(true, 2), (false, 4)] {
+    fn a_window_goes_by_what_is_known_of_the_way() {
+        for ([has_queue, is_shared, is_congested], times) in [
+            ([true, true, true], FULL),
+            ([true, false, false], FULL),
+            ([false, true, true], SHARED),
+            ([false, true, false], LOSSY),
+            ([false, false, true], LOSSY),
+        ] {
             let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
-            let way = Way { has_queue, ..way(Advice::Free { failed: 0 }) };
+            let free = Advice::Free { failed: 0 };
+            let way = Way { has_queue, is_shared, is_congested, ..way(free) };
             for _ in 0..10 {
                 recv.used(200_000).unwrap();
                 recv.drained(200_000, now, Some(way));
                 now += BASE + WINDOW_SLACK;
             }
-            assert_eq!(recv.window, 200_000 * times);
+            assert_eq!(recv.window, 200_000 * times, "{has_queue} {is_shared} {is_congested}");
+        }
+    }
+
+    #[test]
+    fn bursts_count_for_little() {
+        for (is_shared, most) in [(false, 150_000 * LOSSY), (true, 130_000 * SHARED)] {
+            let (mut now, mut recv) = (Instant::now(), RecvCredit::new());
+            let free = Advice::Free { failed: 0 };
+            let way = Way { has_queue: false, is_shared, is_congested: true, ..way(free) };
+            for len in [20_000, 20_000, 20_000, 190_000].into_iter().cycle().take(80) {
+                recv.used(len).unwrap();
+                recv.drained(len as usize, now, Some(way));
+                now += BASE + WINDOW_SLACK;
+            }
+            assert!(recv.window <= most, "{is_shared} {}", recv.window);
         }
     }
 

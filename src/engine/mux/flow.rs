@@ -64,9 +64,8 @@ impl Flow {
         let before = recv.grown();
         let way = self.way(before);
         let grant = recv.drained(len, now, way);
-        if grant.is_some() {
-            let is_congested = self.round_trip.is_congested(self.slack());
-            self.trials.granted(is_congested, recv.tried());
+        if let (Some(_), Some(way)) = (grant, way) {
+            self.trials.granted(way.is_congested, recv.tried());
         }
         self.grown = self.grown - before + recv.grown();
         grant
@@ -93,6 +92,8 @@ impl Flow {
             base,
             slack: self.slack(),
             round_trip: self.round_trip.smooth().unwrap_or(base),
+            is_shared: self.is_shared(),
+            is_congested: self.round_trip.is_congested(self.slack()),
             has_queue: self.trials.has_queue(),
             advice: self.trials.advice(),
             most: WINDOW_MAX.min(WINDOW + share),
@@ -100,7 +101,11 @@ impl Flow {
     }
 
     fn slack(&self) -> Duration {
-        if 1 < self.company.count() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK }
+        if self.is_shared() { WINDOW_SLACK_SHARED } else { WINDOW_SLACK }
+    }
+
+    fn is_shared(&self) -> bool {
+        1 < self.company.count()
     }
 
     /// What the way is known for.

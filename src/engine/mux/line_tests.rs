@@ -268,10 +268,12 @@ fn windows_fill_a_line_that_loses_packets() {
             let share = line.run(60);
             let waits = line.round_trip();
             let what = format!("{mbits} Mbit/s, {ms} ms, {streams} streams, seed {seed}");
-            assert!(0.88 < share, "{what}: {share}");
+            assert!(0.92 < share, "{what}: {share}");
             let known = line.flow.base();
             assert!(known * 4 <= line.base * 5, "{what}: {known:?}");
-            let bearable = line.base * 9 / 2 + WINDOW_SLACK * 2;
+            // Who is alone makes nobody else wait. Who comes then has another session.
+            let most = if streams == 1 { line.base * 15 / 2 } else { line.base * 9 / 2 };
+            let bearable = most + WINDOW_SLACK * 2;
             assert!(waits <= bearable, "{what}: {waits:?}");
         }
     }
@@ -286,9 +288,9 @@ fn a_second_session_is_asked_for_soon_where_packets_are_lost() {
         for seed in 1..=4 {
             let mut line = Line::new(mbits, ms, 10, streams);
             line.random = line.random.wrapping_mul(seed);
-            line.run(12);
+            line.run(14);
             soon += usize::from(line.is_crowded);
-            line.run(28);
+            line.run(26);
             assert!(line.is_crowded, "{mbits} Mbit/s, {ms} ms, {streams} streams, seed {seed}");
         }
         assert!(3 <= soon, "{mbits} Mbit/s, {ms} ms, {streams} streams: {soon} of 4 seeds");

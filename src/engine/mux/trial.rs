@@ -1,5 +1,7 @@
 //! Are windows too large for the way? What waits in a queue makes round trips long, and so do
-//! packets that a line loses and TCP sends again: only a trial tells them apart. Windows shrink,
+//! packets that a line loses and TCP sends again. A queue that never runs empty keeps its line busy,
+//! and what is received is steady; what waits for a lost packet comes at once, after a while in which
+//! nothing does. So a trial begins where speeds are steady, and seldom elsewhere: windows shrink,
 //! and if less is received then, nothing had waited and they take back what they had. A line that
 //! loses packets would starve otherwise: less is received, windows go by what is, and shrink again.
 
@@ -16,6 +18,12 @@ const JUDGING: u8 = 2;
 /// time that they do so again, and at most four times as many.
 const PAUSE: u8 = 4;
 
+/// Spans until a trial where speeds are not steady.
+const PAUSE_UNSTEADY: u8 = 32;
+
+/// Speeds are steady when so many in a row are within an eighth of the one before.
+const STEADY: u8 = 3;
+
 /// Speeds are in bytes per second.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,11 +33,13 @@ pub(super) struct Trials {
     span: Span,
     /// Bytes per second, one quarter of it from the last span.
     speed: Option<u64>,
+    /// Of the last span alone, and how many in a row were about as fast as the one before.
+    last: (u64, u8),
     /// In this span more waited than should when a window was granted anew.
     is_congested: bool,
     /// A window has shrunk in this trial.
     has_shrunk: bool,
-    /// The last trial that showed anything found a queue.
+    /// See [`Self::has_queue`].
     has_queue: bool,
     /// Of the last trial, from 1.
     number: u32,
@@ -40,8 +50,9 @@ pub(super) struct Trials {
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// `left` spans more without a trial; `failed` is the number of the last one if it did.
-    Free { left: u8, failed: u32 },
+    /// No trial for so many `spans` in which more waited than should; there is none for at least `pause`
+    /// of them. `failed` is the number of the last one if it did.
+    Free { spans: u8, pause: u8, failed: u32 },
     /// What is received counts from the next span on.
     Settling,
     /// What has been received since, and for how many more spans it counts.
@@ -59,10 +70,11 @@ pub(super) enum Advice {
 
 impl Trials {
     pub(super) const fn new() -> Self {
-        let stage = Stage::Free { left: 0, failed: 0 };
+        let stage = Stage::Free { spans: 0, pause: 0, failed: 0 };
         Self {
             span: Span::new(),
             speed: None,
+            last: (0, 0),
             is_congested: false,
             has_shrunk: false,
             has_queue: false,
@@ -79,7 +91,8 @@ impl Trials {
         }
     }
 
-    /// Whether a trial has found a queue, and none since has found that there was none.
+    /// Whether a trial has found a queue, and nothing since that there is none: another trial, or
+    /// speeds that are not steady.
     pub(super) const fn has_queue(&self) -> bool {
         self.has_queue
     }
@@ -100,18 +113,17 @@ impl Trials {
         };
         let is_congested = mem::take(&mut self.is_congested);
         let last = count.within(SECOND);
-        // While it rises nobody knows what to hold against it.
-        let rises = self.speed.is_none_or(|speed| speed.saturating_add(speed / 4) < last);
+        let is_due = self.is_due_after(last) && is_congested;
         self.stage = match self.stage {
-            Stage::Free { left: 0, .. } if is_congested && !rises => {
+            Stage::Free { .. } if is_due => {
                 self.number = self.number.wrapping_add(1).max(1);
                 self.has_shrunk = false;
                 Stage::Settling
             }
-            Stage::Free { left, failed } => {
+            Stage::Free { spans, pause, failed } => {
                 let speed = self.speed.map_or(last, |speed| speed - speed / 4 + last / 4);
                 self.speed = Some(speed);
-                Stage::Free { left: left.saturating_sub(1), failed }
+                Stage::Free { spans: spans.saturating_add(u8::from(is_congested)), pause, failed }
             }
             Stage::Settling => Stage::Judging { left: JUDGING, since: now, bytes: 0 },
             Stage::Judging { left, since, bytes: so_far } => {
@@ -125,27 +137,41 @@ impl Trials {
         };
     }
 
+    /// Notes the speed of the last span, and says whether it is time for a trial.
+    fn is_due_after(&mut self, speed: u64) -> bool {
+        let (before, steady) = self.last;
+        let is_steady = speed.abs_diff(before) <= before / 8;
+        // Once may be somebody who comes or goes.
+        self.has_queue &= is_steady || steady != 0;
+        self.last = (speed, if is_steady { steady.saturating_add(1) } else { 0 });
+        let Stage::Free { spans, pause, .. } = self.stage else { return false };
+        let is_known = self.speed.is_some();
+        is_known && if STEADY <= self.last.1 { pause } else { PAUSE_UNSTEADY } <= spans
+    }
+
     /// Senders have paused. How fast they were is long ago, and a trial that was on has shown nothing.
     fn forget(&mut self) {
-        (self.speed, self.is_congested) = (None, false);
-        if !matches!(self.stage, Stage::Free { .. }) {
-            self.stage = Stage::Free { left: 0, failed: self.number };
-        }
+        (self.speed, self.last, self.is_congested) = (None, (0, 0), false);
+        let failed = match self.stage {
+            Stage::Free { failed, .. } => failed,
+            Stage::Settling | Stage::Judging { .. } => self.number,
+        };
+        self.stage = Stage::Free { spans: 0, pause: 0, failed };
     }
 
     /// If a tenth less is received, what is missing had been let through by the windows.
     fn judge(&mut self, speed: u64) -> Stage {
         if !self.has_shrunk {
-            return Stage::Free { left: PAUSE, failed: self.number };
+            return Stage::Free { spans: 0, pause: PAUSE, failed: self.number };
         }
         let before = self.speed.unwrap_or(0);
         self.has_queue = before - before / 10 <= speed;
         if self.has_queue {
             self.pause = 0;
-            return Stage::Free { left: 0, failed: 0 };
+            return Stage::Free { spans: 0, pause: 0, failed: 0 };
         }
         self.pause = (self.pause * 2).clamp(PAUSE, PAUSE * 4);
-        Stage::Free { left: self.pause, failed: self.number }
+        Stage::Free { spans: 0, pause: self.pause, failed: self.number }
     }
 }
 
@@ -191,8 +217,8 @@ mod tests {
     #[test]
     fn windows_take_back_what_they_had_when_less_is_received_and_wait_longer_each_time() {
         let mut line = Receiver::new();
-        // A span ends with the bytes after it, and one shows how fast they leave.
-        assert_eq!(line.until_other(1000), (3, Advice::Shrink { trial: 1 }));
+        // A span ends with the bytes after it, and the first has nothing to be held against.
+        assert_eq!(line.until_other(1000), (2 + STEADY, Advice::Shrink { trial: 1 }));
         assert_eq!(line.until_other(800), (1 + JUDGING, Advice::Free { failed: 1 }));
         for (trial, pause) in [(2, PAUSE), (3, PAUSE * 2), (4, PAUSE * 4), (5, PAUSE * 4)] {
             assert_eq!(line.until_other(1000), (pause + 1, Advice::Shrink { trial }));
@@ -259,6 +285,41 @@ mod tests {
         assert_eq!(line.until_other(10).1, Advice::Shrink { trial: 2 });
         line.until_other(10);
         assert!(line.trials.has_queue());
+    }
+
+    #[test]
+    fn a_trial_is_rare_where_speeds_are_not_steady_and_a_queue_is_forgotten_there() {
+        let mut line = Receiver::new();
+        line.until_other(1000);
+        line.until_other(1000);
+        assert!(line.trials.has_queue());
+        for begun in 2..5 {
+            let lens = [1200, 1000].into_iter().cycle();
+            let before = line.trials.advice();
+            let spans = lens.take_while(|&len| {
+                line.span(len, true);
+                line.trials.advice() == before
+            });
+            assert_eq!(spans.count(), usize::from(PAUSE_UNSTEADY), "{begun}");
+            assert!(!line.trials.has_queue());
+            assert_eq!(line.trials.advice(), Advice::Shrink { trial: begun });
+            line.until_other(500);
+        }
+    }
+
+    #[test]
+    fn who_has_long_been_there_and_begins_to_receive_more_is_in_no_trial_at_once() {
+        for pauses in [false, true] {
+            let mut line = Receiver::new();
+            (0..100).for_each(|_| line.span(10, false));
+            if pauses {
+                line.now += ROUND_TRIP * 10;
+            }
+            for len in [100, 400, 900, 1600, 2500, 3600] {
+                line.span(len, true);
+                assert_eq!(line.trials.advice(), Advice::Free { failed: 0 }, "{len}");
+            }
+        }
     }
 
     #[test]
