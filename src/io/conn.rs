@@ -16,7 +16,7 @@ use super::link::Link;
 use crate::buf::{Lease, Outbox, Pool, Pressure, Slice};
 use crate::engine::pace::Pace;
 use crate::engine::tls::{self, Sealed, State};
-use crate::limits::{BUFFER_SIZE, BUFFERS_LEAST, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN};
+use crate::limits::{BUFFER_SIZE, BUFFERS_LEAST, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN, UNSENT_SHARE};
 use crate::role::Close;
 
 /// Bytes read at a time, and sealed at a time.
@@ -322,7 +322,8 @@ impl Conn {
             };
             if self.pace.note(drained, !self.writable, now) {
                 self.outbox.set_limit((self.pace.queue_bytes() / QUEUE_MIN).max(2));
-                self.link.limit_unsent(self.pace.unsent_bytes());
+                let most = (pool.bytes() / UNSENT_SHARE).max(QUEUE_MIN);
+                self.link.limit_unsent(self.pace.unsent_bytes().min(most));
             }
         }
         if self.finishing && !self.shut && !self.has_output() {

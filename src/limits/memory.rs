@@ -67,11 +67,15 @@ const _: () = assert!(QUEUE_MAX == CONN_OUTBOX * QUEUE_MIN);
 
 /// What may wait in the kernel until it can be sent, in time, for TCP to get to know the line. Where
 /// windows let so much through a keystroke waits for it, too.
-pub const UNSENT_TIME: Duration = Duration::from_millis(20);
+pub const UNSENT_TIME: Duration = Duration::from_millis(100);
 
-/// And in bytes, at most: as much at 100 Mbit/s. It is the kernel's memory, not the pool's, and a reader
-/// that was fast and stalls keeps it until its connection ends.
-pub const UNSENT_MAX: usize = 256 * 1024;
+/// And in bytes, at most: a little less than as much at 100 Mbit/s. It is the kernel's memory, not the
+/// pool's, and a reader that was fast and stalls keeps it until its connection ends.
+pub const UNSENT_MAX: usize = 1024 * 1024;
+
+/// Nor more than this part of all buffers that the process may have: where memory is short, connections
+/// that stall together must not take it all.
+pub const UNSENT_SHARE: usize = 32;
 
 /// Stream ids are not reused: a session that has come this far is replaced.
 pub const STREAM_ID_MAX: u32 = u32::MAX / 2;
