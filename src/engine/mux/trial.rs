@@ -18,7 +18,7 @@ const JUDGING: u8 = 2;
 /// time that they do so again, and at most four times as many.
 const PAUSE: u8 = 4;
 
-/// Spans until a trial where speeds are not steady.
+/// Spans in which others wait until a trial where speeds are not steady.
 const PAUSE_UNSTEADY: u8 = 32;
 
 /// Speeds are steady when so many in a row are within an eighth of the one before.
@@ -145,8 +145,8 @@ impl Trials {
         self.has_queue &= is_steady || steady != 0;
         self.last = (speed, if is_steady { steady.saturating_add(1) } else { 0 });
         let Stage::Free { spans, pause, .. } = self.stage else { return false };
-        let is_known = self.speed.is_some();
-        is_known && if STEADY <= self.last.1 { pause } else { PAUSE_UNSTEADY } <= spans
+        let wait = if STEADY <= self.last.1 { pause } else { PAUSE_UNSTEADY };
+        self.speed.is_some() && wait <= spans
     }
 
     /// Senders have paused. How fast they were is long ago, and a trial that was on has shown nothing.
