@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod exchange;
+pub mod lull;
 pub mod mux;
 pub mod pace;
 pub mod probe;

@@ -14,6 +14,7 @@ use super::dial::Stage;
 use super::handoff::Guest;
 use super::link::Link;
 use crate::buf::{Lease, Outbox, Pool, Pressure, Slice};
+use crate::engine::lull::Lull;
 use crate::engine::pace::Pace;
 use crate::engine::tls::{self, Sealed, State};
 use crate::limits::{BUFFER_SIZE, BUFFERS_LEAST, CONN_OUTBOX, QUEUE_MAX, QUEUE_MIN, UNSENT_SHARE};
@@ -61,6 +62,7 @@ pub(super) struct Conn {
     /// Plaintext bytes behind what is in `cipher`.
     unreported: usize,
     pace: Pace,
+    lull: Lull,
     pub(super) inbox: VecDeque<Lease>,
     pub(super) readable: bool,
     /// The peer's FIN is in the kernel already: no edge will tell of it again.
@@ -118,6 +120,7 @@ impl Conn {
             cipher: Outbox::new(usize::MAX),
             unreported: 0,
             pace: Pace::new(),
+            lull: Lull::New,
             inbox: VecDeque::new(),
             readable: false,
             hung_up: false,
@@ -324,6 +327,9 @@ impl Conn {
                 self.outbox.set_limit((self.pace.queue_bytes() / QUEUE_MIN).max(2));
                 let most = (pool.bytes() / UNSENT_SHARE).max(QUEUE_MIN);
                 self.link.limit_unsent(self.pace.unsent_bytes().min(most));
+            }
+            if self.lull.ends(!self.writable, now) {
+                self.link.learn_anew();
             }
         }
         if self.finishing && !self.shut && !self.has_output() {

@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSliceMut, Read, Write};
 use std::net::Shutdown;
+#[cfg(target_os = "linux")]
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use mio::net::{TcpStream, UnixStream};
@@ -49,6 +51,21 @@ impl Link {
         }
         #[cfg(not(any(target_os = "android", target_os = "linux")))]
         let _ = limit;
+    }
+
+    /// Has TCP find out what the line is like once more, as a new connection does. Only BBR needs that
+    /// (see [`crate::engine::lull`]), and begins again when it is chosen again.
+    pub(super) fn learn_anew(&self) {
+        #[cfg(target_os = "linux")]
+        if let Self::Tcp(socket) = self {
+            let socket = SockRef::from(socket);
+            if socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr\0"))
+                && may_choose_bbr()
+            {
+                socket.set_tcp_congestion(b"reno").ok();
+                socket.set_tcp_congestion(b"bbr").ok();
+            }
+        }
     }
 
     pub(super) fn deregister(&mut self, registry: &Registry) {
@@ -129,5 +146,38 @@ impl Write for Link {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// Everybody may have Reno; BBR only where the system says so, and nobody should be left without.
+#[cfg(target_os = "linux")]
+fn may_choose_bbr() -> bool {
+    static MAY: OnceLock<bool> = OnceLock::new();
+    *MAY.get_or_init(|| {
+        let names = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control");
+        names.is_ok_and(|names| names.split_whitespace().any(|name| name == "bbr"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream as Std};
+
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_socket_that_learns_anew_keeps_what_the_system_has_chosen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Std::connect(listener.local_addr().unwrap()).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let link = Link::Tcp(TcpStream::from_std(socket));
+        let chosen = |link: &Link| match link {
+            Link::Tcp(socket) => SockRef::from(socket).tcp_congestion().unwrap(),
+            Link::Unix(_) | Link::Memory(_) => unreachable!("it is TCP"),
+        };
+        let before = chosen(&link);
+        link.learn_anew();
+        assert_eq!(chosen(&link), before);
     }
 }
