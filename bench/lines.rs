@@ -118,7 +118,8 @@ fn over(way: &Way, kind: Kind, time: Duration) -> Vec<Figure<'static>> {
     let mut figures = Vec::new();
     let mut echo = patiently(way);
     echo.write_all(&ask(b'E', ENDLESS)).expect("the stream is open");
-    let mut alone = round_trips(&mut *echo, Duration::from_secs(1));
+    // Who types has been there for a while when the download begins.
+    let mut alone = round_trips(&mut *echo, Duration::from_secs(6));
     figures.push(("echo alone", quantile(&mut alone, 50), 1));
     for (direction, columns) in [
         (b'D', ["down %", "echo p50", "p99", "later"]),

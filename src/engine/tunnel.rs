@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
@@ -310,6 +310,12 @@ impl Tunnel {
     #[must_use]
     pub fn is_crowded(&self, now: Instant) -> bool {
         matches!(&self.inner, Inner::Mux(session) if session.is_crowded(now))
+    }
+
+    /// How long the way to the other end and back is: see [`Session::way`].
+    #[must_use]
+    pub fn way(&self) -> Option<Duration> {
+        if let Inner::Mux(session) = &self.inner { session.way() } else { None }
     }
 
     /// The table of streams, where there is one.

@@ -136,14 +136,20 @@ pub const START_RETRY: Duration = Duration::from_secs(2);
 /// that there may be with one, and of those that one restarts after the other, one stays.
 pub const STREAM_TRIES: u8 = 4;
 
-/// Sessions with one cluster at a time: what is on a crowded one stays there, and what comes later
-/// has another rendezvous.
+/// Sessions with one cluster at a time: what is on one stays there, and what comes later may have
+/// another rendezvous.
 pub const SESSIONS_OF_CLUSTER: usize = 2;
 
 /// From one attempt at a second session to the next: whoever refused it is not asked all the time.
 pub const RELIEF_PAUSE: Duration = Duration::from_secs(30);
 
-/// A line on which a session was crowded so lately is likely to crowd another one.
+/// A stream that is so old, or up to twice as old, is one that stays.
+pub const RELIEF_AGE: Duration = Duration::from_secs(1);
+
+/// There and back: on a shorter way what is sent again comes before anybody misses it.
+pub const RELIEF_WAY: Duration = Duration::from_millis(15);
+
+/// Two sessions stay for so long after they were found to be better than one.
 pub const RELIEF_KEPT: Duration = Duration::from_secs(300);
 
 /// How often a session is asked for a sign of life.

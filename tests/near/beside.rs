@@ -1,7 +1,7 @@
-//! A second session beside a crowded one: not asked for again and again, who has which of both, and
-//! what becomes of them when one goes or neither is crowded any more.
+//! A second session beside one that is crowded, or far away: not asked for again and again, who has
+//! which of both, and what becomes of them when one goes or both are no longer needed.
 
-use cluster_connect::role::{Close, ConnId};
+use cluster_connect::role::{Close, ConnId, Net as _};
 
 use crate::near::{Near, OK, request};
 
@@ -252,4 +252,88 @@ fn when_neither_has_been_crowded_for_long_who_comes_stays_off_the_one_that_is_to
     let had = streams(&mut near, sessions);
     ask(&mut near, 4);
     assert_eq!(streams(&mut near, sessions), [had[0] + 4, had[1]]);
+}
+
+/// A session over a way of a second, and a caller on it.
+fn far_away() -> (Near, ConnId, ConnId) {
+    let (mut near, session) = Near::ready_over(1);
+    let caller = near.ask(&request("GET", "", b""));
+    near.carry();
+    (near, session, caller)
+}
+
+#[test]
+fn who_stays_on_a_long_way_has_a_second_session_beside_his_own_before_any_download() {
+    let (mut near, session, _) = far_away();
+    near.stage.pass(2);
+    let second = near.dialled(2);
+    near.meet(second);
+    let mut had = [1, 0];
+    for place in [1, 0, 1, 0] {
+        near.ask(&request("GET", "", b""));
+        near.carry();
+        had[place] += 1;
+        assert_eq!(streams(&mut near, [session, second]), had);
+    }
+}
+
+#[test]
+fn who_comes_and_goes_has_none_and_nor_has_anybody_on_a_short_way() {
+    let (mut near, session) = Near::ready_over(1);
+    for _ in 0..5 {
+        let caller = near.ask(&request("GET", "", b""));
+        near.stage.pass(1);
+        near.hang_up(caller);
+        near.carry();
+    }
+    rest(&mut near, 60);
+    assert_eq!(near.far(session).got.len(), 5);
+    near.dialled(1);
+
+    let (mut near, _) = Near::ready();
+    near.ask(&request("GET", "", b""));
+    near.carry();
+    rest(&mut near, 600);
+    near.dialled(1);
+}
+
+#[test]
+fn a_second_session_stays_for_as_long_as_anybody_does_and_five_minutes_more() {
+    let (mut near, session, caller) = far_away();
+    near.stage.pass(2);
+    let second = near.dialled(2);
+    near.meet(second);
+    let stream = near.far(session).only();
+    near.far(session).say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+    for _ in 0..10 {
+        rest(&mut near, 120);
+        near.far(session).say(stream, b"x");
+    }
+    assert!(!near.far(session).is_left && !near.far(second).is_left);
+    near.hang_up(caller);
+    let gone = near.stage.net.now();
+    let passed = |near: &Near| near.stage.net.now().duration_since(gone).as_secs();
+    while !near.far(session).is_left && !near.far(second).is_left && passed(&near) < 600 {
+        rest(&mut near, 10);
+    }
+    assert!((270..=330).contains(&passed(&near)), "{}", passed(&near));
+    rest(&mut near, 600);
+    assert!(!near.far(session).is_left || !near.far(second).is_left, "one stays");
+    near.dialled(2);
+}
+
+#[test]
+fn a_second_session_that_is_lost_is_asked_for_again_while_somebody_stays() {
+    let (mut near, _, _) = far_away();
+    near.stage.pass(2);
+    let second = near.dialled(2);
+    near.meet(second);
+    near.stage.closed(second, Close::Reset);
+    near.stage.pass(20);
+    near.dialled(2);
+    rest(&mut near, 60);
+    let third = near.dialled(3);
+    near.refuse(third, "429 TooManyRequests");
+    rest(&mut near, 20);
+    near.dialled(3);
 }

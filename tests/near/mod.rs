@@ -118,6 +118,8 @@ pub(crate) struct Near {
     pub(crate) stage: Stage<ClientProxy>,
     tls: Arc<ServerConfig>,
     pub(crate) fars: BTreeMap<ConnId, Far>,
+    /// Seconds that bytes take to the other ends and back.
+    way: u64,
 }
 
 impl Near {
@@ -149,13 +151,19 @@ impl Near {
         let leaf = authority().leaf(NOW, [1; 16]).unwrap();
         let server = tlsconf::server(leaf, &[ALPN_MUX], Versions::Newest, time).unwrap();
         let stage = Stage::new(ClientProxy::new(config));
-        Self { stage, tls: server.config, fars: BTreeMap::new() }
+        Self { stage, tls: server.config, fars: BTreeMap::new(), way: 0 }
     }
 
     /// One with a session that stands.
     pub(crate) fn ready() -> (Self, ConnId) {
+        Self::ready_over(0)
+    }
+
+    /// One with a session that stands, over a way of so many seconds there and back.
+    pub(crate) fn ready_over(way: u64) -> (Self, ConnId) {
         let key = SharedKey::parse(&connection_string("k")).unwrap();
         let mut near = Self::new(key);
+        near.way = way;
         let (id, _) = near.stage.net.jobs.pop().unwrap();
         near.stage.done(id, Outcome::Written(Ok(())));
         let session = near.dialled(1);
@@ -273,7 +281,15 @@ impl Near {
 
     /// Both, until nothing is left to say.
     pub(crate) fn carry(&mut self) {
-        while self.carry_up() | self.carry_down() {}
+        loop {
+            let any = self.carry_up();
+            if any {
+                self.stage.pass(self.way);
+            }
+            if !(self.carry_down() || any) {
+                return;
+            }
+        }
     }
 
     /// A caller, and what it says; nothing of it is carried on yet.

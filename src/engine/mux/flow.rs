@@ -82,6 +82,11 @@ impl Flow {
         self.round_trip.is_crowded(now)
     }
 
+    /// The round trip without what waits on the way, once it has been measured.
+    pub(super) fn base(&self) -> Option<Duration> {
+        self.round_trip.base()
+    }
+
     /// For a window that has grown by `grown`.
     fn way(&self, grown: u32) -> Option<Way> {
         let base = self.round_trip.base()?;
@@ -106,12 +111,6 @@ impl Flow {
 
     fn is_shared(&self) -> bool {
         1 < self.company.count()
-    }
-
-    /// What the way is known for.
-    #[cfg(test)]
-    pub(super) fn base(&self) -> Duration {
-        self.round_trip.base().expect("it was measured")
     }
 
     /// Others have taken all that there was.

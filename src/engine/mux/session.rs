@@ -195,6 +195,12 @@ impl Session {
         self.flow.is_crowded(now) || self.pings.peer_is_crowded(now)
     }
 
+    /// The round trip without what waits on the way, once it has been measured.
+    #[must_use]
+    pub fn way(&self) -> Option<Duration> {
+        self.flow.base()
+    }
+
     /// A peer that says so a thousand times in a row is heard once.
     fn say_crowded(&mut self) {
         if !matches!(self.events.back(), Some(Event::Crowded)) {

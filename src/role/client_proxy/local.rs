@@ -11,6 +11,7 @@ use super::route::{PREFIX, Pinned, Route};
 use super::{ClientProxy, Key};
 use crate::buf::{Lease, Pressure, Slice};
 use crate::engine::exchange::{End, Event, Exchange, Output, Patience, status_response};
+use crate::limits::RELIEF_AGE;
 use crate::role::{ConnId, Net};
 use crate::wire::h1::{RequestHead, strip};
 use crate::wire::kube::RequestInfo;
@@ -174,6 +175,10 @@ impl ClientProxy {
             && let Some(state) = self.sessions.get_mut(&session)
         {
             state.streams.insert(stream, conn);
+            if state.streams.len() == 1 {
+                // Whether it stays is to be seen.
+                self.timers.set(Key::Relief(session), net.now() + RELIEF_AGE);
+            }
             if let Some(local) = self.locals.get_mut(&conn).filter(|it| it.kept.is_waiting()) {
                 local.stream = Some((session, stream));
                 let pressure = local.kept.send(&mut state.tunnel, stream, net);

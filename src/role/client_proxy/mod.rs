@@ -132,12 +132,12 @@ struct Cluster {
     inner: Option<(Fingerprint, Arc<ClientConfig>)>,
     /// The first session that takes new streams, up or on its way.
     session: Option<ConnId>,
-    /// The one beside it, up or on its way, because one of both is or was crowded.
+    /// The one beside it, up or on its way.
     relief: Option<ConnId>,
     /// Before then no other is started.
     relief_due: Option<Instant>,
-    /// When a session was found crowded last.
-    crowded: Option<Instant>,
+    /// When two were found to be better than one last.
+    relief_wanted: Option<Instant>,
     /// Local connections that wait for a session.
     waiting: Vec<ConnId>,
     /// Local connections whose request waits for the caller's token.
@@ -155,6 +155,8 @@ enum Key {
     Opening(ConnId),
     /// A sign of life of a session is due.
     Ping(ConnId),
+    /// A session may have a stream that stays.
+    Relief(ConnId),
     /// The machine of a local connection has one.
     Exchange(ConnId),
     /// What measures has one.
@@ -175,7 +177,7 @@ impl ClientProxy {
                 session: None,
                 relief: None,
                 relief_due: None,
-                crowded: None,
+                relief_wanted: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),
             };
@@ -230,6 +232,7 @@ impl ClientProxy {
                     self.on_session_lost(conn, &why, net);
                 }
                 Key::Ping(conn) => self.on_ping_due(conn, net),
+                Key::Relief(conn) => self.look_who_stays(conn, net),
                 Key::Start => self.try_again(net),
                 Key::Exchange(conn) => self.on_exchange_deadline(conn, net),
                 Key::Measure => self.on_measure_due(net),

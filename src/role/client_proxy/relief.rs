@@ -1,15 +1,17 @@
-//! A second session beside a crowded one. Windows keep what waits on a line short, but not on one
-//! that loses packets: everything on a connection waits for the packet that is sent again. What
-//! comes while much is received has a rendezvous of its own then. Streams cannot move, so on such a
-//! line both stay for a while, and who comes goes where fewer are: who types is there before the
-//! download begins as often as after.
+//! A second session beside one that is crowded, or may come to be. Windows keep what waits on a line
+//! short, but not on one that loses packets: everything on a connection waits for the packet that is
+//! sent again. What comes while much is received has a rendezvous of its own then. Streams cannot
+//! move, and who types is there before the download begins as often as after: so where the way is
+//! long, whoever stays has a second session beside his own before anybody knows what the line loses,
+//! and who comes goes where fewer are.
 
 use std::time::Instant;
 
 use log::debug;
 
-use super::{ClientProxy, Cluster};
-use crate::limits::{RELIEF_KEPT, RELIEF_PAUSE, SESSIONS_OF_CLUSTER};
+use super::{ClientProxy, Cluster, Key};
+
+use crate::limits::{RELIEF_AGE, RELIEF_KEPT, RELIEF_PAUSE, RELIEF_WAY, SESSIONS_OF_CLUSTER};
 use crate::role::{ConnId, Net};
 
 impl Cluster {
@@ -18,9 +20,9 @@ impl Cluster {
         [self.session, self.relief].contains(&Some(conn))
     }
 
-    /// No session of it has been crowded for long.
+    /// One session has been enough for long.
     fn is_calm(&self, now: Instant) -> bool {
-        self.crowded.is_none_or(|at| at + RELIEF_KEPT <= now)
+        self.relief_wanted.is_none_or(|at| at + RELIEF_KEPT <= now)
     }
 }
 
@@ -54,8 +56,8 @@ impl ClientProxy {
     }
 
     /// The sessions that a new stream may have, the best one first: one that is not crowded, and of two
-    /// the one with fewer streams; but the one with more when neither has been crowded for long, so
-    /// that the other comes to its end. One without streams crowds nobody any more.
+    /// the one with fewer streams; but the one with more when one has been enough for long, so that
+    /// the other comes to its end. One without streams crowds nobody any more.
     pub(super) fn sessions_for(&self, id: &str, now: Instant) -> [Option<ConnId>; 2] {
         let Some(cluster) = self.clusters.get(id) else { return [None; 2] };
         let load = |conn: ConnId| {
@@ -72,12 +74,29 @@ impl ClientProxy {
         if is_other { [other, first] } else { [first, other] }
     }
 
-    /// `conn` is crowded, and goes on with what it has. Starts a session beside it, unless there is one.
+    /// Whoever was on `conn` the last time and still is has a second session beside it, if the way is
+    /// long enough for what is sent again to be noticed.
+    pub(super) fn look_who_stays(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let oldest = session.streams.keys().next().copied();
+        let stays = oldest.is_some() && session.oldest == oldest;
+        session.oldest = oldest;
+        if !stays {
+            self.timers.cancel(Key::Relief(conn));
+            if oldest.is_some() {
+                self.timers.set(Key::Relief(conn), net.now() + RELIEF_AGE);
+            }
+        } else if session.tunnel.way().is_some_and(|way| RELIEF_WAY <= way) {
+            self.relieve(conn, net);
+        }
+    }
+
+    /// `conn` goes on with what it has. Starts a session beside it, unless there is one.
     pub(super) fn relieve(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let (id, now) = (&session.cluster, net.now());
         let Some(cluster) = self.clusters.get_mut(id).filter(|it| it.has(conn)) else { return };
-        cluster.crowded = Some(now);
+        cluster.relief_wanted = Some(now);
         if cluster.relief.is_some() || cluster.relief_due.is_some_and(|due| now < due) {
             return;
         }
@@ -91,15 +110,15 @@ impl ClientProxy {
         cluster.relief_due = Some(now + RELIEF_PAUSE);
         match started {
             Ok(conn) => {
-                debug!("conn={} starts beside a crowded session", conn.0);
+                debug!("conn={} is to be a second session", conn.0);
                 cluster.relief = Some(conn);
             }
-            Err(why) => debug!("no session beside a crowded one: {why}"),
+            Err(why) => debug!("no second session: {why}"),
         }
     }
 
-    /// One of two sessions takes no new streams any more if it has none and neither has been crowded
-    /// for long.
+    /// One of two sessions takes no new streams any more if it has none and one has been enough for
+    /// long.
     pub(super) fn thin_out(&mut self, conn: ConnId, now: Instant) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let is_one_of_two = |it: &&Cluster| it.is_calm(now) && it.relief.is_some();

@@ -31,6 +31,8 @@ pub(super) struct Session {
     pub(super) tunnel: Tunnel,
     /// The local connection that each stream belongs to.
     pub(super) streams: BTreeMap<StreamId, ConnId>,
+    /// The oldest of them when that was looked at last.
+    pub(super) oldest: Option<StreamId>,
     steps: Vec<Step>,
 }
 
@@ -108,6 +110,7 @@ impl ClientProxy {
             frames: Splice::payload(Side::Client),
             tunnel,
             streams: BTreeMap::new(),
+            oldest: None,
             steps: Vec::new(),
         };
         self.sessions.insert(conn, session);
@@ -333,6 +336,7 @@ impl ClientProxy {
         }
         mux.ping(u32::try_from(value >> 32).unwrap_or_default(), now);
         self.timers.set(Key::Ping(conn), now + SESSION_PING);
+        self.look_who_stays(conn, net);
         self.thin_out(conn, now);
         self.pump_session(conn, net);
     }
@@ -340,6 +344,7 @@ impl ClientProxy {
     pub(super) fn forget_session(&mut self, conn: ConnId) -> Option<Session> {
         self.timers.cancel(Key::Opening(conn));
         self.timers.cancel(Key::Ping(conn));
+        self.timers.cancel(Key::Relief(conn));
         if self.near.as_ref().is_some_and(|(on, _)| *on == conn) {
             self.near = None;
             self.timers.cancel(Key::Measure);
