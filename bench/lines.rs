@@ -28,7 +28,7 @@ fn measure(options: &Options) {
     if [10, 100, 1000].iter().any(|mbits| options.wants(&mbits.to_string())) {
         delayed(options, &mut report);
     }
-    if LOSSY.iter().any(|(section, ..)| options.wants(section)) {
+    if options.wants("loss") || LOSSY.iter().any(|(section, ..)| options.wants(section)) {
         #[cfg(target_os = "linux")]
         lossy(options, &mut report);
         #[cfg(not(target_os = "linux"))]
@@ -38,11 +38,11 @@ fn measure(options: &Options) {
 
 /// Names of sections, Mbit/s, and packets lost in a thousand.
 const LOSSY: [(&str, u64, u64); 6] = [
-    ("loss", 10, 0),
+    ("packets-10", 10, 0),
     ("loss-10", 10, 10),
-    ("loss", 100, 0),
+    ("packets-100", 100, 0),
     ("loss-100", 100, 10),
-    ("loss", 1000, 0),
+    ("packets-1000", 1000, 0),
     ("loss-1000", 1000, 10),
 ];
 

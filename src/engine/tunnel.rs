@@ -312,6 +312,12 @@ impl Tunnel {
         matches!(&self.inner, Inner::Mux(session) if session.is_crowded(now))
     }
 
+    /// The other end may be gone: see [`Session::is_overdue`].
+    #[must_use]
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        matches!(&self.inner, Inner::Mux(session) if session.is_overdue(now))
+    }
+
     /// How long the way to the other end and back is: see [`Session::way`].
     #[must_use]
     pub fn way(&self) -> Option<Duration> {

@@ -337,3 +337,21 @@ fn a_second_session_that_is_lost_is_asked_for_again_while_somebody_stays() {
     rest(&mut near, 20);
     near.dialled(3);
 }
+
+#[test]
+fn who_comes_stays_off_a_session_whose_answer_is_late_although_it_has_fewer_streams() {
+    let (mut near, session, _) = far_away();
+    near.stage.pass(2);
+    let second = near.dialled(2);
+    near.meet(second);
+    // Both are asked for a sign of life, and only the first one answers.
+    near.fars.remove(&second);
+    near.stage.pass(31);
+    near.carry();
+    near.stage.pass(5);
+    for _ in 0..3 {
+        near.ask(&request("GET", "", b""));
+    }
+    near.carry();
+    assert_eq!(near.far(session).got.len(), 4);
+}

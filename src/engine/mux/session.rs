@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::credit::Overdraft;
 use super::flow::Flow;
 use super::ping::Pings;
+use super::round_trip::STALE;
 use super::stream::Stream;
 use crate::buf::{Pressure, Slice};
 use crate::limits::{
@@ -193,6 +194,12 @@ impl Session {
     #[must_use]
     pub fn is_crowded(&self, now: Instant) -> bool {
         self.flow.is_crowded(now) || self.pings.peer_is_crowded(now)
+    }
+
+    /// An answer of the peer is so late that it may never come.
+    #[must_use]
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        self.unanswered().is_some_and(|at| STALE <= now.saturating_duration_since(at))
     }
 
     /// The round trip without what waits on the way, once it has been measured.

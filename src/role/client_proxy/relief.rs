@@ -55,23 +55,23 @@ impl ClientProxy {
         self.sessions.get(&conn).is_some_and(|session| session.tunnel.is_established())
     }
 
-    /// The sessions that a new stream may have, the best one first: one that is not crowded, and of two
-    /// the one with fewer streams; but the one with more when one has been enough for long, so that
-    /// the other comes to its end. One without streams crowds nobody any more.
+    /// The sessions that a new stream may have, the best one first: one that answers, one that is not
+    /// crowded, the one with fewer streams; but the one with more when one has been enough for long,
+    /// so that the other comes to its end. One without streams crowds nobody any more.
     pub(super) fn sessions_for(&self, id: &str, now: Instant) -> [Option<ConnId>; 2] {
         let Some(cluster) = self.clusters.get(id) else { return [None; 2] };
-        let load = |conn: ConnId| {
+        let cost = |conn: ConnId| {
             let session = self.sessions.get(&conn).filter(|it| it.tunnel.is_established())?;
-            let streams = session.streams.len();
-            Some((0 < streams && session.tunnel.is_crowded(now), streams))
+            let (tunnel, streams) = (&session.tunnel, session.streams.len());
+            let order = if cluster.is_calm(now) { usize::MAX - streams } else { streams };
+            Some((tunnel.is_overdue(now), 0 < streams && tunnel.is_crowded(now), order))
         };
         let (first, other) = (cluster.session, cluster.relief);
-        let is_other = match (first.and_then(load), other.and_then(load)) {
-            (_, None) => return [first, None],
-            (first, other) if cluster.is_calm(now) => first < other,
-            (first, other) => other < first,
-        };
-        if is_other { [other, first] } else { [first, other] }
+        match (first.and_then(cost), other.and_then(cost)) {
+            (_, None) => [first, None],
+            (of_first, of_other) if of_other < of_first => [other, first],
+            _ => [first, other],
+        }
     }
 
     /// Whoever was on `conn` the last time and still is has a second session beside it, if the way is
