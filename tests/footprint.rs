@@ -206,7 +206,7 @@ fn a_requests_head_passes_with_few_allocations() {
 const HEAD: u64 = 14;
 
 /// Bytes of a stream on which nothing happens, in all processes together; the target is 4 KiB.
-const IDLE_STREAM: u64 = 2_400;
+const IDLE_STREAM: u64 = 2_250;
 
 /// Bytes of a session on which nothing happens, at its two ends; 180 are for the trials of windows,
 /// 50 to tell whether it is crowded.

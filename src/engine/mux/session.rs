@@ -24,7 +24,7 @@ pub struct Session {
     next_id: u32,
     /// The last id that the peer opened.
     peer_id: u32,
-    streams: BTreeMap<StreamId, Stream>,
+    streams: BTreeMap<StreamId, Box<Stream>>,
     /// Streams with a frame to send, in the order of their turns.
     turns: VecDeque<StreamId>,
     control: VecDeque<Header>,
@@ -120,7 +120,7 @@ impl Session {
         }
         let id = StreamId(self.next_id);
         self.next_id += 2;
-        self.streams.insert(id, Stream::new(Flags::SYN));
+        self.streams.insert(id, Box::new(Stream::new(Flags::SYN)));
         self.enqueue(id);
         Some(id)
     }
@@ -135,7 +135,7 @@ impl Session {
 
     /// Whether more should be queued on `stream` now.
     pub fn pressure(&self, stream: StreamId) -> Pressure {
-        self.streams.get(&stream).map_or(Pressure::Open, Stream::pressure)
+        self.streams.get(&stream).map_or(Pressure::Open, |it| it.pressure())
     }
 
     /// Sends no more on `stream` once its queue is empty.
@@ -409,7 +409,7 @@ impl Session {
             self.control.push_back(header(Kind::WindowUpdate, Flags::RST, id, 0));
             return Ok(());
         }
-        self.streams.insert(id, Stream::new(Flags::ACK));
+        self.streams.insert(id, Box::new(Stream::new(Flags::ACK)));
         self.enqueue(id);
         self.events.push_back(Event::Opened(id));
         Ok(())

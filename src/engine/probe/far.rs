@@ -18,7 +18,7 @@ use crate::wire::probe::{ASK, Ask};
 #[derive(Debug)]
 pub struct Far {
     allowance: Allowance,
-    lanes: BTreeMap<StreamId, Lane>,
+    lanes: BTreeMap<StreamId, Box<Lane>>,
     /// Who had the last turn.
     last: StreamId,
     zeros: Slice,
@@ -66,7 +66,7 @@ impl Far {
                     let _ = tunnel.reset(id);
                 } else {
                     let state = State::Asking { bytes: [0; ASK], have: 0 };
-                    self.lanes.insert(id, Lane { state, owed: 0, is_ending: false });
+                    self.lanes.insert(id, Box::new(Lane { state, owed: 0, is_ending: false }));
                 }
             }
             Event::Data(id, data) => self.on_data(id, data, tunnel, now),

@@ -42,7 +42,7 @@ pub struct Near {
     /// When the message that is under way left, and how much of it is back.
     under_way: Option<(Instant, usize)>,
     times: Vec<u32>,
-    bulk: BTreeMap<StreamId, Bulk>,
+    bulk: BTreeMap<StreamId, Box<Bulk>>,
     /// When the stage began, when what counts begins, and when it ends.
     span: [Instant; 3],
     /// Bytes, or streams, in all, and how many of them before the count began.
@@ -356,7 +356,7 @@ impl Near {
             return None;
         };
         say(&ask.encode(), id, tunnel, pool);
-        self.bulk.insert(id, Bulk::default());
+        self.bulk.insert(id, Box::default());
         Some(id)
     }
 

@@ -35,7 +35,8 @@ impl AuthProxy {
             net.abort(conn);
             return;
         }
-        self.visitors.insert(conn, Visitor { inbox: Vec::new(), scan: Scan::default(), peer });
+        let visitor = Visitor { inbox: Vec::new(), scan: Scan::default(), peer };
+        self.visitors.insert(conn, Box::new(visitor));
         self.timers.set(Key::Visitor(conn), net.now() + ADMIN_TIMEOUT);
     }
 
@@ -217,7 +218,8 @@ impl AuthProxy {
                 self.cut_stream(conn, id, net);
             }
         }
-        let user = self.sessions.get(&conn).and_then(measures).unwrap_or_default().to_owned();
+        let user =
+            self.sessions.get(&conn).and_then(|it| measures(it)).unwrap_or_default().to_owned();
         self.note_cut(&conn.0.to_string(), &user, net);
         self.pump(conn, net);
         net.close(conn);

@@ -66,7 +66,7 @@ pub(super) struct Groups {
     tenants: BTreeMap<String, Tenant>,
     memory: Memory<Found>,
     open: BTreeMap<Member, Open>,
-    jobs: BTreeMap<JobId, Asked>,
+    jobs: BTreeMap<JobId, Box<Asked>>,
     /// How often groups were found, were none that can be carried, or were not answered.
     pub(super) results: [u64; 3],
 }
@@ -182,7 +182,7 @@ impl Groups {
                     return self.failed(issuer, "the worker threads are busy", now);
                 };
                 tenant.access = Access::Fetching;
-                self.jobs.insert(job, Asked::Proof(issuer.to_owned()));
+                self.jobs.insert(job, Box::new(Asked::Proof(issuer.to_owned())));
                 return Vec::new();
             }
         };
@@ -198,7 +198,7 @@ impl Groups {
                     if let Some(open) = self.open.get_mut(&member) {
                         open.is_asked = true;
                     }
-                    self.jobs.insert(job, Asked::Groups(member));
+                    self.jobs.insert(job, Box::new(Asked::Groups(member)));
                 }
                 Some(Err(_)) | None => over.extend(self.close(&member, Found::Unanswered, now)),
             }
@@ -215,7 +215,7 @@ impl Groups {
         verifier: &Verifier,
         net: &mut dyn Net,
     ) -> Result<Vec<Waiting>, Outcome> {
-        match (self.jobs.remove(&job), outcome) {
+        match (self.jobs.remove(&job).map(|it| *it), outcome) {
             (None, outcome) => Err(outcome),
             (Some(Asked::Proof(issuer)), Outcome::Read(proof)) => {
                 Ok(self.on_proof(&issuer, proof, net))
@@ -253,7 +253,7 @@ impl Groups {
         };
         match net.submit(Job::Http(tenant.source.token_call(&proof))) {
             Ok(job) => {
-                self.jobs.insert(job, Asked::Token(issuer.to_owned()));
+                self.jobs.insert(job, Box::new(Asked::Token(issuer.to_owned())));
                 Vec::new()
             }
             Err(_) => self.failed(issuer, "the worker threads are busy", now),

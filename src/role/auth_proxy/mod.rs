@@ -155,8 +155,8 @@ pub struct AuthProxy {
     questions: Questions,
     groups: Groups,
     metrics: Metrics,
-    visitors: BTreeMap<ConnId, Visitor>,
-    sessions: BTreeMap<ConnId, Session>,
+    visitors: BTreeMap<ConnId, Box<Visitor>>,
+    sessions: BTreeMap<ConnId, Box<Session>>,
     /// The stream that each upstream connection belongs to.
     upstreams: BTreeMap<ConnId, (ConnId, StreamId)>,
     spares: Spares,
@@ -253,7 +253,7 @@ impl AuthProxy {
         }
         match Session::accept(Arc::clone(&self.config.tls), self.config.guesses, peer, net) {
             Ok(session) => {
-                self.sessions.insert(conn, session);
+                self.sessions.insert(conn, Box::new(session));
                 self.timers.set(Key::Handshake(conn), net.now() + SESSION_HANDSHAKE);
             }
             Err(why) => {
@@ -386,7 +386,7 @@ impl AuthProxy {
     fn exit_if_idle(&mut self, net: &mut dyn Net) {
         let has_crossed = self.sessions.is_empty() || self.timers.get(Key::Crossed).is_none();
         let is_due = self.is_stopping && !self.has_exited && has_crossed;
-        if is_due && self.sessions.values().all(Session::is_idle) {
+        if is_due && self.sessions.values().all(|it| it.is_idle()) {
             self.timers.cancel(Key::Crossed);
             self.timers.cancel(Key::Exit);
             net.tell(Notice::Exit(0, None));

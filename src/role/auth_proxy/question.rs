@@ -60,7 +60,7 @@ pub(super) type Waiting = (ConnId, StreamId);
 pub(super) struct Questions {
     api: Option<Api>,
     memory: Memory<Verdict>,
-    open: BTreeMap<JobId, Open>,
+    open: BTreeMap<JobId, Box<Open>>,
     /// How often TokenReview said yes, no, nothing.
     pub(super) token_reviews: [u64; 3],
 }
@@ -153,7 +153,7 @@ impl Questions {
             timeout: QUESTION_TIMEOUT,
         };
         let job = net.submit(Job::Http(call)).map_err(|_| Unasked)?;
-        self.open.insert(job, Open { question, waiting: BTreeSet::from([waiting]) });
+        self.open.insert(job, Box::new(Open { question, waiting: BTreeSet::from([waiting]) }));
         Ok(())
     }
 

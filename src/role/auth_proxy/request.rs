@@ -9,7 +9,6 @@ use log::debug;
 use super::admit::{self, Admitted, Decision, Wanted};
 use super::fault::Refusal;
 use super::question::Waiting;
-use super::session::Session;
 use super::stream::{Retry, Served};
 use super::{AuthProxy, Key, audit};
 use crate::engine::exchange::{Failure, Output, Patience, status_response};
@@ -90,8 +89,8 @@ impl AuthProxy {
     }
 
     fn ask(&mut self, wanted: Wanted, waiting: Waiting, net: &mut dyn Net) -> bool {
-        let own = self.sessions.get(&waiting.0).map_or(0, Session::parked);
-        let all: usize = self.sessions.values().map(Session::parked).sum();
+        let own = self.sessions.get(&waiting.0).map_or(0, |it| it.parked());
+        let all: usize = self.sessions.values().map(|it| it.parked()).sum();
         // Whoever waits for keys is a stranger still, and takes no place of those who are not.
         let for_keys: usize = self.keys_awaited.values().map(BTreeSet::len).sum();
         let is_full = match &wanted {

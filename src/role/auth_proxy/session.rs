@@ -23,7 +23,7 @@ use crate::wire::mux::StreamId;
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) tunnel: Tunnel,
-    pub(super) streams: BTreeMap<StreamId, Stream>,
+    pub(super) streams: BTreeMap<StreamId, Box<Stream>>,
     /// Requests in flight.
     pub(super) in_flight: usize,
     pub(super) peer: Peer,

@@ -84,7 +84,7 @@ impl AuthProxy {
             served: None,
             carried: (0, 0),
         };
-        session.streams.insert(id, stream);
+        session.streams.insert(id, Box::new(stream));
         self.warm(conn, net);
         self.with_stream(conn, id, net, |_, _, _| ());
     }
@@ -259,7 +259,7 @@ impl AuthProxy {
     }
 
     pub(super) fn stream(&mut self, conn: ConnId, id: StreamId) -> Option<&mut Stream> {
-        self.sessions.get_mut(&conn)?.streams.get_mut(&id)
+        self.sessions.get_mut(&conn)?.streams.get_mut(&id).map(|it| &mut **it)
     }
 
     fn on_exchange_event(

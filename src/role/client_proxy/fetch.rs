@@ -141,7 +141,7 @@ impl ClientProxy {
 
     fn submit(&mut self, job: Job, asked: Asked, net: &mut dyn Net) {
         match net.submit(job) {
-            Ok(id) => drop(self.jobs.insert(id, asked)),
+            Ok(id) => drop(self.jobs.insert(id, Box::new(asked))),
             Err(crate::role::Busy) => self.on_failed(asked, "too much to do at once", net),
         }
     }
@@ -158,7 +158,7 @@ impl ClientProxy {
     }
 
     pub(super) fn on_done(&mut self, job: JobId, outcome: Outcome, net: &mut dyn Net) {
-        match self.jobs.remove(&job) {
+        match self.jobs.remove(&job).map(|it| *it) {
             Some(Asked::ClusterToken(id)) => match Token::from_outcome(outcome) {
                 Ok(token) => self.on_cluster_token(&id, token, net),
                 Err(why) => self.on_token_failed(&id, &why.to_string(), net),

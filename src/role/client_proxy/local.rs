@@ -45,7 +45,7 @@ impl ClientProxy {
             held: 0,
             queued: 0,
         };
-        self.locals.insert(conn, local);
+        self.locals.insert(conn, Box::new(local));
         self.with_local(conn, net, |_, _, _| ());
     }
 

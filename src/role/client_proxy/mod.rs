@@ -107,11 +107,11 @@ pub struct Shared {
 pub struct ClientProxy {
     config: Config,
     clusters: BTreeMap<String, Cluster>,
-    sessions: BTreeMap<ConnId, Session>,
-    locals: BTreeMap<ConnId, Local>,
+    sessions: BTreeMap<ConnId, Box<Session>>,
+    locals: BTreeMap<ConnId, Box<Local>>,
     /// What is at the other end, as a sentence about it has it.
     far: Arc<str>,
-    jobs: BTreeMap<JobId, Asked>,
+    jobs: BTreeMap<JobId, Box<Asked>>,
     timers: Timers<Key>,
     /// Until when trouble at start is waited out.
     patient_until: Option<Instant>,
@@ -259,7 +259,7 @@ impl ClientProxy {
                 && cluster.token.is_good(net.now(), self.config.kubernetes_token.is_some())
         };
         // What is trusted from now on is written down before anything rests on it.
-        let is_writing = self.jobs.values().any(|asked| matches!(asked, Asked::KnownWritten));
+        let is_writing = self.jobs.values().any(|asked| matches!(**asked, Asked::KnownWritten));
         if !self.is_ready && !is_writing && self.clusters.values().all(up) {
             self.is_ready = true;
             match self.config.measure {

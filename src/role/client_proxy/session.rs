@@ -113,7 +113,7 @@ impl ClientProxy {
             oldest: None,
             steps: Vec::new(),
         };
-        self.sessions.insert(conn, session);
+        self.sessions.insert(conn, Box::new(session));
         self.timers.set(Key::Opening(conn), net.now() + SESSION_OPENING);
         Ok(conn)
     }
@@ -351,7 +351,7 @@ impl ClientProxy {
         }
         let session = self.sessions.remove(&conn)?;
         self.leave(conn, &session.cluster);
-        Some(session)
+        Some(*session)
     }
 
     /// The session is gone: what was on it fails, what waited for it is told.
