@@ -108,7 +108,7 @@ pub struct RoleAssignment {
 /// All role assignments on the data plane.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RoleAssignments {
-    by_name: BTreeMap<String, RoleAssignment>,
+    by_name: BTreeMap<String, Box<RoleAssignment>>,
     by_holder: BTreeMap<Holder, BTreeSet<String>>,
 }
 
@@ -118,7 +118,7 @@ impl RoleAssignments {
         self.remove(&assignment.name);
         let names = self.by_holder.entry(assignment.holder.clone()).or_default();
         names.insert(assignment.name.clone());
-        self.by_name.insert(assignment.name.clone(), assignment);
+        self.by_name.insert(assignment.name.clone(), Box::new(assignment));
     }
 
     /// Takes one away; false if there was none.
@@ -145,7 +145,7 @@ impl RoleAssignments {
 
     /// The one of this name.
     pub fn get(&self, name: &str) -> Option<&RoleAssignment> {
-        self.by_name.get(name)
+        self.by_name.get(name).map(Box::as_ref)
     }
 
     /// The assignment that gives this principal `right` at `entity` (its name in lower case;
@@ -165,7 +165,7 @@ impl RoleAssignments {
         let holders = std::iter::once(Holder::user(issuer, subject))
             .chain(groups.map(|group| Holder::group(issuer, group)));
         let names = holders.filter_map(|holder| self.by_holder.get(&holder)).flatten();
-        names.filter_map(|name| self.by_name.get(name)).find(|it| {
+        names.filter_map(|name| self.get(name)).find(|it| {
             let covers = it.entity.is_none() || it.entity.as_deref() == entity;
             covers && it.role.rights().allow(right)
         })
@@ -173,7 +173,7 @@ impl RoleAssignments {
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &RoleAssignment> {
-        self.by_name.values()
+        self.by_name.values().map(Box::as_ref)
     }
 
     /// How many there are.

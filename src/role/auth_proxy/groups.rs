@@ -63,7 +63,7 @@ pub(super) enum Found {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Groups {
-    tenants: BTreeMap<String, Tenant>,
+    tenants: BTreeMap<String, Box<Tenant>>,
     memory: Memory<Found>,
     open: BTreeMap<Member, Open>,
     jobs: BTreeMap<JobId, Box<Asked>>,
@@ -118,10 +118,8 @@ impl Member {
 impl Groups {
     pub(super) fn new(sources: Vec<Source>) -> Self {
         let tenants = sources.into_iter().map(|source| {
-            (
-                source.graph.issuer.clone(),
-                Tenant { source, access: Access::None, quiet_until: None },
-            )
+            let issuer = source.graph.issuer.clone();
+            (issuer, Box::new(Tenant { source, access: Access::None, quiet_until: None }))
         });
         Self {
             tenants: tenants.collect(),

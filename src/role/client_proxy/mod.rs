@@ -106,7 +106,7 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct ClientProxy {
     config: Config,
-    clusters: BTreeMap<String, Cluster>,
+    clusters: BTreeMap<String, Box<Cluster>>,
     sessions: BTreeMap<ConnId, Box<Session>>,
     locals: BTreeMap<ConnId, Box<Local>>,
     /// What is at the other end, as a sentence about it has it.
@@ -181,7 +181,7 @@ impl ClientProxy {
                 waiting: Vec::new(),
                 undecided: Vec::new(),
             };
-            (resource.cluster_id(), cluster)
+            (resource.cluster_id(), Box::new(cluster))
         });
         Self {
             clusters: clusters.collect(),
@@ -260,7 +260,7 @@ impl ClientProxy {
         };
         // What is trusted from now on is written down before anything rests on it.
         let is_writing = self.jobs.values().any(|asked| matches!(**asked, Asked::KnownWritten));
-        if !self.is_ready && !is_writing && self.clusters.values().all(up) {
+        if !self.is_ready && !is_writing && self.clusters.values().all(|it| up(it)) {
             self.is_ready = true;
             match self.config.measure {
                 None => net.tell(Notice::Ready),

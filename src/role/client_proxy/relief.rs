@@ -122,7 +122,7 @@ impl ClientProxy {
     pub(super) fn thin_out(&mut self, conn: ConnId, now: Instant) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let is_one_of_two = |it: &&Cluster| it.is_calm(now) && it.relief.is_some();
-        let cluster = self.clusters.get(&session.cluster).filter(is_one_of_two);
+        let cluster = self.clusters.get(&session.cluster).map(Box::as_ref).filter(is_one_of_two);
         if cluster.is_some() && session.streams.is_empty() {
             let id = session.cluster.clone();
             self.leave(conn, &id);

@@ -57,7 +57,7 @@ pub(super) struct Storm {
 
 #[derive(Debug, Default)]
 struct Address {
-    paths: BTreeMap<String, Refused>,
+    paths: BTreeMap<String, Box<Refused>>,
     /// Held connections of all paths.
     held: usize,
     /// As in [`Storm::releases`].
@@ -151,11 +151,9 @@ impl Storm {
 
 impl Address {
     fn refuse(&mut self, path: &str, may_hold: bool, conn: ConnId, now: Instant) -> Verdict {
-        let refused = self.paths.entry(path.to_owned()).or_insert_with(|| Refused {
-            answered: 0,
-            last: now,
-            next_release: now + RELEASE,
-            held: VecDeque::new(),
+        let refused = self.paths.entry(path.to_owned()).or_insert_with(|| {
+            let next_release = now + RELEASE;
+            Box::new(Refused { answered: 0, last: now, next_release, held: VecDeque::new() })
         });
         refused.last = now;
         if refused.answered < AT_ONCE {

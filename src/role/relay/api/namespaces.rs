@@ -47,8 +47,8 @@ pub(super) fn answer(
             allow(call, &["GET"])?;
             readable(entity.as_deref(), turn)?;
             let rules = turn.registry.rules(entity.as_deref()).ok_or_else(unknown)?;
-            let of = |rule| rule_json(at, entity.as_deref(), rule);
-            let all: Vec<Json> = rules.values().map(of).collect();
+            let of = |rule: &Rule| rule_json(at, entity.as_deref(), rule);
+            let all: Vec<Json> = rules.values().map(|rule| of(rule)).collect();
             Ok(Reply::json(200, &json!({ "value": all })).into())
         }
         Item::Rule(entity, name) => match allow(call, &["GET", "PUT", "DELETE"])? {
@@ -324,7 +324,10 @@ fn readable(entity: Option<&str>, turn: &Turn<'_, '_>) -> Result<(), Fault> {
 fn rule_of<'a>(entity: Option<&str>, name: &str, turn: &Turn<'a, '_>) -> Result<&'a Rule, Fault> {
     readable(entity, turn)?;
     let rules = turn.registry.rules(entity);
-    rules.and_then(|rules| rules.get(&name.to_ascii_lowercase())).ok_or_else(unknown)
+    rules
+        .and_then(|rules| rules.get(&name.to_ascii_lowercase()))
+        .map(Box::as_ref)
+        .ok_or_else(unknown)
 }
 
 fn unknown() -> Fault {

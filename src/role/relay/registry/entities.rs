@@ -68,7 +68,7 @@ impl Registry {
             return Err(Refusal::BadRights);
         }
         let rule = match rules.get(&name.to_ascii_lowercase()) {
-            Some(known) => Rule { rights, ..known.clone() },
+            Some(known) => Rule { rights, ..Rule::clone(known) },
             None => {
                 bounded(rules.len(), RULES_MAX, "authorization rules")?;
                 new_rule(&name, rights, random)
@@ -102,8 +102,8 @@ impl Registry {
         let rules = self.own_entity(entity.as_deref())?;
         let rule = rules.get(&name.to_ascii_lowercase()).ok_or(Refusal::UnknownRule)?;
         let rule = match primary {
-            true => Rule { primary: key, ..rule.clone() },
-            false => Rule { secondary: key, ..rule.clone() },
+            true => Rule { primary: key, ..Rule::clone(rule) },
+            false => Rule { secondary: key, ..Rule::clone(rule) },
         };
         Ok(vec![Change::Rule(entity, rule)])
     }
@@ -112,7 +112,7 @@ impl Registry {
     pub(super) fn own_entity(
         &self,
         name: Option<&str>,
-    ) -> Result<&BTreeMap<String, Rule>, Refusal> {
+    ) -> Result<&BTreeMap<String, Box<Rule>>, Refusal> {
         let owner = name.and_then(|name| self.entity(name)).and_then(|it| it.cluster.as_ref());
         if owner.is_some() {
             return Err(Refusal::OfCluster);

@@ -48,9 +48,9 @@ pub const OPERATOR_TAG: &str = "00000000000000000000000000000000";
 /// All that the relay knows.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Registry {
-    namespace: BTreeMap<String, Rule>,
-    entities: BTreeMap<String, Entity>,
-    clusters: BTreeMap<String, Cluster>,
+    namespace: BTreeMap<String, Box<Rule>>,
+    entities: BTreeMap<String, Box<Entity>>,
+    clusters: BTreeMap<String, Box<Cluster>>,
     directory: Directory,
     roles: RoleAssignments,
     network: NetworkRules,
@@ -104,12 +104,12 @@ impl fmt::Display for Bearer {
 impl Registry {
     /// The cluster with this id (64 hexadecimal digits).
     pub fn cluster(&self, id: &str) -> Option<&Cluster> {
-        self.clusters.get(id)
+        self.clusters.get(id).map(Box::as_ref)
     }
 
     /// All clusters.
     pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
-        self.clusters.values()
+        self.clusters.values().map(Box::as_ref)
     }
 
     /// Principals that have shown a valid token.
@@ -124,16 +124,16 @@ impl Registry {
 
     /// The hybrid connection with exactly this name, in any case.
     pub fn entity(&self, name: &str) -> Option<&Entity> {
-        self.entities.get(&name.to_ascii_lowercase())
+        self.entities.get(&name.to_ascii_lowercase()).map(Box::as_ref)
     }
 
     /// All hybrid connections.
     pub fn entities(&self) -> impl Iterator<Item = &Entity> {
-        self.entities.values()
+        self.entities.values().map(Box::as_ref)
     }
 
     /// The rules of a hybrid connection, or of the namespace.
-    pub fn rules(&self, entity: Option<&str>) -> Option<&BTreeMap<String, Rule>> {
+    pub fn rules(&self, entity: Option<&str>) -> Option<&BTreeMap<String, Box<Rule>>> {
         match entity {
             None => Some(&self.namespace),
             Some(name) => self.entity(name).map(|entity| &entity.rules),
@@ -209,14 +209,15 @@ impl Registry {
             // A key of the namespace reaches no cluster: somebody's SDK has it for other purposes.
             return (self.cluster_rule(cluster, entity, rule).into_iter().collect(), Vec::new());
         }
-        let own = entity.and_then(|entity| entity.rules.get(rule));
-        let of_namespace = self.namespace.get(rule);
-        (own.cloned().into_iter().collect(), of_namespace.cloned().into_iter().collect())
+        let copies = |rules: &BTreeMap<String, Box<Rule>>| {
+            rules.get(rule).map(|rule| Rule::clone(rule)).into_iter().collect()
+        };
+        (entity.map_or_else(Vec::new, |entity| copies(&entity.rules)), copies(&self.namespace))
     }
 
     fn cluster_rule(&self, cluster: &str, entity: &Entity, rule: &str) -> Option<Rule> {
         if rule == LISTEN_RULE {
-            return entity.rules.get(LISTEN_RULE).cloned();
+            return entity.rules.get(LISTEN_RULE).map(|rule| Rule::clone(rule));
         }
         let (_, grant) = send_tags(rule)?;
         let assigned = |cluster: &Cluster| cluster.assignments.has_tag(grant);
@@ -237,7 +238,7 @@ impl Registry {
                 if let Some(old) = self.entities.remove(&key) {
                     entity.rules = old.rules;
                 }
-                self.entities.insert(key, entity);
+                self.entities.insert(key, Box::new(entity));
             }
             Change::EntityRemoved(name) => {
                 let key = name.to_ascii_lowercase();
@@ -246,7 +247,7 @@ impl Registry {
             }
             Change::Rule(entity, rule) => {
                 if let Some(rules) = self.rules_mut(entity.as_deref()) {
-                    rules.insert(rule.name.to_ascii_lowercase(), rule);
+                    rules.insert(rule.name.to_ascii_lowercase(), Box::new(rule));
                 }
             }
             Change::RuleRemoved(entity, name) => {
@@ -262,7 +263,7 @@ impl Registry {
             }
             Change::Principal(seen) => self.directory.note(seen),
             Change::JoinToken(id, hash, token) => self.with(&id, |cluster| {
-                cluster.join_tokens.insert(hash, token);
+                cluster.join_tokens.insert(hash, Box::new(token));
             }),
             Change::JoinTokenRemoved(id, hash) => self.with(&id, |cluster| {
                 cluster.join_tokens.remove(&hash);
@@ -285,7 +286,7 @@ impl Registry {
     /// Changes that make this state from nothing, one record for each item.
     fn snapshot(&self) -> impl Iterator<Item = Vec<Change>> {
         let entities = self.entities.values().map(|entity| {
-            let bare = Entity { rules: BTreeMap::new(), ..entity.clone() };
+            let bare = Entity { rules: BTreeMap::new(), ..Entity::clone(entity) };
             let mut changes = vec![Change::Entity(bare)];
             changes.extend(rule_changes(Some(&entity.name), &entity.rules));
             changes
@@ -308,7 +309,7 @@ impl Registry {
         match self.clusters.get_mut(&id) {
             Some(cluster) => cluster.facts = facts,
             None => {
-                self.clusters.insert(id, Cluster::new(facts));
+                self.clusters.insert(id, Box::new(Cluster::new(facts)));
             }
         }
     }
@@ -319,7 +320,7 @@ impl Registry {
         }
     }
 
-    fn rules_mut(&mut self, entity: Option<&str>) -> Option<&mut BTreeMap<String, Rule>> {
+    fn rules_mut(&mut self, entity: Option<&str>) -> Option<&mut BTreeMap<String, Box<Rule>>> {
         match entity {
             None => Some(&mut self.namespace),
             Some(name) => {
@@ -360,20 +361,17 @@ fn send_tags(rule: &str) -> Option<(&str, &str)> {
     (tag(principal) && tag(grant)).then_some((principal, grant))
 }
 
-fn rule_changes(entity: Option<&str>, rules: &BTreeMap<String, Rule>) -> Vec<Change> {
-    let change = |rule: &Rule| Change::Rule(entity.map(str::to_owned), rule.clone());
-    rules.values().map(change).collect()
+fn rule_changes(entity: Option<&str>, rules: &BTreeMap<String, Box<Rule>>) -> Vec<Change> {
+    let change = |rule| Change::Rule(entity.map(str::to_owned), Rule::clone(rule));
+    rules.values().map(|rule| change(rule)).collect()
 }
 
 fn cluster_changes(id: &str, cluster: &Cluster) -> Vec<Change> {
     let mut changes = vec![Change::Cluster(Box::new(cluster.facts.clone()))];
     changes.extend(cluster.last_seen.map(|at| Change::Seen(id.to_owned(), at)));
-    changes.extend(
-        cluster
-            .join_tokens
-            .iter()
-            .map(|(hash, token)| Change::JoinToken(id.to_owned(), hash.clone(), token.clone())),
-    );
+    changes.extend(cluster.join_tokens.iter().map(|(hash, token)| {
+        Change::JoinToken(id.to_owned(), hash.clone(), JoinToken::clone(token))
+    }));
     changes.extend(
         cluster
             .assignments

@@ -28,7 +28,7 @@ pub struct Entity {
     /// Unix time.
     pub updated_at: u64,
     /// By lower-case name.
-    pub rules: BTreeMap<String, Rule>,
+    pub rules: BTreeMap<String, Box<Rule>>,
 }
 
 /// What is written down of a cluster as a whole.
@@ -77,7 +77,7 @@ pub struct Cluster {
     /// Unix time at which its last listener came or went.
     pub last_seen: Option<u64>,
     /// By the hash of the token, in hexadecimal digits.
-    pub join_tokens: BTreeMap<String, JoinToken>,
+    pub join_tokens: BTreeMap<String, Box<JoinToken>>,
     /// Who may fetch a credential.
     pub assignments: Assignments,
 }

@@ -326,7 +326,7 @@ impl Registry {
     }
 
     fn known(&self, id: &str) -> Result<&Cluster, Refusal> {
-        self.clusters.get(id).ok_or(Refusal::UnknownCluster)
+        self.cluster(id).ok_or(Refusal::UnknownCluster)
     }
 }
 

@@ -310,7 +310,7 @@ fn a_user_is_one_caller_and_so_is_each_key_of_each_hybrid_connection() {
     }
     let root = registry.rules(None).unwrap().values().next().unwrap().clone();
     // A rule of the hybrid connection's own by the same name is somebody else's.
-    let own = Rule { primary: Secret::new("own".to_owned()), ..root.clone() };
+    let own = Rule { primary: Secret::new("own".to_owned()), ..Rule::clone(&root) };
     registry.apply(Change::Rule(Some("lab/hc".to_owned()), own.clone()));
     let signed = |rule: &Rule| sas::mint("http://relay.example/", ROOT_RULE, &rule.primary, 1000);
     let at = |path: &str| caller(&registry, &signed(&root), path);
