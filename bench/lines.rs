@@ -72,8 +72,7 @@ fn delayed(options: &Options, report: &mut Report) {
     }
 }
 
-/// Lines that lose packets. Whoever has found that has two sessions for a while: what comes again
-/// shows what that is worth.
+/// Lines of real packets, some of which are lost. What comes again shows what TCP still knows of them.
 #[cfg(target_os = "linux")]
 fn lossy(options: &Options, report: &mut Report) {
     use packets::{FAR, NEAR, Packets};

@@ -25,6 +25,9 @@
 //! 5. Every queue is bounded ([`limits`]) and says so when it is full.
 //! 6. Nothing below [`role`] knows which binary it is in.
 //!
+//! Tables are B-trees whose values are boxes: ids ascend, which leaves the nodes half empty, and tables
+//! of one pointer each share their code.
+//!
 //! # Layers, and the order to read them in
 //!
 //! Each uses only what stands before it; a test reads the source and sees to it.

@@ -93,6 +93,7 @@ pub(super) struct Parted {
     outbox: Vec<u8>,
     cipher: Vec<u8>,
     unreported: usize,
+    lull: Lull,
     inbox: Vec<u8>,
     marks: [bool; 9],
     failed: Option<Close>,
@@ -151,6 +152,7 @@ impl Conn {
             outbox,
             cipher,
             unreported: self.unreported,
+            lull: self.lull,
             inbox: self.inbox.iter().flat_map(|lease| lease.iter().copied()).collect(),
             marks: [
                 self.readable,
@@ -179,6 +181,7 @@ impl Conn {
         }
         conn.tls = parted.tls;
         conn.unreported = parted.unreported;
+        conn.lull = parted.lull;
         conn.inbox.extend(pool.slices(&parted.inbox).flat_map(Slice::thaw));
         let [readable, hung_up, writable, paused, finishing, sent_fin, shut, got_fin, told_fin] =
             parted.marks;
@@ -328,7 +331,7 @@ impl Conn {
                 let most = (pool.bytes() / UNSENT_SHARE).max(QUEUE_MIN);
                 self.link.limit_unsent(self.pace.unsent_bytes().min(most));
             }
-            if self.lull.ends(!self.writable, now) {
+            if self.lull.ends(drained, !self.writable, now) {
                 self.link.learn_anew();
             }
         }

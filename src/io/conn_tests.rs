@@ -57,6 +57,22 @@ fn established(scratch: &mut Scratch, pool: &Pool) -> (Conn, Client) {
     (conn, peer.join().unwrap())
 }
 
+#[test]
+fn a_connection_notes_when_its_socket_is_full_and_when_it_has_room() {
+    let (mut scratch, pool) = (Scratch::new(), Pool::new(256, 0, BUFFER_SIZE));
+    let (mut conn, mut peer) = established(&mut scratch, &pool);
+    assert!(matches!(conn.lull, Lull::New));
+    while 0 < fill(&mut conn, &mut scratch, &pool).0 {}
+    assert!(matches!(conn.lull, Lull::Full));
+    let mut chunk = vec![0; 64 * 1024];
+    while conn.will_drain() {
+        assert_ne!(peer.read(&mut chunk).unwrap(), 0);
+        conn.writable = true;
+        conn.flush(&mut scratch, &pool, Instant::now()).unwrap();
+    }
+    assert!(matches!(conn.lull, Lull::Since(..)));
+}
+
 /// As much as the connection takes, and then a flush. Returns how much that was, and how much has
 /// left.
 fn fill(conn: &mut Conn, scratch: &mut Scratch, pool: &Pool) -> (usize, usize) {

@@ -57,14 +57,14 @@ impl Link {
     /// (see [`crate::engine::lull`]), and begins again when it is chosen again.
     pub(super) fn learn_anew(&self) {
         #[cfg(target_os = "linux")]
-        if let Self::Tcp(socket) = self {
-            let socket = SockRef::from(socket);
-            if socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr\0"))
-                && may_choose_bbr()
-            {
-                socket.set_tcp_congestion(b"reno").ok();
-                socket.set_tcp_congestion(b"bbr").ok();
-            }
+        if let Self::Tcp(socket) = self
+            && let socket = SockRef::from(socket)
+            && socket.tcp_congestion().is_ok_and(|name| name.starts_with(b"bbr\0"))
+            && may_choose_bbr()
+            && socket.set_tcp_congestion(b"reno").is_ok()
+            && let Err(err) = socket.set_tcp_congestion(b"bbr")
+        {
+            log::debug!("a connection goes on with Reno: {err}");
         }
     }
 
@@ -149,24 +149,35 @@ impl Write for Link {
     }
 }
 
-/// Everybody may have Reno; BBR only where the system says so, and nobody should be left without.
+/// Whether the system lets this process choose BBR: nobody should be left with what he must choose
+/// before.
 #[cfg(target_os = "linux")]
 fn may_choose_bbr() -> bool {
     static MAY: OnceLock<bool> = OnceLock::new();
     *MAY.get_or_init(|| {
         let names = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_allowed_congestion_control");
-        names.is_ok_and(|names| names.split_whitespace().any(|name| name == "bbr"))
+        names.is_ok_and(|names| has_bbr(&names))
     })
 }
 
-#[cfg(test)]
+#[cfg(target_os = "linux")]
+fn has_bbr(names: &str) -> bool {
+    names.split_whitespace().any(|name| name == "bbr")
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::net::{TcpListener, TcpStream as Std};
 
     use super::*;
 
     #[test]
-    #[cfg(target_os = "linux")]
+    fn bbr_is_chosen_where_the_system_names_it() {
+        assert!(has_bbr("reno bbr\n") && has_bbr("bbr"));
+        assert!(!has_bbr("reno cubic\n") && !has_bbr("bbr2 xbbr") && !has_bbr(""));
+    }
+
+    #[test]
     fn a_socket_that_learns_anew_keeps_what_the_system_has_chosen() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let socket = Std::connect(listener.local_addr().unwrap()).unwrap();

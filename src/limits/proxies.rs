@@ -38,7 +38,8 @@ pub const IN_FLIGHT_MAX: usize = 2000;
 pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a session may stand on which no request was let through. Whoever holds a right to reach
-/// the auth proxy and none to be served takes a place for no longer than this.
+/// the auth proxy and none to be served takes a place for no longer than this; but while half of the
+/// places are free who asks nothing may stay: it may be the second session of somebody who is served.
 pub const STRANGER_SESSION: Duration = Duration::from_secs(60);
 
 /// How long the caller of such a session has to leave by itself: some round trips.
@@ -140,10 +141,11 @@ pub const STREAM_TRIES: u8 = 4;
 /// another rendezvous.
 pub const SESSIONS_OF_CLUSTER: usize = 2;
 
-/// From one attempt at a second session to the next: whoever refused it is not asked all the time.
-pub const RELIEF_PAUSE: Duration = Duration::from_secs(30);
+/// From one attempt at a second session to the next, at first and at most, half of the first at least:
+/// whoever refused it is not asked all the time.
+pub const RELIEF_PAUSE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
 
-/// A stream that is so old, or up to twice as old, is one that stays.
+/// A stream that is so old is one that stays.
 pub const RELIEF_AGE: Duration = Duration::from_secs(1);
 
 /// There and back: on a shorter way what is sent again comes before anybody misses it.

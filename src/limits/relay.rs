@@ -71,7 +71,8 @@ pub const LISTENERS_MAX: usize = 25;
 /// connections of a process when it is joined: this is a third of them.
 pub const SENDERS_MAX: usize = 10_000;
 
-/// Senders of one caller at a time: few enough that nobody takes all sessions of a cluster.
+/// Senders of one caller at a time: few enough that nobody takes all sessions of a cluster. A client
+/// proxy has two while somebody stays on a long way, and all who share a key are one caller.
 pub const CALLER_SENDERS_MAX: usize = 1_000;
 
 const _: () = assert!(CALLER_SENDERS_MAX < SESSIONS_MAX / 4);
@@ -108,7 +109,7 @@ pub const CHANNEL_AGAIN: Duration = Duration::from_secs(300);
 /// and a sender waits for 30 s.
 pub const RENDEZVOUS_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// Sessions that an agent carries, and an auth proxy takes, at a time.
+/// Sessions that an agent carries, and an auth proxy takes, at a time: one or two of each client proxy.
 pub const SESSIONS_MAX: usize = 4096;
 
 /// HTTP requests that an agent fetches at a time in order to decline them.
@@ -126,7 +127,7 @@ pub const API_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer of the connected-clusters API that an agent reads.
 pub const API_ANSWER_MAX: usize = 64 * 1024;
 
-/// Connected clusters of one relay; each costs about 7 KiB of memory, and 2 KiB of the journal.
+/// Connected clusters of one relay; each costs about 9 KiB of memory, and 2 KiB of the journal.
 pub const CLUSTERS_MAX: usize = 100_000;
 
 /// Hybrid connections that belong to no cluster: what Azure allows in a namespace.

@@ -11,7 +11,7 @@ use crate::{alice, request};
 #[test]
 fn a_session_on_which_nothing_is_let_through_takes_a_place_for_a_minute() {
     for token in [None, Some("garbage".to_owned())] {
-        let mut gate = Gate::new(|_| ());
+        let mut gate = Gate::new(|config| config.sessions = 1);
         if let Some(token) = token {
             let _ = gate.ask(&request(&token, ""));
         }
@@ -26,6 +26,7 @@ fn a_session_on_which_nothing_is_let_through_takes_a_place_for_a_minute() {
     }
     // Whoever was about to ask when it was told is told so, and asks on another session.
     let mut gate = Gate::new(|_| ());
+    let _ = gate.ask(&request("garbage", ""));
     let stream = gate.ask_across(Duration::from_secs(61), &request(&alice(), ""));
     assert!(gate.is_asked_to_go);
     assert_eq!(gate.refused, [stream]);
@@ -46,6 +47,29 @@ fn a_session_on_which_nothing_is_let_through_takes_a_place_for_a_minute() {
     gate.reply(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     gate.pass(Duration::from_secs(600));
     assert!(!gate.net.ended.contains(&gate.session), "it is known");
+}
+
+#[test]
+fn who_asks_nothing_may_stay_while_half_of_the_places_are_free() {
+    let mut gate = Gate::new(|config| config.sessions = 4);
+    let minute = Duration::from_secs(61);
+    let silent = gate.session;
+    gate.pass(minute * 10);
+    assert!(!gate.is_asked_to_go && !gate.net.ended.contains(&silent));
+    // It may be the second session of somebody, who comes to need it.
+    let _ = gate.ask(&request("garbage", ""));
+    gate.pass(minute);
+    assert!(gate.is_asked_to_go, "who asks in vain has a minute");
+    gate.pass(minute);
+    assert!(gate.net.ended.contains(&silent));
+
+    let mut gate = Gate::new(|config| config.sessions = 3);
+    let silent = gate.session;
+    gate.pass(minute * 10);
+    gate.join();
+    assert!(!gate.net.ended.contains(&silent));
+    gate.pass(minute + minute / 10);
+    assert!(gate.net.ended.contains(&silent), "others need its place");
 }
 
 const DONE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";

@@ -230,9 +230,14 @@ impl<R: Role> Stage<R> {
 
     /// Lets time pass, one deadline after another.
     pub(crate) fn pass(&mut self, seconds: u64) {
+        self.pass_for(Duration::from_secs(seconds));
+    }
+
+    /// The same, of less than a second, too.
+    pub(crate) fn pass_for(&mut self, time: Duration) {
         let start = self.net.now;
         let unix = self.net.unix;
-        let end = start + Duration::from_secs(seconds);
+        let end = start + time;
         while let Some(at) = self.role.deadline().filter(|&at| at <= end) {
             self.net.now = self.net.now.max(at);
             self.net.unix = unix + self.net.now.duration_since(start).as_secs();
@@ -241,6 +246,6 @@ impl<R: Role> Stage<R> {
             assert!(next.is_none_or(|next| next > self.net.now), "a deadline that is not kept");
         }
         self.net.now = end;
-        self.net.unix = unix + seconds;
+        self.net.unix = unix + time.as_secs();
     }
 }

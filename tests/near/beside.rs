@@ -1,6 +1,8 @@
 //! A second session beside one that is crowded, or far away: not asked for again and again, who has
 //! which of both, and what becomes of them when one goes or both are no longer needed.
 
+use std::time::Duration;
+
 use cluster_connect::role::{Close, ConnId, Net as _};
 
 use crate::near::{Near, OK, request};
@@ -256,7 +258,7 @@ fn when_neither_has_been_crowded_for_long_who_comes_stays_off_the_one_that_is_to
 
 /// A session over a way of a second, and a caller on it.
 fn far_away() -> (Near, ConnId, ConnId) {
-    let (mut near, session) = Near::ready_over(1);
+    let (mut near, session) = Near::ready_over(Duration::from_secs(1));
     let caller = near.ask(&request("GET", "", b""));
     near.carry();
     (near, session, caller)
@@ -279,10 +281,10 @@ fn who_stays_on_a_long_way_has_a_second_session_beside_his_own_before_any_downlo
 
 #[test]
 fn who_comes_and_goes_has_none_and_nor_has_anybody_on_a_short_way() {
-    let (mut near, session) = Near::ready_over(1);
+    let (mut near, session) = Near::ready_over(Duration::from_secs(1));
     for _ in 0..5 {
         let caller = near.ask(&request("GET", "", b""));
-        near.stage.pass(1);
+        near.stage.pass_for(Duration::from_millis(900));
         near.hang_up(caller);
         near.carry();
     }
@@ -290,11 +292,49 @@ fn who_comes_and_goes_has_none_and_nor_has_anybody_on_a_short_way() {
     assert_eq!(near.far(session).got.len(), 5);
     near.dialled(1);
 
-    let (mut near, _) = Near::ready();
+    for (way, count) in [(0, 1), (14, 1), (16, 2)] {
+        let (mut near, _) = Near::ready_over(Duration::from_millis(way));
+        near.ask(&request("GET", "", b""));
+        near.carry();
+        near.stage.pass(60);
+        near.dialled(count);
+    }
+}
+
+#[test]
+fn who_comes_while_the_one_before_is_still_there_does_not_stay_either() {
+    let (mut near, session) = Near::ready_over(Duration::from_millis(20));
+    let step = |near: &mut Near| near.stage.pass_for(Duration::from_millis(450));
+    let mut before = near.ask(&request("GET", "", b""));
+    for _ in 0..200 {
+        step(&mut near);
+        let next = near.ask(&request("GET", "", b""));
+        step(&mut near);
+        near.hang_up(std::mem::replace(&mut before, next));
+        near.carry();
+    }
+    assert_eq!(near.far(session).got.len(), 201);
+    near.dialled(1);
+}
+
+#[test]
+fn who_stays_on_a_second_session_that_has_become_the_first_has_another_beside_it() {
+    let (mut near, session, _) = far_away();
+    near.stage.pass(2);
+    let second = near.dialled(2);
+    near.meet(second);
     near.ask(&request("GET", "", b""));
     near.carry();
-    rest(&mut near, 600);
-    near.dialled(1);
+    let stream = near.far(second).only();
+    near.far(second).say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+    rest(&mut near, 60);
+    near.stage.closed(session, Close::Reset);
+    rest(&mut near, 60);
+    let third = near.dialled(3);
+    near.meet(third);
+    near.ask(&request("GET", "", b""));
+    near.carry();
+    assert_eq!(streams(&mut near, [second, third]), [1, 1]);
 }
 
 #[test]

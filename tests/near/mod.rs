@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster_connect::auth::certify::Authority;
 use cluster_connect::buf::{Pool, Pressure};
@@ -37,7 +37,7 @@ struct Stopped;
 
 impl TimeProvider for Stopped {
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(NOW)))
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(NOW)))
     }
 }
 
@@ -118,8 +118,8 @@ pub(crate) struct Near {
     pub(crate) stage: Stage<ClientProxy>,
     tls: Arc<ServerConfig>,
     pub(crate) fars: BTreeMap<ConnId, Far>,
-    /// Seconds that bytes take to the other ends and back.
-    way: u64,
+    /// What bytes take to the other ends and back.
+    way: Duration,
 }
 
 impl Near {
@@ -151,16 +151,16 @@ impl Near {
         let leaf = authority().leaf(NOW, [1; 16]).unwrap();
         let server = tlsconf::server(leaf, &[ALPN_MUX], Versions::Newest, time).unwrap();
         let stage = Stage::new(ClientProxy::new(config));
-        Self { stage, tls: server.config, fars: BTreeMap::new(), way: 0 }
+        Self { stage, tls: server.config, fars: BTreeMap::new(), way: Duration::ZERO }
     }
 
     /// One with a session that stands.
     pub(crate) fn ready() -> (Self, ConnId) {
-        Self::ready_over(0)
+        Self::ready_over(Duration::ZERO)
     }
 
-    /// One with a session that stands, over a way of so many seconds there and back.
-    pub(crate) fn ready_over(way: u64) -> (Self, ConnId) {
+    /// One with a session that stands, over a way that takes so long there and back.
+    pub(crate) fn ready_over(way: Duration) -> (Self, ConnId) {
         let key = SharedKey::parse(&connection_string("k")).unwrap();
         let mut near = Self::new(key);
         near.way = way;
@@ -283,8 +283,8 @@ impl Near {
     pub(crate) fn carry(&mut self) {
         loop {
             let any = self.carry_up();
-            if any {
-                self.stage.pass(self.way);
+            if any && !self.way.is_zero() {
+                self.stage.pass_for(self.way);
             }
             if !(self.carry_down() || any) {
                 return;

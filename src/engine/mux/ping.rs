@@ -8,6 +8,9 @@ use super::round_trip::STALE;
 use super::session::header;
 use crate::wire::mux::{CROWDED, Flags, Header, Kind, StreamId};
 
+/// Longer than any line of use takes, the time for a packet that is sent again and again included.
+const OVERDUE: Duration = Duration::from_secs(5);
+
 /// Those of one end of a session.
 #[derive(Debug)]
 pub(super) struct Pings {
@@ -58,6 +61,11 @@ impl Pings {
         self.crowded.is_some_and(|at| now.saturating_duration_since(at) < STALE)
     }
 
+    /// An answer is so late that it may never come.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.asked.is_some_and(|at| OVERDUE <= now.saturating_duration_since(at))
+    }
+
     /// When the one left that has no answer yet.
     pub(super) const fn unanswered(&self) -> Option<Instant> {
         self.asked
@@ -77,6 +85,7 @@ mod tests {
         let then = now + Duration::from_millis(20);
         assert_eq!(pings.answered(8, then), None);
         assert_eq!(pings.unanswered(), Some(now));
+        assert!(pings.is_overdue(now + OVERDUE) && !pings.is_overdue(now + OVERDUE / 2));
         assert_eq!(pings.answered(7, then), Some(Duration::from_millis(20)));
         assert_eq!(pings.answered(7, then), None, "twice");
     }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use super::credit::Overdraft;
 use super::flow::Flow;
 use super::ping::Pings;
-use super::round_trip::STALE;
 use super::stream::Stream;
 use crate::buf::{Pressure, Slice};
 use crate::limits::{
@@ -199,7 +198,7 @@ impl Session {
     /// An answer of the peer is so late that it may never come.
     #[must_use]
     pub fn is_overdue(&self, now: Instant) -> bool {
-        self.unanswered().is_some_and(|at| STALE <= now.saturating_duration_since(at))
+        self.pings.is_overdue(now)
     }
 
     /// The round trip without what waits on the way, once it has been measured.

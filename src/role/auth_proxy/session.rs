@@ -15,7 +15,7 @@ use crate::buf::Pressure;
 use crate::engine::mux::Event;
 use crate::engine::tls::Fresh;
 use crate::engine::tunnel::Tunnel;
-use crate::limits::STRANGER_LEAVES;
+use crate::limits::{STRANGER_LEAVES, STRANGER_SESSION};
 use crate::role::{ConnId, Net, Peer};
 use crate::wire::mux::StreamId;
 
@@ -75,6 +75,11 @@ impl Session {
     /// No request is in flight and nothing is half read.
     pub(super) fn is_idle(&self) -> bool {
         self.streams.values().all(|stream| stream.exchange.is_idle())
+    }
+
+    /// It is up, and has no stream.
+    fn asks_nothing(&self) -> bool {
+        self.was_established && self.streams.is_empty() && self.tunnel.streams() == 0
     }
 }
 
@@ -142,7 +147,11 @@ impl AuthProxy {
     /// Nothing was let through on a session for long enough. Its caller is asked to begin another
     /// one when it has something to ask, and has a moment to see to it that nobody notices.
     pub(super) fn on_stranger_due(&mut self, conn: ConnId, net: &mut dyn Net) {
+        let has_room = self.sessions.len() <= self.config.sessions / 2;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if has_room && session.asks_nothing() {
+            return self.timers.set(Key::Handshake(conn), net.now() + STRANGER_SESSION);
+        }
         debug!("conn={} session without a request that was let through", conn.0);
         if session.was_established && !std::mem::replace(&mut session.is_leaving, true) {
             session.tunnel.go_away();

@@ -259,7 +259,7 @@ impl AuthProxy {
     }
 
     pub(super) fn stream(&mut self, conn: ConnId, id: StreamId) -> Option<&mut Stream> {
-        self.sessions.get_mut(&conn)?.streams.get_mut(&id).map(|it| &mut **it)
+        self.sessions.get_mut(&conn)?.streams.get_mut(&id).map(Box::as_mut)
     }
 
     fn on_exchange_event(

@@ -175,8 +175,9 @@ impl ClientProxy {
             && let Some(state) = self.sessions.get_mut(&session)
         {
             state.streams.insert(stream, conn);
-            if state.streams.len() == 1 {
+            if state.streams.len() == 1 && state.is_far() {
                 // Whether it stays is to be seen.
+                state.oldest = Some((stream, net.now()));
                 self.timers.set(Key::Relief(session), net.now() + RELIEF_AGE);
             }
             if let Some(local) = self.locals.get_mut(&conn).filter(|it| it.kept.is_waiting()) {

@@ -47,9 +47,10 @@ use super::shared_key::SharedKey;
 use super::{Close, ConnId, Event, Fault, JobId, Net, Notice, Role, Signal, random_u64};
 use crate::auth::certify::Fingerprint;
 use crate::buf::Lease;
+use crate::engine::backoff::Backoff;
 use crate::engine::probe::{Near, Plan};
 use crate::engine::timers::Timers;
-use crate::limits::START_RETRY;
+use crate::limits::{RELIEF_PAUSE, START_RETRY};
 use crate::secret::Secret;
 use crate::wire::resource::ResourceId;
 use crate::wire::url::Url;
@@ -134,8 +135,9 @@ struct Cluster {
     session: Option<ConnId>,
     /// The one beside it, up or on its way.
     relief: Option<ConnId>,
-    /// Before then no other is started.
+    /// Before then no other is started, and how much later after the next attempt.
     relief_due: Option<Instant>,
+    relief_pause: Backoff,
     /// When two were found to be better than one last.
     relief_wanted: Option<Instant>,
     /// Local connections that wait for a session.
@@ -177,6 +179,7 @@ impl ClientProxy {
                 session: None,
                 relief: None,
                 relief_due: None,
+                relief_pause: Backoff::new(RELIEF_PAUSE.0, RELIEF_PAUSE.1),
                 relief_wanted: None,
                 waiting: Vec::new(),
                 undecided: Vec::new(),

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use log::debug;
 
-use super::{ClientProxy, Cluster, Key};
-
-use crate::limits::{RELIEF_AGE, RELIEF_KEPT, RELIEF_PAUSE, RELIEF_WAY, SESSIONS_OF_CLUSTER};
+use super::session::Session;
+use super::{ClientProxy, Cluster, Key, random_u64};
+use crate::limits::{RELIEF_AGE, RELIEF_KEPT, RELIEF_WAY, SESSIONS_OF_CLUSTER};
 use crate::role::{ConnId, Net};
 
 impl Cluster {
@@ -23,6 +23,14 @@ impl Cluster {
     /// One session has been enough for long.
     fn is_calm(&self, now: Instant) -> bool {
         self.relief_wanted.is_none_or(|at| at + RELIEF_KEPT <= now)
+    }
+}
+
+impl Session {
+    /// The way is long enough for what is sent again to be noticed. One that has not been measured may
+    /// be.
+    pub(super) fn is_far(&self) -> bool {
+        self.tunnel.way().is_none_or(|way| RELIEF_WAY <= way)
     }
 }
 
@@ -74,24 +82,34 @@ impl ClientProxy {
         }
     }
 
-    /// Whoever was on `conn` the last time and still is has a second session beside it, if the way is
-    /// long enough for what is sent again to be noticed.
+    /// Whoever stays on `conn` is to have a second session beside it, if the way is long. Looked at
+    /// until somebody does, and with every sign of life.
     pub(super) fn look_who_stays(&mut self, conn: ConnId, net: &mut dyn Net) {
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let oldest = session.streams.keys().next().copied();
-        let stays = oldest.is_some() && session.oldest == oldest;
-        session.oldest = oldest;
-        if !stays {
-            self.timers.cancel(Key::Relief(conn));
-            if oldest.is_some() {
-                self.timers.set(Key::Relief(conn), net.now() + RELIEF_AGE);
-            }
-        } else if session.tunnel.way().is_some_and(|way| RELIEF_WAY <= way) {
-            self.relieve(conn, net);
+        let now = net.now();
+        let Some(session) = self.sessions.get_mut(&conn).filter(|it| it.is_far()) else { return };
+        let before = session.oldest;
+        session.oldest = session.streams.keys().next().map(|&id| match before {
+            Some((same, since)) if same == id => (id, since),
+            _ => (id, now),
+        });
+        match session.oldest {
+            Some((_, since)) if since + RELIEF_AGE <= now => self.relieve(conn, net),
+            Some((_, since)) => self.timers.set(Key::Relief(conn), since + RELIEF_AGE),
+            None => (),
         }
     }
 
-    /// `conn` goes on with what it has. Starts a session beside it, unless there is one.
+    /// `conn` has lasted. If it is a second session, the next one that is needed has no long wait.
+    pub(super) fn note_second(&mut self, conn: ConnId) {
+        let id = self.sessions.get(&conn).map(|session| &session.cluster);
+        let cluster = id.and_then(|id| self.clusters.get_mut(id));
+        if let Some(cluster) = cluster.filter(|it| it.relief == Some(conn)) {
+            cluster.relief_pause.succeeded();
+        }
+    }
+
+    /// Two sessions are better than `conn` alone, which goes on with what it has. Starts one beside it,
+    /// unless there is one.
     pub(super) fn relieve(&mut self, conn: ConnId, net: &mut dyn Net) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let (id, now) = (&session.cluster, net.now());
@@ -107,7 +125,7 @@ impl ClientProxy {
         let id = id.clone();
         let started = self.start_session(&id, net);
         let Some(cluster) = self.clusters.get_mut(&id) else { return };
-        cluster.relief_due = Some(now + RELIEF_PAUSE);
+        cluster.relief_due = Some(now + cluster.relief_pause.failed(random_u64(net)));
         match started {
             Ok(conn) => {
                 debug!("conn={} is to be a second session", conn.0);

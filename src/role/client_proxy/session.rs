@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use log::{debug, info};
 use rustls::ClientConfig;
@@ -31,8 +32,8 @@ pub(super) struct Session {
     pub(super) tunnel: Tunnel,
     /// The local connection that each stream belongs to.
     pub(super) streams: BTreeMap<StreamId, ConnId>,
-    /// The oldest of them when that was looked at last.
-    pub(super) oldest: Option<StreamId>,
+    /// The oldest of them when that was looked at last, and since when it is.
+    pub(super) oldest: Option<(StreamId, Instant)>,
     steps: Vec<Step>,
 }
 
@@ -336,6 +337,7 @@ impl ClientProxy {
         }
         mux.ping(u32::try_from(value >> 32).unwrap_or_default(), now);
         self.timers.set(Key::Ping(conn), now + SESSION_PING);
+        self.note_second(conn);
         self.look_who_stays(conn, net);
         self.thin_out(conn, now);
         self.pump_session(conn, net);
@@ -365,7 +367,11 @@ impl ClientProxy {
             return debug!("conn={} a session that was given up has ended", conn.0);
         }
         let sentence = why.sentence(&self.name(&id));
-        info!("session ended: {sentence}");
+        if is_relief && !session.tunnel.is_established() {
+            debug!("a second session has not come to be: {sentence}");
+        } else {
+            info!("session ended: {sentence}");
+        }
         let lost = format!("{sentence}; whether the request was carried out is not known");
         for local in session.streams.into_values() {
             self.on_cluster_broken(local, &lost, net);
