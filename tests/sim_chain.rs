@@ -52,7 +52,7 @@ fn every_byte_comes_back_and_nothing_is_left() {
         assert_eq!(report.wrong, [""; 0], "seed {seed}");
         assert_eq!((report.whole, report.broken), (count, 0), "seed {seed}: {report:?}");
         drop(report);
-        chain.world.run_for(Duration::from_secs(75));
+        chain.rest();
         let seen = chain.seen.borrow();
         assert_eq!(seen.strange, [""; 0], "seed {seed}");
         assert!(seen.users.iter().all(|user| user == "alice"), "seed {seed}: {:?}", seen.users);
@@ -101,7 +101,7 @@ fn whatever_breaks_no_answer_is_wrong_and_the_chain_recovers() {
         chain.ask(plan);
         assert!(chain.run_asks(Duration::from_secs(60)), "seed {seed}");
         assert_eq!(chain.report.borrow().whole, count, "seed {seed}: {:?}", chain.report.borrow());
-        chain.world.run_for(Duration::from_secs(150));
+        chain.rest();
         let seen = chain.seen.borrow();
         assert_eq!(seen.strange, [""; 0], "seed {seed}");
         assert!(seen.users.iter().all(|user| user == "alice"), "seed {seed}: {:?}", seen.users);
@@ -133,7 +133,7 @@ fn a_stalled_reader_costs_a_window_and_stops_nobody() {
         chain.read_on();
         assert!(chain.run_asks(Duration::from_secs(300)), "seed {seed}: {:?}", report.borrow());
         assert_eq!(report.borrow().whole, count, "seed {seed}: {:?}", report.borrow());
-        chain.world.run_for(Duration::from_secs(75));
+        chain.rest();
         assert_eq!(chain.leftovers(), [""; 0], "seed {seed}");
     }
 }
@@ -174,7 +174,7 @@ fn whoever_goes_away_leaves_nothing_behind() {
                 "seed {seed}"
             );
         }
-        chain.world.run_for(Duration::from_secs(75));
+        chain.rest();
         assert_eq!(chain.leftovers(), [""; 0], "seed {seed}");
     }
 }

@@ -30,7 +30,7 @@ fn a_crowded_session_gets_one_neighbour_which_goes_with_it() {
         assert!(done, "seed {seed}: {:?}", report.borrow());
         assert_eq!(report.borrow().wrong, [""; 0], "seed {seed}");
         assert_eq!((report.borrow().whole, most), (82, 2), "seed {seed}");
-        chain.world.run_for(Duration::from_secs(75));
+        chain.rest();
         assert_eq!(chain.leftovers(), [""; 0], "seed {seed}");
     }
 }

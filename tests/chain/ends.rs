@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use cluster_connect::limits::RELIEF_KEPT;
 use cluster_connect::role::Notice;
 
 use super::kubectl::Ask;
@@ -18,7 +19,12 @@ impl Chain {
         self.ask(vec![vec![GET]]);
         assert!(self.run_asks(Duration::from_secs(60)), "{:?}", self.report.borrow());
         assert_eq!(self.report.borrow().whole, 1, "{:?}", self.report.borrow());
-        self.world.run_for(Duration::from_secs(75));
+        self.rest();
+    }
+
+    /// Time for what is kept for the next request to end, and for a second session that nobody needs.
+    pub fn rest(&mut self) {
+        self.world.run_for(RELIEF_KEPT + Duration::from_secs(75));
     }
 }
 
@@ -41,7 +47,7 @@ fn assert_all_is_well(chain: &mut Chain) {
     chain.ask(vec![vec![GET, GET]]);
     assert!(chain.run_asks(Duration::from_secs(60)), "{:?}", chain.report.borrow());
     assert_eq!(chain.report.borrow().whole, 2, "{:?}", chain.report.borrow());
-    chain.world.run_for(Duration::from_secs(75));
+    chain.rest();
     assert_eq!(chain.leftovers(), [""; 0]);
 }
 
@@ -85,7 +91,7 @@ fn a_revoked_user_is_cut_off_at_once_and_kept_out() {
         let [(status, why)] = &report.refused[..] else { panic!("{report:?}") };
         assert!(*status == 502 && why.contains("is not authorized"), "{status} {why}");
     }
-    chain.world.run_for(Duration::from_secs(75));
+    chain.rest();
     assert_eq!(chain.world.leftovers(chain.client), (0, 0));
 }
 

@@ -61,7 +61,7 @@ fn the_whole_way_is_measured_and_the_api_server_sees_nothing() {
         let told = told.filter(|notice| matches!(notice, Notice::Say(_))).count();
         assert!(3 <= told, "seed {seed}: at the end of each stretch at least: {told}");
         assert_eq!(chain.seen.borrow().requests, 0, "seed {seed}");
-        chain.world.run_for(Duration::from_secs(75));
+        chain.rest();
         assert_eq!(chain.world.leftovers(node), (0, 0), "seed {seed}");
         chain.is_served();
         assert_eq!(chain.leftovers(), [""; 0], "seed {seed}");
