@@ -13,8 +13,7 @@ const ENDLESS: Ask = Ask::Watch { events: 1_000_000 };
 const GET: Ask = Ask::Get { salt: 1, size: 5_000, mode: 1 };
 
 impl Chain {
-    /// One request of kubectl's, and time for what it leaves open to end. The client's session may
-    /// have ended by then, as one does on which nothing was let through: this opens the next.
+    /// One request of kubectl's, and time for what it leaves open to end.
     pub fn is_served(&mut self) {
         self.ask(vec![vec![GET]]);
         assert!(self.run_asks(Duration::from_secs(60)), "{:?}", self.report.borrow());
