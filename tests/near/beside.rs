@@ -395,3 +395,18 @@ fn who_comes_stays_off_a_session_whose_answer_is_late_although_it_has_fewer_stre
     near.carry();
     assert_eq!(near.far(session).got.len(), 4);
 }
+
+#[test]
+fn when_a_line_is_cut_who_comes_back_and_stays_has_a_second_session_at_once() {
+    let (mut near, session, _) = far_away();
+    near.stage.pass(2);
+    let second = near.dialled(2);
+    near.meet(second);
+    near.stage.closed(session, Close::Reset);
+    near.stage.closed(second, Close::Reset);
+    near.ask(&request("GET", "", b""));
+    let third = near.dialled(3);
+    near.meet(third);
+    near.stage.pass(2);
+    near.dialled(4);
+}

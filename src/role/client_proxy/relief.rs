@@ -56,7 +56,12 @@ impl ClientProxy {
         if !has_first && cluster.relief == Some(conn) {
             (cluster.session, cluster.relief) = (Some(conn), cluster.session);
         }
-        cluster.session == Some(conn)
+        let is_first = cluster.session == Some(conn);
+        if is_first {
+            // The line may be another one, and what was refused on the last may be had on it.
+            cluster.relief_due = None;
+        }
+        is_first
     }
 
     fn is_up(&self, conn: ConnId) -> bool {
