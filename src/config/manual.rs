@@ -162,7 +162,7 @@ LIMITS
   --max-verifications N          credentials of a session verified in a second  [2000]
   --max-refusals N               credentials of a session refused in a row; one more is looked at
                                  every 3 s                                      [20]
-  --max-sessions N               sessions at a time                             [4096]
+  --max-sessions N               sessions at a time, up to two of each client   [4096]
   --max-questions N              TokenReview and SubjectAccessReview at a time; 503 over it  [64]
   --spare-connections N          to the API server, made before they are needed [2]
   --head-timeout TIME            for a request head                             [10s]
