@@ -6,14 +6,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::UNSENT_MAX;
-
 /// Shorter ones leave TCP what it knows, where a round trip is long enough for it to matter.
 const LULL: Duration = Duration::from_secs(1);
 
-/// Bytes. More than that, and TCP has seen the line at work; less may have been taken already of what
-/// ends the lull.
-const LITTLE: usize = UNSENT_MAX;
+/// Bytes. More than that in a second, and TCP has seen the line at work; so many may have been taken
+/// already of what ends the lull, while windows grow and before anything is refused.
+const LITTLE: usize = 8 * 1024 * 1024;
 
 /// See the module documentation.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_takes_much_and_refuses_nothing_has_no_lull() {
-        for (each, ends) in [(2000, true), (200_000, false)] {
+        for (each, ends) in [(2000, true), (2_000_000, false)] {
             let (mut lull, mut now) = (Lull::Full, Instant::now());
             for _ in 0..100 {
                 now += Duration::from_millis(100);
