@@ -1,5 +1,5 @@
-//! When little has left through a socket for a while and it fills up again. What TCP knows of the line
-//! is old by then, and windows that begin small have it believe that the line is as slow as they are:
+//! When a socket has refused nothing for a while and fills up again. What TCP knows of the line
+//! may be old by then, and windows that begin small have it believe that the line is as slow as they are:
 //! BBR takes the most that was delivered in one of the last ten round trips for the line's speed, and
 //! if those say nothing of it, the first one that does. From there it goes up by a quarter in eight
 //! round trips; a new connection doubles its speed in each.
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 /// Shorter ones leave TCP what it knows, where a round trip is long enough for it to matter.
 const LULL: Duration = Duration::from_secs(1);
 
-/// Bytes. More than that in a second, and TCP has seen the line at work; so many may have been taken
-/// already of what ends the lull, while windows grow and before anything is refused.
+/// Bytes. Who takes more in each second has no lull: TCP sees the line at work. Not fewer, because of
+/// what ends a lull MiBs may have been taken before anything is refused, while windows grow. So a slow
+/// line that is busy and refuses nothing for a second counts as a lull, too.
 const LITTLE: usize = 8 * 1024 * 1024;
 
 /// See the module documentation.

@@ -39,7 +39,7 @@ pub const SESSION_HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a session may stand on which no request was let through. Whoever holds a right to reach
 /// the auth proxy and none to be served takes a place for no longer than this; but while half of the
-/// places are free who asks nothing may stay: it may be the second session of somebody who is served.
+/// places are free who has asked nothing may stay: it may be the second session of somebody who is served.
 pub const STRANGER_SESSION: Duration = Duration::from_secs(60);
 
 /// How long the caller of such a session has to leave by itself: some round trips.

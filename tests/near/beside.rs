@@ -256,20 +256,20 @@ fn when_neither_has_been_crowded_for_long_who_comes_stays_off_the_one_that_is_to
     assert_eq!(streams(&mut near, sessions), [had[0] + 4, had[1]]);
 }
 
-/// A session over a way of a second, and a caller on it.
-fn far_away() -> (Near, ConnId, ConnId) {
+/// A session over a way of a second, with a caller who stays, and the second one beside it.
+fn far_apart() -> (Near, [ConnId; 2], ConnId) {
     let (mut near, session) = Near::ready_over(Duration::from_secs(1));
     let caller = near.ask(&request("GET", "", b""));
     near.carry();
-    (near, session, caller)
+    near.stage.pass(2);
+    let second = near.dialled(2);
+    near.meet(second);
+    (near, [session, second], caller)
 }
 
 #[test]
 fn who_stays_on_a_long_way_has_a_second_session_beside_his_own_before_any_download() {
-    let (mut near, session, _) = far_away();
-    near.stage.pass(2);
-    let second = near.dialled(2);
-    near.meet(second);
+    let (mut near, [session, second], _) = far_apart();
     let mut had = [1, 0];
     for place in [1, 0, 1, 0] {
         near.ask(&request("GET", "", b""));
@@ -319,10 +319,7 @@ fn who_comes_while_the_one_before_is_still_there_does_not_stay_either() {
 
 #[test]
 fn who_stays_on_a_second_session_that_has_become_the_first_has_another_beside_it() {
-    let (mut near, session, _) = far_away();
-    near.stage.pass(2);
-    let second = near.dialled(2);
-    near.meet(second);
+    let (mut near, [session, second], _) = far_apart();
     near.ask(&request("GET", "", b""));
     near.carry();
     let stream = near.far(second).only();
@@ -339,10 +336,7 @@ fn who_stays_on_a_second_session_that_has_become_the_first_has_another_beside_it
 
 #[test]
 fn a_second_session_stays_for_as_long_as_anybody_does_and_five_minutes_more() {
-    let (mut near, session, caller) = far_away();
-    near.stage.pass(2);
-    let second = near.dialled(2);
-    near.meet(second);
+    let (mut near, [session, second], caller) = far_apart();
     let stream = near.far(session).only();
     near.far(session).say(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
     for _ in 0..10 {
@@ -364,10 +358,7 @@ fn a_second_session_stays_for_as_long_as_anybody_does_and_five_minutes_more() {
 
 #[test]
 fn a_second_session_that_is_lost_is_asked_for_again_while_somebody_stays() {
-    let (mut near, _, _) = far_away();
-    near.stage.pass(2);
-    let second = near.dialled(2);
-    near.meet(second);
+    let (mut near, [_, second], _) = far_apart();
     near.stage.closed(second, Close::Reset);
     near.stage.pass(20);
     near.dialled(2);
@@ -380,10 +371,7 @@ fn a_second_session_that_is_lost_is_asked_for_again_while_somebody_stays() {
 
 #[test]
 fn who_comes_stays_off_a_session_whose_answer_is_late_although_it_has_fewer_streams() {
-    let (mut near, session, _) = far_away();
-    near.stage.pass(2);
-    let second = near.dialled(2);
-    near.meet(second);
+    let (mut near, [session, second], _) = far_apart();
     // Both are asked for a sign of life, and only the first one answers.
     near.fars.remove(&second);
     near.stage.pass(31);
@@ -398,10 +386,7 @@ fn who_comes_stays_off_a_session_whose_answer_is_late_although_it_has_fewer_stre
 
 #[test]
 fn when_a_line_is_cut_who_comes_back_and_stays_has_a_second_session_at_once() {
-    let (mut near, session, _) = far_away();
-    near.stage.pass(2);
-    let second = near.dialled(2);
-    near.meet(second);
+    let (mut near, [session, second], _) = far_apart();
     near.stage.closed(session, Close::Reset);
     near.stage.closed(second, Close::Reset);
     near.ask(&request("GET", "", b""));

@@ -35,6 +35,8 @@ pub(super) struct Session {
     pub(super) carried: (u64, u64),
     /// The handshake is done, and that was noticed.
     pub(super) was_established: bool,
+    /// Somebody has opened a stream on it.
+    pub(super) has_asked: bool,
     /// A request on it was let through.
     pub(super) is_known: bool,
     /// Its caller was asked to go.
@@ -61,6 +63,7 @@ impl Session {
             since,
             carried: (0, 0),
             was_established: false,
+            has_asked: false,
             is_known: false,
             is_leaving: false,
             probe: None,
@@ -77,9 +80,9 @@ impl Session {
         self.streams.values().all(|stream| stream.exchange.is_idle())
     }
 
-    /// It is up, and has no stream.
-    fn asks_nothing(&self) -> bool {
-        self.was_established && self.streams.is_empty() && self.tunnel.streams() == 0
+    /// It is up, and nobody has asked anything on it, nor measures.
+    fn is_silent(&self) -> bool {
+        self.was_established && !self.has_asked && self.tunnel.streams() == 0
     }
 }
 
@@ -149,7 +152,7 @@ impl AuthProxy {
     pub(super) fn on_stranger_due(&mut self, conn: ConnId, net: &mut dyn Net) {
         let has_room = self.sessions.len() <= self.config.sessions / 2;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        if has_room && session.asks_nothing() {
+        if has_room && session.is_silent() {
             return self.timers.set(Key::Handshake(conn), net.now() + STRANGER_SESSION);
         }
         debug!("conn={} session without a request that was let through", conn.0);

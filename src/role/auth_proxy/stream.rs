@@ -85,6 +85,7 @@ impl AuthProxy {
             carried: (0, 0),
         };
         session.streams.insert(id, Box::new(stream));
+        session.has_asked = true;
         self.warm(conn, net);
         self.with_stream(conn, id, net, |_, _, _| ());
     }
